@@ -1,0 +1,80 @@
+"""The model card of a bundle."""
+
+from typing import Any
+
+DESCRIPTIONS = {
+    "head-only": "the encoder is frozen; only the classification head (and pooler) was trained",
+    "lora": "low-rank adapters on the encoder's linear layers and the classification head were trained, then merged",
+    "full-ft": "all weights were trained",
+}
+
+
+def render(facts: dict[str, Any]) -> str:
+    """README.md of a bundle, from the facts that `metrics.json` and the manifest hold."""
+    config, training, validation = facts["config"], facts["training"], facts["metrics"]["val"]
+    labels, name = facts["labels"], facts["name"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        f"base_model: {facts['base_model']}",
+        "tags:",
+        "- intent-classification",
+        f"- {config['regime']}",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"A classifier of {len(labels)} intents, made from `{facts['base_model']}` with regime `{config['regime']}`:"
+        f" {DESCRIPTIONS[config['regime']]}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| training data | `{facts['data']['name']}`, {facts['data']['train_rows']:,} sentences |",
+        f"| trainable parameters | {training['trainable_parameters']:,} of {training['total_parameters']:,} |",
+        f"| training time | {training['seconds']:.0f} s, {training['precision']}, {training['hardware']} |",
+        f"| validation accuracy | {100 * validation['accuracy']:.2f} % on {facts['data']['val_rows']:,} sentences |",
+        f"| validation macro-F1 | {100 * validation['macro_f1']:.2f} % |",
+        "",
+        "Validation figures chose nothing but what the recipe says; test figures come from `python -m eval`.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        'classify = pipeline("text-classification", model="merged")',
+        'classify("my card has not arrived yet")',
+        "```",
+        "",
+        *(_adapter_snippet(facts) if config["regime"] == "lora" else []),
+        "## Recipe",
+        "",
+        "The full configuration is in `config.yaml`, the labels in `labels.json`, sizes and hashes in `manifest.json`.",
+        "",
+        "Parity with the trained model, largest logit difference over"
+        f" {facts['parity']['rows']} validation sentences in float32:",
+        "",
+        *(f"- {form}: {value:.1e}" for form, value in facts["parity"]["largest_logit_difference"].items()),
+        "",
+        "## Limits",
+        "",
+        "The model always answers with one of its intents, also for a text that belongs to none of them.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _adapter_snippet(facts: dict[str, Any]) -> list[str]:
+    base = f"base_{len(facts['labels'])}"
+    return [
+        "The adapter on its base (the base holds the untrained head that the adapter replaces):",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForSequenceClassification",
+        "",
+        f'base = AutoModelForSequenceClassification.from_pretrained("{base}", dtype="float32")',
+        'model = PeftModel.from_pretrained(base, "adapter")',
+        "```",
+        "",
+    ]

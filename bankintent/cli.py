@@ -1,0 +1,95 @@
+"""What the commands share: the option names, the console, and how an error ends a process."""
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bankintent.errors import UserError
+
+console = Console(highlight=False)
+"""Standard output: tables, progress, results."""
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, for example --set lora.r=8. Repeatable."),
+]
+
+
+def config_option(*aliases: str, help: str) -> Any:
+    """The `--config` option with a command's original names as aliases."""
+    return typer.Option("--config", *aliases, metavar="YAML", help=help, show_default=False)
+
+
+def run(command: Callable[..., Any]) -> None:
+    """Run one command as the process: parse, call, and turn a UserError into one line and exit code 2."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app.command()(command)
+    run_app(app)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a Typer app as the process, with this package's error handling."""
+    _quiet_libraries()
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was published. Run the same command again to go on.", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR):
+            raise
+        _fail(f"{error.filename or 'a file'}: {error.strerror}. Free the place or name another output.", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}")
+    raise SystemExit(code)
+
+
+def _quiet_libraries() -> None:
+    """No telemetry, no bars and no advice of the libraries' own; most of it is read when they are imported."""
+    warnings.simplefilter("ignore", FutureWarning)
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1" if not sys.stderr.isatty() else "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def show_path(path: Path) -> str:
+    """A path as a user would type it: relative to here where it is below here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def say(text: str) -> None:
+    """Print one line of plain text: nothing in it is markup."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print an aligned table; columns of numbers are set right, long cells fold rather than lose their end."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        numeric = index > 0 and all(row[index][:1].isdigit() or row[index][:1] in ("", "-") for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)

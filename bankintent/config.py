@@ -1,0 +1,286 @@
+"""Every YAML file as one typed model: unknown keys are refused, values checked, `--set` overrides applied once."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from bankintent.errors import ConfigError
+
+Regime = Literal["head-only", "lora", "full-ft"]
+Split = Literal["train", "val", "test"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of every config section: no unknown keys, no NaN, no booleans read as numbers."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_booleans_as_numbers(cls, value: Any, info: Any) -> Any:
+        annotation = str(cls.model_fields[info.field_name].annotation)
+        if isinstance(value, bool) and "bool" not in annotation:
+            raise ValueError(f"{str(value).lower()} is no value for this key")
+        return value
+
+
+class TrackingConfig(Section):
+    """`tracking:` where runs are logged."""
+
+    enabled: bool = True
+    """false logs nothing to MLflow; the bundle holds the same record."""
+    uri: Name = "sqlite:///artifacts/mlflow.db"
+    """MLflow tracking URI."""
+    artifacts: Path = Path("artifacts/mlruns")
+    """Where MLflow keeps plots and files (for an experiment that is made anew)."""
+    experiment: Name = "bankintent"
+    """MLflow experiment name."""
+
+
+class DataConfig(Section):
+    """data.yaml: from a source of labelled sentences to Parquet splits."""
+
+    dataset_name: Name
+    """A Hub name (`banking77` is pinned), a CSV/TSV/JSONL/JSON/Parquet file, a folder with train/test files, `bundled`."""
+    revision: str | None = None
+    """Hub revision (commit, tag or branch); `banking77` brings its own."""
+    subset: str | None = None
+    """Hub configuration name, for datasets that have several."""
+    text_column: str | None = None
+    """Column that holds the sentence; found by name (text, sentence, utterance, query) when not given."""
+    label_column: str | None = None
+    """Column that holds the intent; found by name (label_text, label, category, intent) when not given."""
+    split: Literal["stratified", "official"] = "stratified"
+    """stratified: all rows pooled and split anew. official: the source's own test split kept whole, validation
+    taken from the source's own or, where it has none, stratified out of train."""
+    test_split: Fraction = 0.10
+    """Share of each intent that goes to test (stratified only)."""
+    val_split: Fraction = 0.10
+    """Share of each intent that goes to validation (of all rows when stratified, of train when official)."""
+    few_shot: Annotated[int, Field(ge=1)] | None = None
+    """Keep only this many training sentences for each intent, drawn with `seed`."""
+    seed: int = 6
+    """Seed of the split and of the few-shot draw."""
+    leakage: Literal["report", "drop", "fail"] = "report"
+    """Rows that stand, near enough word for word, in two splits: report them, drop them from the split that is not
+    evaluated on, or fail."""
+    bad_rows: Literal["drop", "fail"] = "drop"
+    """Rows that are empty, undecodable or over-long: drop and list them, or fail."""
+    max_chars: Annotated[int, Field(ge=1)] = 5000
+    """Longest text, in characters, that counts as a sentence rather than a broken row."""
+    output_dir: Path = Path("data/processed")
+    """Folder to write; replaced as a whole."""
+
+    @model_validator(mode="after")
+    def _shares_leave_train(self) -> Self:
+        if self.split == "stratified" and self.test_split + self.val_split >= 1:
+            raise ValueError(f"test_split + val_split is {self.test_split + self.val_split:g}, which leaves no train")
+        return self
+
+
+class LoraSection(Section):
+    """`lora:` the low-rank adapter (Hu et al., 2021)."""
+
+    r: Annotated[int, Field(ge=1)] = 16
+    """Rank of the update."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """The update is scaled by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout on the adapter's input."""
+    target_modules: list[Name] | Literal["auto"] = "auto"
+    """Names of the linear modules to adapt; auto: every linear layer of the encoder."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _some_module(cls, value: list[str] | str) -> list[str] | str:
+        if not value:
+            raise ValueError("an empty list adapts nothing; name modules or write auto")
+        return value
+
+
+class TrainConfig(Section):
+    """train.yaml: one training run, whatever its regime."""
+
+    model_name: Name
+    """A Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
+    revision: str | None = None
+    """Hub revision of the model."""
+    regime: Regime | None = None
+    """head-only, lora or full-ft; the --regime flag wins."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    output_dir: Path
+    """The bundle to write."""
+    seed: int = 6
+    """Seed of head initialisation, dropout and batch order."""
+    max_length: Annotated[int, Field(ge=2)] = 128
+    """Longest input in tokens; longer texts are truncated."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass of training."""
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes in one optimizer step."""
+    eval_batch_size: Annotated[int, Field(ge=1)] = 128
+    """Sentences in one forward pass of evaluation."""
+    epochs: Annotated[int, Field(ge=1)] = 10
+    """Passes over the training split."""
+    lr: Annotated[float, Field(gt=0, lt=10)] = 1e-3
+    """Peak learning rate of AdamW."""
+    head_lr: Annotated[float, Field(gt=0, lt=10)] | None = None
+    """Peak learning rate of the classification head where it differs from `lr`."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Decoupled weight decay."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """Share of the steps over which the learning rate rises."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target probability spread over all labels."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: an intent's loss is weighted by the inverse of its frequency."""
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's weights; without
+    it the last epoch is kept."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of training; weights stay float32. auto: bf16 where the hardware has it, fp16 on older CUDA GPUs,
+    else fp32."""
+    lora: LoraSection = LoraSection()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class EvalConfig(Section):
+    """eval.yaml: one evaluation of one checkpoint."""
+
+    checkpoint_path: Path
+    """A bundle, its merged/, or a transformers checkpoint folder with labels."""
+    data_dir: Path | None = None
+    """ETL's output; by default the one recorded with the model."""
+    split: Split = "test"
+    """Which split to read."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass; does not change the result."""
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind the 95 % intervals."""
+    seed: int = 6
+    """Seed of the bootstrap."""
+    output_dir: Path | None = None
+    """Where the report goes; by default artifacts/evals/<run>."""
+    tracking: TrackingConfig = TrackingConfig()
+
+
+ConfigType = TypeVar("ConfigType", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML would let the last one win."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" stands twice', key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load(model: type[ConfigType], path: Path | None, overrides: Sequence[str] = (), **flags: Any) -> ConfigType:
+    """Read a YAML file into a config, apply `key=value` overrides, then the flags that were given (not None).
+
+    Raises ConfigError with one line that names the file, the key, what was found and what was expected.
+    """
+    values = _read(path) if path else {}
+    for override in overrides:
+        _override(values, override)
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(model, detail) for detail in error.errors())
+        where = f"{path}: " if path else ""
+        raise ConfigError(f"{where}{problems}", "Correct the file or the --set option") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", "Name a config file; examples are in configs/") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path} is a folder, not a YAML file", "Name a config file; examples are in configs/"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: {getattr(error, 'problem', None) or 'is not YAML'}", "Correct it") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path} does not hold `key: value` lines", "See the examples in configs/")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f'--set "{override}" is not of the form key=value', "Write for example --set lora.r=8")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        raise ConfigError(f'--set "{override}": the value is not YAML', "Quote it") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = values.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f'--set "{override}": "{parent}" is a value, not a section', "Set the key itself")
+        values = child
+    values[last] = value
+
+
+def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path) or "the config"
+    found = repr(detail["input"])
+    found = found if len(found) <= 60 else found[:57] + "..."
+    match detail["type"]:
+        case "extra_forbidden":
+            known = _keys_at(model, path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+            hint = f'did you mean "{near[0]}"?' if near else f"known keys are {', '.join(sorted(known))}"
+            return f'unknown key "{key}", {hint}'
+        case "missing":
+            return f'the key "{key}" is missing'
+        case "value_error":
+            return (
+                f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+                if path
+                else detail["msg"].removeprefix("Value error, ")
+            )
+        case _:
+            return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
+
+
+def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

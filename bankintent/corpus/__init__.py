@@ -1,0 +1,1 @@
+"""A labelled table in, Parquet splits out."""

@@ -1,0 +1,156 @@
+"""ETL's output on disk: Parquet splits, the label schema and a manifest that says what they are."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bankintent import files
+from bankintent.corpus import report as data_report
+from bankintent.corpus.cleaning import Example
+from bankintent.corpus.sources import OUT_OF_SCOPE
+from bankintent.corpus.splits import Splits
+from bankintent.errors import DataError, OutputError
+from bankintent.labels import LabelSchema
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("label", pa.int64(), nullable=False),
+        pa.field("label_text", pa.string(), nullable=False),
+    ]
+)
+OUT_OF_SCOPE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """One split in memory, aligned lists in file order."""
+
+    ids: list[str]
+    texts: list[str]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An ETL output folder whose manifest and labels have been read and agree."""
+
+    path: Path
+    labels: LabelSchema
+    manifest: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the rows of all splits and the labels, as ETL recorded it; independent of the file format."""
+        return str(self.manifest["data_hash"])
+
+    def read(self, split: str) -> SplitData:
+        """Read a split; DataError where it is missing, empty or not the file that ETL wrote."""
+        path = self.path / f"{split}.parquet"
+        recorded = self.manifest["files"].get(path.name, {}).get("sha256")
+        if not path.is_file() or recorded is None:
+            raise DataError(f"{path} does not exist", "Run ETL again (python -m etl)")
+        if files.sha256(path) != recorded:
+            raise DataError(f"{path} is not the file that ETL wrote (its sha256 differs)", "Run ETL again")
+        table = pq.read_table(path, schema=SCHEMA)
+        if table.num_rows == 0:
+            raise DataError(f"{path} holds no rows", "Change the split in data.yaml and run ETL again")
+        return SplitData(*(table[name].to_pylist() for name in ("id", "text", "label")))
+
+
+def load(path: Path) -> Dataset:
+    """Open ETL's output; DataError where there is none, LabelError where its labels are not its own."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        recorded = manifest["labels_hash"], manifest["data_hash"], manifest["files"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{path} holds no ETL output (no manifest.json)",
+            "Run python -m etl --config configs/data.yaml, or set data_dir",
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}/manifest.json is not what ETL writes", "Run ETL again") from None
+    labels = LabelSchema.load(path / "labels.json")
+    if labels.hash != recorded[0]:
+        raise DataError(f"{path}: labels.json does not belong to this data (its hash differs)", "Run ETL again")
+    return Dataset(path, labels, manifest)
+
+
+def write(
+    path: Path,
+    splits: Splits,
+    out_of_scope: dict[str, list[Example]],
+    labels: LabelSchema,
+    report: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    """Write the whole folder beside its place and rename it: a reader sees the old data or the new."""
+    files.recover(path)
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "manifest.json").is_file())):
+        raise OutputError(f"{path} exists and is no ETL output", "Name another output_dir")
+    with files.exclusive(path) as staging:
+        if staging.exists():
+            _remove_leftover(staging)
+        staging.mkdir()
+        for name, rows in splits.items():
+            pq.write_table(_table(rows, labels), staging / f"{name}.parquet", compression="zstd")
+        if out_of_scope:
+            oos = [(e.id, e.text, split) for split, rows in out_of_scope.items() for e in rows]
+            columns = [pa.array(column, pa.string()) for column in zip(*oos, strict=True)]
+            oos_table = pa.Table.from_arrays(columns, schema=OUT_OF_SCOPE_SCHEMA)
+            pq.write_table(oos_table, staging / f"{OUT_OF_SCOPE}.parquet", compression="zstd")
+        labels.save(staging / "labels.json")
+        files.write_text(staging / "report.json", files.json_text(report))
+        files.write_text(staging / "report.md", data_report.markdown(report))
+        manifest = {
+            "source": report["source"],
+            "config": config,
+            "labels_hash": labels.hash,
+            "data_hash": _data_hash(splits, labels),
+            "files": {
+                name: {"sha256": files.sha256(staging / name), "size": (staging / name).stat().st_size}
+                for name in files.list_files(staging)
+            },
+        }
+        files.write_text(staging / "manifest.json", files.json_text(manifest))
+        files.publish(staging, path)
+
+
+def _remove_leftover(staging: Path) -> None:
+    known = {"train", "val", "test", OUT_OF_SCOPE, "labels", "report", "manifest"}
+    for path in staging.iterdir():
+        if path.name.lstrip(".").partition(".")[0] not in known:
+            raise OutputError(f"{staging} holds {path.name}, which ETL did not write", "Remove it")
+        path.unlink()
+    staging.rmdir()
+
+
+def _table(rows: list[Example], labels: LabelSchema) -> pa.Table:
+    return pa.Table.from_arrays(
+        [
+            pa.array([row.id for row in rows], pa.string()),
+            pa.array([row.text for row in rows], pa.string()),
+            pa.array([labels.label2id[row.label_text] for row in rows], pa.int64()),
+            pa.array([row.label_text for row in rows], pa.string()),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def _data_hash(splits: Splits, labels: LabelSchema) -> str:
+    rows = {name: [[row.id, row.text, row.label_text] for row in part] for name, part in splits.items()}
+    return files.sha256_text(json.dumps([labels.names, rows], ensure_ascii=False))

@@ -1,0 +1,164 @@
+"""What a checkpoint gets right and wrong on a split: one result, shown, written and logged the same way."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bankintent import cli, files
+from bankintent.bundle.layout import Checkpoint
+from bankintent.config import EvalConfig
+from bankintent.corpus import dataset as datasets
+from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.errors import DataError, OutputError
+from bankintent.labels import LabelSchema
+from bankintent.measures import metrics, plots
+
+EVALS = Path("artifacts/evals")
+SHOWN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "top3_accuracy": "top-3 accuracy",
+    "ece": "expected calibration error",
+    "nll": "negative log-likelihood",
+}
+FILES = {"metrics.json", "report.md", "confusion.png", "reliability.png", "predictions.parquet"}
+Logits = NDArray[np.float32]
+
+
+def find_data(checkpoint: Checkpoint, data_dir: Path | None) -> Dataset:
+    """The data that was named, else the data recorded with the model; its labels must be the model's."""
+    if data_dir is None and checkpoint.manifest is None:
+        raise DataError(f"{checkpoint.root} records no data", "Name ETL's output with --data-dir")
+    manifest = checkpoint.manifest or {}
+    data = datasets.load(data_dir or Path(manifest["data_dir"]))
+    checkpoint.labels.require_same(data.labels, str(checkpoint.root), str(data.path))
+    if data_dir is None and manifest["data_hash"] != data.hash:
+        raise DataError(
+            f"{data.path} no longer holds the data that {checkpoint.name} was trained on (its hash differs)",
+            f"Run the ETL of that data again, or evaluate on this one with --data-dir {data.path}",
+        )
+    return data
+
+
+def default_folder(checkpoint: Checkpoint, split: str) -> Path:
+    """`artifacts/evals/<run>` for test; other splits go beside it, so that neither overwrites the other."""
+    return EVALS / (checkpoint.name if split == "test" else f"{checkpoint.name}-{split}")
+
+
+def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
+    """(rows, labels) float32 logits, with a progress bar in a terminal."""
+    from rich.progress import Progress
+
+    from bankintent.inference.predictor import Predictor
+
+    predictor = Predictor.load(checkpoint)
+    with Progress(console=cli.console, transient=True, disable=not cli.console.is_terminal) as progress:
+        task = progress.add_task(f"{checkpoint.name} ({checkpoint.format})", total=len(rows))
+        return predictor.logits(rows.texts, batch_size, lambda done: progress.advance(task, done))
+
+
+def evaluate(
+    logits: Logits, rows: SplitData, checkpoint: Checkpoint, data: Dataset, config: EvalConfig
+) -> dict[str, Any]:
+    """Everything that the report says, as plain JSON values."""
+    names = checkpoint.labels.names
+    true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
+    counts = metrics.confusion(true, predicted, len(names))
+    return {
+        "checkpoint": {"name": checkpoint.name, "format": checkpoint.format, "labels_hash": checkpoint.labels.hash},
+        "data": {"name": Path(str(data.manifest["config"]["dataset_name"])).name, "data_hash": data.hash},
+        "split": config.split,
+        "rows": len(rows),
+        "metrics": metrics.summary(logits, true),
+        "intervals": metrics.bootstrap_intervals(true, predicted, len(names), config.bootstrap, config.seed),
+        "bootstrap": {"resamples": config.bootstrap, "seed": config.seed},
+        "per_intent": metrics.per_intent(counts, names),
+        "confused_pairs": metrics.confused_pairs(true, predicted, rows.texts, names),
+        "reliability": metrics.reliability(metrics.softmax(logits), true),
+        "machine": {"python": platform.python_version(), "machine": platform.machine()},
+    }
+
+
+def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData, labels: LabelSchema) -> None:
+    """Write the report folder beside its place and rename it."""
+    files.recover(folder)
+    if folder.exists() and not (folder.is_dir() and set(files.list_files(folder)) <= FILES):
+        raise OutputError(f"{folder} exists and is no evaluation report", "Name another --output-dir")
+    with files.exclusive(folder) as staging:
+        staging.mkdir(exist_ok=True)
+        true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
+        counts = metrics.confusion(true, predicted, len(labels))
+        title = f"{result['checkpoint']['name']} on {result['split']}"
+        plots.confusion_matrix(counts, labels.names, staging / "confusion.png", title)
+        plots.reliability_diagram(result["reliability"], result["metrics"]["ece"], staging / "reliability.png")
+        table = pa.table(
+            {
+                "id": rows.ids,
+                "label": [labels.names[i] for i in true],
+                "predicted": [labels.names[i] for i in predicted],
+                "score": np.round(metrics.softmax(logits).max(axis=1), 6),
+            }
+        )
+        pq.write_table(table, staging / "predictions.parquet")
+        files.write_text(staging / "metrics.json", files.json_text(result))
+        files.write_text(staging / "report.md", markdown(result))
+        files.publish(staging, folder)
+
+
+def overview(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the metrics table, for the terminal and for Markdown alike."""
+    body = []
+    for key, name in SHOWN.items():
+        interval = result["intervals"].get(key)
+        percent = key not in ("ece", "nll")
+        value = f"{100 * result['metrics'][key]:.2f} %" if percent else f"{result['metrics'][key]:.4f}"
+        body.append([name, value, f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else ""])
+    return ["metric", "value", "95 % interval"], body
+
+
+def show(result: dict[str, Any], folder: Path) -> None:
+    """Print the table, the most confused pairs and where the rest is."""
+    name, split = result["checkpoint"]["name"], result["split"]
+    cli.print_table(f"{name} ({result['checkpoint']['format']}) on {result['rows']:,} {split} rows", *overview(result))
+    pairs = [[p["true"], p["predicted"], str(p["count"])] for p in result["confused_pairs"][:5]]
+    if pairs:
+        cli.print_table("Most confused", ["true", "predicted", "rows"], pairs)
+    cli.say(f"Report: {cli.show_path(folder)} (report.md, confusion.png, reliability.png)")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """report.md."""
+
+    def table(header: list[str], body: list[list[str]]) -> list[str]:
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in body]
+        return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *escaped]]
+
+    checkpoint = result["checkpoint"]
+    lines = [f"# {checkpoint['name']} on {result['data']['name']}, {result['split']}", ""]
+    lines += [f"{result['rows']:,} rows; model loaded as {checkpoint['format']}; intervals from"]
+    lines += [f"{result['bootstrap']['resamples']:,} bootstrap resamples of the rows.", ""]
+    lines += table(*overview(result))
+    lines += ["", "![confusion matrix](confusion.png)", "", "![calibration](reliability.png)", ""]
+    lines += ["## Most confused pairs", ""]
+    lines += table(
+        ["true", "predicted", "rows", "examples"],
+        [
+            [p["true"], p["predicted"], str(p["count"]), " / ".join(" ".join(text.split()) for text in p["examples"])]
+            for p in result["confused_pairs"]
+        ],
+    )
+    lines += ["", "## Intents, worst F1 first", ""]
+    ordered = sorted(result["per_intent"], key=lambda row: (row["f1"], row["intent"]))
+    lines += table(
+        ["intent", "precision", "recall", "F1", "rows"],
+        [
+            [r["intent"], f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", str(r["support"])]
+            for r in ordered
+        ],
+    )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,66 @@
+"""Texts to logits with a checkpoint from disk, in float32, whatever the batch size and the order."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from bankintent.bundle.layout import Checkpoint, open_checkpoint
+from bankintent.errors import ModelError
+from bankintent.labels import LabelSchema
+
+
+class Predictor:
+    """A loaded classifier. Its answer for a text does not depend on the texts beside it."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, labels: LabelSchema) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.device = next(model.parameters()).device
+
+    @classmethod
+    def load(cls, path: Path | Checkpoint) -> "Predictor":
+        """Open, verify and load a bundle or checkpoint; its tokenizer says how long an input may be."""
+        checkpoint = open_checkpoint(path) if isinstance(path, Path) else path
+        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.adapter or checkpoint.model), **options)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                str(checkpoint.model), dtype=torch.float32, use_safetensors=True, **options
+            )
+            if checkpoint.adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{checkpoint.root} cannot be loaded: {str(error).strip().splitlines()[0]}", "Copy or train it again"
+            ) from None
+        limit = getattr(model.config, "max_position_embeddings", 0) or tokenizer.model_max_length
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), tokenizer, checkpoint.labels)
+
+    @torch.inference_mode()
+    def logits(
+        self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """(len(texts), labels) float32, in the order of `texts`; batches hold texts of like length.
+
+        `progress` is called with the number of texts done after each batch.
+        """
+        encoded = [self.tokenizer(text, truncation=True) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]["input_ids"]), i))
+        out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device)
+            out[rows] = self.model(**batch).logits.float().cpu().numpy()
+            if progress is not None:
+                progress(len(rows))
+        return out

@@ -1,0 +1,59 @@
+"""A source of labelled sentences to Parquet splits, a frozen label schema and a data report.
+
+python -m etl --config configs/data.yaml
+python -m etl --config configs/banking77/data.yaml --set dataset_name=path/to/banking77
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from bankintent import cli
+from bankintent.config import DataConfig, load
+
+
+def main(
+    config: Annotated[
+        Path, cli.config_option("--cfg-path", help="What to read and how to split it, e.g. configs/data.yaml.")
+    ],
+    overrides: cli.Overrides = None,
+) -> None:
+    """Read a dataset, clean it, split it, report on it, and write Parquet for training.
+
+    Writes train/val/test.parquet, labels.json, report.md, report.json and manifest.json to `output_dir`. The same
+    config and data always give the same bytes.
+    """
+    settings = load(DataConfig, config, overrides or ())
+    from bankintent.corpus import cleaning, dataset, report, sources, splits
+    from bankintent.errors import DataError
+    from bankintent.labels import LabelSchema
+
+    source = sources.read(settings)
+
+    cleaned = {name: cleaning.clean(rows, settings.max_chars) for name, rows in source.rows.items()}
+    refusals = [refusal for _, refused in cleaned.values() for refusal in refused]
+    out_of_scope = {name: cleaning.clean(rows, settings.max_chars)[0] for name, rows in source.out_of_scope.items()}
+    if settings.bad_rows == "fail":
+        cleaning.require_none(refusals)
+
+    parts = {name: examples for name, (examples, _) in cleaned.items()}
+    if len({example.label_text for examples in parts.values() for example in examples}) < 2:
+        raise DataError(
+            f"{settings.dataset_name} has fewer than two intents with usable rows", "Check its label column"
+        )
+    divided = splits.split(parts, settings)
+    leaks = report.find_leaks(divided)
+    divided = report.apply_leakage(divided, leaks, settings.leakage)
+
+    names = {example.label_text for examples in divided.values() for example in examples}
+    labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
+    figures = report.describe(divided, leaks, refusals, source.identity, settings)
+    dataset.write(settings.output_dir, divided, out_of_scope, labels, figures, settings.model_dump(mode="json"))
+
+    cli.print_table(f"{settings.dataset_name}: {len(labels)} intents", *report.table(figures))
+    for note in report.notes(figures):
+        cli.say(note)
+    cli.say(f"Written to {cli.show_path(settings.output_dir)} (report.md has every intent's rows).")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -50,7 +50,8 @@ class DataConfig(Section):
     """data.yaml: from a source of labelled sentences to Parquet splits."""
 
     dataset_name: Name
-    """A Hub name (`banking77` is pinned), a CSV/TSV/JSONL/JSON/Parquet file, a folder with train/test files, `bundled`."""
+    """A Hub name (`banking77` is pinned), a CSV, TSV, JSONL, JSON or Parquet file, a folder with train and test
+    files, or `bundled`."""
     revision: str | None = None
     """Hub revision (commit, tag or branch); `banking77` brings its own."""
     subset: str | None = None

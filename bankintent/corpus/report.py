@@ -16,7 +16,7 @@ NEAR = 0.95
 """Cosine of TF-IDF weighted character 3- to 5-grams from which two texts count as nearly the same."""
 
 KEEP_ORDER = ("test", "val", "train")
-"""Of two splits that share a text, the one named first keeps it: evaluation data is never changed for training's sake."""
+"""Of two splits that share a text, the one named first keeps it: evaluation data is never changed."""
 
 Leak = tuple[str, str, float]
 """(id in the kept split, id in the other split, similarity; 1.0 is the same after normalisation)."""

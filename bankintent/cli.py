@@ -37,7 +37,7 @@ def run(command: Callable[..., Any]) -> None:
 
 def run_app(app: typer.Typer) -> None:
     """Run a Typer app as the process, with this package's error handling."""
-    _quiet_libraries()
+    quiet_libraries()
     try:
         app()
     except UserError as error:
@@ -55,7 +55,7 @@ def _fail(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """No telemetry, no bars and no advice of the libraries' own; most of it is read when they are imported."""
     warnings.simplefilter("ignore", FutureWarning)
     for name, value in {

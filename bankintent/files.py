@@ -69,6 +69,7 @@ def exclusive(final: Path) -> Iterator[Path]:
     try:
         yield work_dir(final)
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, so that nobody can wait on a file that is gone
         lock.release()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.errors import ModelError
@@ -28,6 +29,7 @@ class Predictor:
         """Open, verify and load a bundle or checkpoint; its tokenizer says how long an input may be."""
         checkpoint = open_checkpoint(path) if isinstance(path, Path) else path
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.adapter or checkpoint.model), **options)
             model = AutoModelForSequenceClassification.from_pretrained(
@@ -46,6 +48,15 @@ class Predictor:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
+    def encode(self, texts: list[str]) -> list[dict[str, list[int]]]:
+        """Token ids of each text, truncated to the model's length, not padded."""
+        encoded = self.tokenizer(texts, truncation=True) if texts else {}
+        return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
+
+    def order(self, texts: list[str]) -> list[int]:
+        """The order in which `logits` takes the texts: shortest first."""
+        return _by_length(self.encode(texts))
+
     @torch.inference_mode()
     def logits(
         self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
@@ -54,8 +65,8 @@ class Predictor:
 
         `progress` is called with the number of texts done after each batch.
         """
-        encoded = [self.tokenizer(text, truncation=True) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]["input_ids"]), i))
+        encoded = self.encode(texts)
+        order = _by_length(encoded)
         out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -64,3 +75,7 @@ class Predictor:
             if progress is not None:
                 progress(len(rows))
         return out
+
+
+def _by_length(encoded: list[dict[str, list[int]]]) -> list[int]:
+    return sorted(range(len(encoded)), key=lambda i: (len(encoded[i]["input_ids"]), i))

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import logging
 
 from bankintent import files, hub
 from bankintent.errors import ModelError
@@ -35,6 +36,7 @@ def load(name: str, labels: LabelSchema, max_length: int, revision: str | None =
 
     Raises ModelError where the checkpoint is unusable, SourceUnavailable where the Hub is needed and away.
     """
+    logging.disable_progress_bar()
     place, where = _locate(name)
     common: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
     with hub.explained(f'the model "{name}"'):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+import bankintent
 from bankintent.bundle import layout
+from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ModelError
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
@@ -23,6 +26,32 @@ from bankintent.training.backbones import HUB_NAMES, Backbone
 PARITY_ROWS = 64
 TOLERANCE = 1e-4
 """Largest difference of a logit between the trained model, the adapter on its base, and the merged model."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What the saved model says: its logits on the validation split, and how far its forms differ."""
+
+    val_logits: np.ndarray
+    parity: dict[str, Any]
+
+
+def export(
+    model: torch.nn.Module,
+    backbone: Backbone,
+    labels: LabelSchema,
+    val: SplitData,
+    batch_size: int,
+    work: Path,
+    staging: Path,
+) -> Exported:
+    """Save every form of the trained model into `staging` and check them; ModelError where they disagree."""
+    texts = val.texts[:PARITY_ROWS]
+    reference = logits(model.to("cpu"), backbone.tokenizer, labels, texts, 32)
+    merged = save_models(model, backbone.tokenizer, backbone.name, labels, work / "base", staging)
+    parity = check_parity(reference, texts, staging, work)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Exported(logits(merged.to(device), backbone.tokenizer, labels, val.texts, batch_size), parity)
 
 
 def save_base(backbone: Backbone, folder: Path) -> None:
@@ -73,8 +102,8 @@ def check_parity(reference: np.ndarray, texts: list[str], staging: Path, work: P
     """
     (work / "parity.json").write_text(json.dumps(texts), encoding="utf-8")
     save_file({"logits": reference}, work / "parity.safetensors")
-    command = [sys.executable, "-m", "bankintent.training.parity", str(staging), str(work)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "bankintent.training.parity", str(staging.absolute()), str(work.absolute())]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(bankintent.__file__).parents[1])
     if result.returncode != 0:
         cause = (result.stderr.strip().splitlines() or ["no output"])[-1]
         raise ModelError(f"the exported model could not be loaded again: {cause}", f"Look at {staging}")

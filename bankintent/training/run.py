@@ -3,9 +3,11 @@
 import json
 import platform
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 import bankintent
@@ -15,6 +17,12 @@ from bankintent.config import Regime, TrainConfig
 from bankintent.corpus import dataset as datasets
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import OutputError
+
+if TYPE_CHECKING:
+    from bankintent.training.backbones import Backbone
+    from bankintent.training.export import Exported
+    from bankintent.training.regimes import Parameters
+    from bankintent.training.trainer import Fit
 
 WORK_RUN = "run.json"
 
@@ -63,6 +71,19 @@ def open_work(work: Path, wanted: dict[str, Any], overwrite: bool) -> None:
     files.write_text(record, files.json_text(wanted))
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run on its way: what it was asked, its data, and where it works."""
+
+    config: TrainConfig
+    regime: Regime
+    data: Dataset
+    train: SplitData
+    val: SplitData
+    work: Path
+    tracker: tracking.Tracker
+
+
 def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = False) -> Path:
     """Train and publish; returns the bundle's path. A finished run of the same identity is left as it is."""
     config = config.model_copy(update={"regime": regime})
@@ -76,59 +97,64 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
         tags = {"dataset": _data_name(data), "backbone": config.model_name, "regime": regime}
         with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
             tracker.params(config.model_dump(mode="json", exclude={"tracking"}))
-            _train_and_publish(config, regime, data, train_rows, val_rows, work, wanted, tracker)
+            job = Job(config, regime, data, train_rows, val_rows, work, tracker)
+            facts = _train(job, wanted)
+            _log(tracker, config.output_dir, facts)
         shutil.rmtree(work)
+    _summarise(config, facts)
     return config.output_dir
 
 
-def _train_and_publish(
-    config: TrainConfig,
-    regime: Regime,
-    data: Dataset,
-    train_rows: SplitData,
-    val_rows: SplitData,
-    work: Path,
-    wanted: dict[str, Any],
-    tracker: tracking.Tracker,
-) -> None:
-    import torch
+def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Load, prepare, fit, publish; returns the facts that the bundle records."""
     from transformers import set_seed
 
-    from bankintent.measures import metrics
-    from bankintent.training import backbones, export, regimes, trainer
+    from bankintent.training import backbones, export, probe, regimes, trainer
 
+    config, labels = job.config, job.data.labels
     set_seed(config.seed)
-    backbone = backbones.load(config.model_name, data.labels, config.max_length, config.revision)
-    if regime == "lora":
-        export.save_base(backbone, work / "base")
-    model = regimes.prepare(backbone, regime, config.lora)
+    backbone = backbones.load(config.model_name, labels, config.max_length, config.revision)
+    if config.head_init == "probe":
+        accuracy = probe.warm_start(backbone, job.train, job.val, labels, config.eval_batch_size)
+        cli.say(
+            f"The head starts from a linear probe of the frozen encoder: validation accuracy {100 * accuracy:.2f} %"
+        )
+    if job.regime == "lora":
+        export.save_base(backbone, job.work / "base")
+    model = regimes.prepare(backbone, job.regime, config.lora)
     parameters = regimes.count_parameters(model)
-    _announce(config, backbone, regime, parameters, data, train_rows)
-    tracker.params({"parameters.trainable": parameters.trainable, "parameters.total": parameters.total})
+    _announce(job, backbone, parameters)
 
-    fit = trainer.fit(model, backbone.tokenizer, train_rows, val_rows, len(data.labels), regime, config, work, tracker)
+    fit = trainer.fit(
+        model, backbone.tokenizer, job.train, job.val, len(labels), job.regime, config, job.work, job.tracker
+    )
 
     cli.say("Publishing: saving, loading again in a fresh process, comparing ...")
-    staging = work / "bundle"
+    staging = job.work / "bundle"
     if staging.exists():
         shutil.rmtree(staging)
     staging.mkdir()
-    data.labels.save(staging / layout.LABELS)
-    model.to("cpu")
-    probe = val_rows.texts[: export.PARITY_ROWS]
-    reference = export.logits(model, backbone.tokenizer, data.labels, probe, 32)
-    merged = export.save_models(model, backbone.tokenizer, config.model_name, data.labels, work / "base", staging)
-    parity = export.check_parity(reference, probe, staging, work)
-    if torch.cuda.is_available():
-        merged.to("cuda")
-    val_logits = export.logits(merged, backbone.tokenizer, data.labels, val_rows.texts, config.eval_batch_size)
-    facts: dict[str, Any] = {
-        "name": config.output_dir.name,
-        "base_model": backbones.HUB_NAMES.get(config.model_name, config.model_name),
-        "labels": list(data.labels.names),
-        "config": config.model_dump(mode="json"),
-        "data": {"name": _data_name(data), "train_rows": len(train_rows), "val_rows": len(val_rows)},
-        "metrics": {"val": metrics.summary(val_logits, _array(val_rows.labels))},
+    labels.save(staging / layout.LABELS)
+    exported = export.export(model, backbone, labels, job.val, config.eval_batch_size, job.work, staging)
+    facts = _facts(job, backbone, parameters, fit, exported)
+    _seal(staging, facts, wanted, job.data)
+    files.publish(staging, config.output_dir)
+    return facts
+
+
+def _facts(
+    job: Job, backbone: "Backbone", parameters: "Parameters", fit: "Fit", exported: "Exported"
+) -> dict[str, Any]:
+    from bankintent.measures import metrics
+    from bankintent.training.backbones import HUB_NAMES
+
+    return {
+        "name": job.config.output_dir.name,
+        "base_model": HUB_NAMES.get(backbone.name, backbone.name),
+        "labels": list(job.data.labels.names),
+        "config": job.config.model_dump(mode="json"),
+        "data": {"name": _data_name(job.data), "train_rows": len(job.train), "val_rows": len(job.val)},
+        "metrics": {"val": metrics.summary(exported.val_logits, np.asarray(job.val.labels))},
         "training": {
             "trainable_parameters": parameters.trainable,
             "total_parameters": parameters.total,
@@ -137,19 +163,19 @@ def _train_and_publish(
             "sentences_per_second": round(fit.sentences_per_second, 1),
             "peak_memory_bytes": fit.peak_memory_bytes,
             "precision": fit.precision,
-            "hardware": torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else f"CPU, {torch.get_num_threads()} threads",
+            "hardware": fit.hardware,
             "history": fit.history,
         },
-        "parity": parity,
+        "parity": exported.parity,
     }
-    _seal(staging, facts, wanted, data)
-    files.publish(staging, config.output_dir)
+
+
+def _log(tracker: tracking.Tracker, bundle: Path, facts: dict[str, Any]) -> None:
+    training = facts["training"]
+    tracker.params({f"parameters.{k}": training[f"{k}_parameters"] for k in ("trainable", "total")})
     tracker.metrics({f"final.val_{key}": value for key, value in facts["metrics"]["val"].items()})
-    tracker.metrics({"seconds": fit.seconds, "sentences_per_second": fit.sentences_per_second})
-    tracker.files(config.output_dir, "bundle")
-    _summarise(config, facts)
+    tracker.metrics({key: training[key] for key in ("seconds", "sentences_per_second", "peak_memory_bytes")})
+    tracker.files(bundle, "bundle")
 
 
 def _seal(staging: Path, facts: dict[str, Any], wanted: dict[str, Any], data: Dataset) -> None:
@@ -173,21 +199,20 @@ def _seal(staging: Path, facts: dict[str, Any], wanted: dict[str, Any], data: Da
     )
 
 
-def _announce(
-    config: TrainConfig, backbone: Any, regime: Regime, parameters: Any, data: Dataset, train_rows: SplitData
-) -> None:
+def _announce(job: Job, backbone: "Backbone", parameters: "Parameters") -> None:
+    """What is about to be trained: a table of parameters, and LoRA targets that match nothing."""
     from bankintent.training import regimes
 
-    for name in regimes.unmatched_targets(backbone.model, config.lora) if regime == "lora" else []:
+    for name in regimes.unmatched_targets(backbone.model, job.config.lora) if job.regime == "lora" else []:
         available = ", ".join(regimes.linear_modules(backbone.model))
         cli.say(f'note: lora.target_modules names "{name}", which matches nothing here; there are {available}')
     cli.print_table(
-        f"{regime} on {backbone.name}",
+        f"{job.regime} on {backbone.name}",
         ["", "trainable", "total", "share"],
         [["parameters", f"{parameters.trainable:,}", f"{parameters.total:,}", f"{100 * parameters.share:.2f} %"]],
     )
     cli.say(
-        f"{len(train_rows):,} sentences of {len(data.labels)} intents, {config.epochs} epochs;"
+        f"{len(job.train):,} sentences of {len(job.data.labels)} intents, {job.config.epochs} epochs;"
         f" newly initialised: {', '.join(backbone.new_modules) or 'nothing'}"
     )
 
@@ -226,12 +251,6 @@ def _versions() -> dict[str, str]:
     return {"bankintent": bankintent.__version__, "python": platform.python_version()} | {
         package: version(package) for package in packages
     }
-
-
-def _array(labels: list[int]) -> Any:
-    import numpy as np
-
-    return np.asarray(labels)
 
 
 def load_data(config: TrainConfig) -> Dataset:

@@ -49,6 +49,7 @@ class Fit:
     sentences_per_second: float
     peak_memory_bytes: int
     precision: str
+    hardware: str
     history: list[dict[str, float]]
 
 
@@ -111,8 +112,8 @@ def fit(
     checkpoint = newest_complete_checkpoint(work / "checkpoints")
     if checkpoint is not None:
         cli.say(f"Going on from {cli.show_path(checkpoint)}.")
-    started = time.perf_counter()
-    if torch.cuda.is_available():
+    started, cuda = time.perf_counter(), torch.cuda.is_available()
+    if cuda:
         torch.cuda.reset_peak_memory_stats()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
@@ -125,6 +126,7 @@ def fit(
         sentences_per_second=len(train) * len(history) / trained if trained else 0.0,
         peak_memory_bytes=_peak_memory(),
         precision=precision,
+        hardware=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         history=history,
     )
 

@@ -1,0 +1,51 @@
+# Two commands do everything: `make quickstart` and `make test`. The rest is for people who work on the project.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help quickstart test check check-style mlflow clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# A stamp, so that a second call installs nothing; it is touched last, so that a broken install is tried again.
+.venv/installed: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: $(PYTHON) is older than 3.11. Name a newer one: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation on the embedded data and encoder
+	$(BIN)/python -m etl --config configs/quickstart/data.yaml
+	$(BIN)/python -m multiregime --config configs/quickstart/train.yaml
+	$(BIN)/python -m eval --checkpoint-path artifacts/models/quickstart
+	@echo
+	@echo "The bundle is artifacts/models/quickstart. Next:"
+	@echo "  serve it            MODEL_DIR=artifacts/models/quickstart $(BIN)/uvicorn backend:app"
+	@echo "  try it on a page    $(BIN)/python -m frontend"
+	@echo "  look at the runs    make mlflow"
+	@echo "  real BANKING77      $(BIN)/python -m etl --config configs/banking77/data.yaml"
+	@echo "                      $(BIN)/python -m multiregime --config configs/banking77/lora.yaml"
+
+test: .venv/installed-dev  ## install, then run the tests
+	$(BIN)/python -m pytest
+
+check: test check-style  ## the tests, the linter and the type checker
+
+check-style: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+mlflow: .venv/installed  ## open the page with all tracked runs
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///artifacts/mlflow.db --host 127.0.0.1 --port 5000
+
+clean:  ## remove the virtual environment; data and artifacts stay
+	rm -rf .venv

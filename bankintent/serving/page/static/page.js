@@ -1,0 +1,39 @@
+// The form works by itself; with this it answers without loading the page anew. The server's HTML, in which every
+// text is escaped, is put in place of the old result: there is one rendering, in page.html.
+const form = document.getElementById("ask");
+const button = form.querySelector("button");
+
+function show(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  const fresh = page.getElementById("result");
+  if (fresh) document.getElementById("result").replaceWith(document.adoptNode(fresh));
+  return Boolean(fresh);
+}
+
+function showProblem(message) {
+  const problem = document.createElement("p");
+  problem.className = "problem";
+  problem.setAttribute("role", "alert");
+  problem.textContent = message;
+  document.getElementById("result").replaceChildren(problem);
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  button.disabled = true;
+  try {
+    const response = await fetch("/", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!show(await response.text())) showProblem(`The server refused this message (${response.status}).`);
+  } catch {
+    showProblem("The server cannot be reached. Try again in a moment.");
+  } finally {
+    button.disabled = false;
+  }
+});
+
+document.getElementById("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey) {
+    event.preventDefault();
+    form.requestSubmit();
+  }
+});

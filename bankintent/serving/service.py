@@ -1,0 +1,112 @@
+"""One model behind one queue, and the three states of its life: loading, ready, draining."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from bankintent.config import ServeConfig
+from bankintent.errors import ModelError
+from bankintent.serving.batching import Batcher
+from bankintent.serving.limits import NotReady
+from bankintent.serving.runtime import Logits, ModelFacts, Runtime, Tokens
+from bankintent.serving.telemetry import Metrics, log
+
+WARM_UP = ["a short text", "a text of middling length, as people write it " * 2, "a long text " * 60] * 8
+
+
+class State(StrEnum):
+    """What `/health/ready` reports."""
+
+    LOADING = "the model is still loading"
+    READY = "ready"
+    DRAINING = "the process is about to end"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The model's word on one text."""
+
+    logits: Logits
+    truncated: bool
+    tokens: int
+
+
+class Service:
+    """Loads a runtime, batches what it is asked, and comes to an end in order."""
+
+    def __init__(self, settings: ServeConfig) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.state = State.LOADING
+        self._runtime: Runtime | None = None
+        self._batcher: Batcher[str, Tokens, Answer] | None = None
+        self.metrics.follow(
+            queue=lambda: self._batcher.waiting if self._batcher else 0,
+            held=lambda: self._batcher.held if self._batcher else 0,
+            ready=lambda: self.state is State.READY,
+        )
+
+    async def start(self, load: Callable[[], Runtime]) -> None:
+        """Load the model and warm it up through the queue itself, then be ready. UserError where it cannot serve."""
+        runtime = await asyncio.to_thread(load)
+        limits, batching = self.settings.limits, self.settings.batching
+        self._runtime = runtime
+        self._batcher = Batcher(
+            runtime.tokenize,
+            self._answer,
+            len,
+            capacity=limits.max_queue,
+            max_items=batching.max_texts,
+            max_size=batching.max_tokens,
+            observe=self.metrics.observe_batch,
+        )
+        answers = await self._batcher.run(WARM_UP[: limits.max_queue])
+        if any(answer.logits.shape != (len(runtime.facts.labels),) for answer in answers):
+            raise ModelError(f"{runtime.facts.name} does not give one score for each of its labels", "Train it again")
+        if self.state is State.LOADING:
+            self.state = State.READY
+            log("ready", model=runtime.facts.name, version=runtime.facts.version, runtime=runtime.facts.runtime)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model; NotReady until it is loaded."""
+        if self._runtime is None:
+            raise NotReady(self.state.value)
+        return self._runtime.facts
+
+    async def classify(self, texts: Sequence[str]) -> list[Answer]:
+        """One answer for each text, in order. Raises NotReady or QueueFull."""
+        if self.state is not State.READY or self._batcher is None:
+            raise NotReady(self.state.value)
+        return await self._batcher.run(texts)
+
+    def _answer(self, items: list[Tokens]) -> list[Answer]:
+        assert self._runtime is not None
+        logits = self._runtime.logits(items)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("the model gave a score that is not finite")
+        return [Answer(row, item.truncated, len(item)) for row, item in zip(logits, items, strict=True)]
+
+    def drain(self) -> None:
+        """Take nothing new from now on; end the process by force where it still lives after `shutdown_s`."""
+        self.state = State.DRAINING
+        seconds = self.settings.limits.shutdown_s
+        log("draining", held=self._batcher.held if self._batcher else 0, at_most_seconds=seconds)
+        end = threading.Timer(seconds, self._cut)
+        end.daemon = True
+        end.start()
+
+    def _cut(self) -> None:
+        log("cut off", held=self._batcher.held if self._batcher else 0)
+        os._exit(1)
+
+    async def close(self) -> None:
+        """Finish what the queue still holds and end its thread."""
+        self.state = State.DRAINING
+        if self._batcher is not None:
+            await asyncio.to_thread(self._batcher.close)

@@ -1,0 +1,159 @@
+"""Configs: every shipped one loads, the original ones work as they are, and every mistake gets one clear line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, Run, write_yaml
+
+import etl
+import eval as evaluate
+import multiregime
+from bankintent import config
+from bankintent.errors import ConfigError
+
+TRAIN = {"model_name": "bundled/all-MiniLM-L6-v2", "output_dir": "out", "regime": "lora"}
+
+
+def load_train(*overrides: str, **values: object) -> config.TrainConfig:
+    path = write_yaml(Path("train.yaml"), **(TRAIN | values))
+    return config.load(config.TrainConfig, path, overrides)
+
+
+def test_every_shipped_config_loads() -> None:
+    models = {"data": config.DataConfig, "serve": config.ServeConfig}
+    paths = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+    assert len(paths) >= 7
+    for path in paths:
+        config.load(models.get(path.stem, config.TrainConfig), path)
+
+
+def test_the_original_files_load_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(
+        """
+model_name: "microsoft/deberta-v3-base"
+batch_size: 64
+lr: 1e-3
+epochs: 10
+weight_decay: 0.01
+lora: {r: 16, alpha: 32, dropout: 0.1,
+       target_modules: [query_proj, key_proj, value_proj, output_proj]}
+output_dir: "artifacts/models/deberta_lora"
+"""
+    )
+    assert yaml.safe_load("lr: 1e-3") == {"lr": "1e-3"}  # a string, by YAML 1.1
+    settings = config.load(config.TrainConfig, tmp_path / "train.yaml")
+    assert settings.lr == 0.001
+    assert settings.lora.target_modules == ["query_proj", "key_proj", "value_proj", "output_proj"]
+    (tmp_path / "data.yaml").write_text(
+        'dataset_name: "banking77"\ntest_split: 0.10\nval_split: 0.10\nseed: 6\noutput_dir: "data/processed"\n'
+    )
+    data = config.load(config.DataConfig, tmp_path / "data.yaml")
+    assert (data.split, data.test_split) == ("stratified", 0.1)
+
+
+def test_overrides_are_typed_and_reach_sections() -> None:
+    settings = load_train("lora.r=8", "lr=5e-4", "lora.target_modules=[query, value]", "early_stopping=3")
+    assert settings.lora.r == 8
+    assert settings.lr == 5e-4
+    assert settings.lora.target_modules == ["query", "value"]
+    assert settings.early_stopping == 3
+    assert load_train("early_stopping=null").early_stopping is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"lerning_rate": 1}, 'unknown key "lerning_rate"'),
+        ({"epoch": 1}, 'unknown key "epoch", did you mean "epochs"?'),
+        ({"lora": {"rank": 1, "alhpa": 2}}, 'unknown key "lora.alhpa", did you mean "alpha"?'),
+        ({"lr": "fast"}, "lr: input should be a valid number"),
+        ({"lr": -1}, "lr: input should be greater than 0, found -1"),
+        ({"lr": float("nan")}, "lr: input should be a finite number"),
+        ({"epochs": 2.5}, "epochs: input should be a valid integer"),
+        ({"epochs": True}, "epochs: true is no value for this key"),
+        ({"batch_size": 0}, "batch_size: input should be greater than or equal to 1, found 0"),
+        ({"warmup": 1}, "warmup: input should be less than 1"),
+        ({"regime": "qlora"}, "'head-only', 'lora' or 'full-ft', found 'qlora'"),
+        ({"precision": "int8"}, "'auto', 'fp32', 'bf16' or 'fp16'"),
+        ({"lora": {"target_modules": []}}, "an empty list adapts nothing"),
+        ({"lora": 3}, "lora: "),
+        ({"model_name": ""}, "model_name: "),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(values: dict[str, object], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_train(**values)
+    assert expected in str(caught.value)
+    assert "train.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr: [", "line 1"),
+        ("- a\n- b\n", "does not hold `key: value` lines"),
+        ("lr: 1\nlr: 2\n", 'line 2: the key "lr" stands twice'),
+        ("", 'the key "model_name" is missing'),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line(text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"train\.yaml") as caught:
+        config.load(config.TrainConfig, tmp_path / "train.yaml")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["lr", "=3", "lora.=3", "lr.x=3", "lora.r=[", "model_name.x=1"])
+def test_a_malformed_override_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_train(override)
+
+
+def test_split_shares_must_leave_a_train_split() -> None:
+    path = write_yaml(Path("data.yaml"), dataset_name="bundled", test_split=0.6, val_split=0.5)
+    with pytest.raises(ConfigError, match="leaves no train"):
+        config.load(config.DataConfig, path)
+
+
+def test_commands_refuse_with_one_line_and_leave_nothing(tmp_path: Path, run: Run) -> None:
+    missing = run(etl.main, "--cfg-path", "nowhere.yaml").one_line_error()
+    assert "nowhere.yaml does not exist" in missing
+    config_path = write_yaml(tmp_path / "train.yaml", **(TRAIN | {"regime": None, "data_dir": "nodata"}))
+    assert "no regime is given" in run(multiregime.main, "--train-config", config_path).one_line_error()
+    assert "found 'qlora'" in run(multiregime.main, "--config", config_path, "--regime", "qlora").one_line_error()
+    no_data = run(multiregime.main, "--config", config_path, "--regime", "lora").one_line_error()
+    assert "nodata holds no ETL output" in no_data
+    assert "python -m etl" in no_data
+    assert "does not exist" in run(evaluate.main, "--checkpoint_path", "no/model").one_line_error()
+    assert 'key "checkpoint_path" is missing' in run(evaluate.main).one_line_error()
+    assert [path.name for path in tmp_path.iterdir()] == ["train.yaml"]
+
+
+def test_a_mistyped_option_exits_with_2_and_no_traceback(run: Run) -> None:
+    result = run(etl.main, "--confg", "x")
+    assert result.code == 2
+    assert "No such option" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("module", ["etl", "multiregime", "eval"])
+def test_help_and_config_errors_import_no_heavy_library(module: str) -> None:
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{module}', '--config', 'nowhere.yaml']\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop: print(stop.code)\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'matplotlib', 'sklearn', 'datasets', 'peft'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stdout + done.stderr
+    help_page = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert "--set" in help_page.stdout
+    assert "--config" in help_page.stdout

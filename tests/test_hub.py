@@ -1,0 +1,164 @@
+"""The real Hub loading code, in processes of its own, against a stand-in on loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, rows, tiny_encoder, train_config, write_yaml
+
+from bankintent.corpus.sources import HUB_ALIASES
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """(folder that the stand-in serves, its address)."""
+    root, port = tmp_path_factory.mktemp("hub"), free_port()
+    process = subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)])
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/docs", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield root, address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def command(module: str, *words: object, cwd: Path, address: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(cwd / "hf"),
+        "PYTHONPATH": str(REPOSITORY),
+        **env,
+    }
+    words_ = [sys.executable, "-m", module, *map(str, words)]
+    return subprocess.run(words_, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def publish_banking77(root: Path, commit: str, note: str = "") -> None:
+    """A dataset shaped as the pinned copy: JSONL with text, an integer label and label_text."""
+    repository, _ = HUB_ALIASES["banking77"]
+    folder = root / "datasets" / repository / commit
+    folder.mkdir(parents=True)
+    for split, count in (("train", 20), ("test", 5)):
+        lines = [{"text": f"{t} {split}{note}", "label": 0, "label_text": label} for t, label in rows(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def test_the_name_banking77_loads_its_pinned_revision_and_no_other(hub: tuple[Path, str], tmp_path: Path) -> None:
+    root, address = hub
+    repository, pinned = HUB_ALIASES["banking77"]
+    publish_banking77(root, pinned)
+    publish_banking77(root, "main", note=" newer")
+    config = write_yaml(tmp_path / "data.yaml", dataset_name="banking77", split="official", output_dir="out")
+    done = command("etl", "--cfg-path", config, cwd=tmp_path, address=address)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["source"]["repository"] == repository
+    assert manifest["source"]["revision"] == pinned
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["id2label"]["1"] == "Exchange"
+
+    # The Hub goes away: the cache must not stand in for another revision without a word.
+    other = "f" * 40
+    gone = f"http://127.0.0.1:{free_port()}"
+    words = ("--config", config, "--set", f"revision={other}", "--set", "output_dir=out2")
+    stale = command("etl", *words, cwd=tmp_path, address=gone, HF_HUB_OFFLINE="1")
+    assert stale.returncode == 2, stale.stdout
+    assert f"expected {other}" in stale.stderr or "cannot be loaded" in stale.stderr
+    assert len(stale.stderr.strip().splitlines()) == 1, stale.stderr
+    assert not (tmp_path / "out2").exists()
+    cached = command(
+        "etl", "--config", config, "--set", "output_dir=out3", cwd=tmp_path, address=gone, HF_HUB_OFFLINE="1"
+    )
+    assert cached.returncode == 0, cached.stderr
+    assert (tmp_path / "out3" / "train.parquet").read_bytes() == (tmp_path / "out" / "train.parquet").read_bytes()
+
+
+def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) -> None:
+    import datasets
+
+    root, address = hub
+    names = ["top_up", "Exchange", "card_lost"]
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    folder = root / "datasets" / "someone" / "intents" / "main"
+    folder.mkdir(parents=True)
+    table = {"text": [t for t, _ in rows()], "label": [names.index(label) for _, label in rows()]}
+    datasets.Dataset.from_dict(table, features=features).to_parquet(folder / "train.parquet")
+    config = write_yaml(tmp_path / "data.yaml", dataset_name="someone/intents", output_dir="out")
+    done = command("etl", "--config", config, cwd=tmp_path, address=address)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["label2id"] == {n: i for i, n in enumerate(names)}
+
+
+def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path: Path) -> None:
+    root, address = hub
+    folder = root / "datasets" / "someone" / "scripted" / "main"
+    folder.mkdir(parents=True)
+    (folder / "scripted.py").write_text("raise SystemExit\n")
+    for name, expected in (("someone/nothing", "cannot be loaded"), ("someone/scripted", "loading script")):
+        config = write_yaml(tmp_path / "data.yaml", dataset_name=name, output_dir="out")
+        done = command("etl", "--config", config, cwd=tmp_path, address=address)
+        assert done.returncode == 2
+        assert expected in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreachable_hub_is_said_at_once_with_the_local_choices(data_dir: Path, tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    config = write_yaml(tmp_path / "hub.yaml", dataset_name="banking77", output_dir="out")
+    started = time.monotonic()
+    data = command("etl", "--config", config, cwd=tmp_path, address=address)
+    train = train_config(tmp_path / "train.yaml", Path("microsoft/deberta-v3-base"), data_dir, tmp_path / "bundle")
+    model = command("multiregime", "--config", train, "--regime", "lora", cwd=tmp_path, address=address)
+    # The Hub's own client would take 23 to 47 seconds for each; this bound only tells the two apart on a busy machine.
+    assert time.monotonic() - started < 80
+    for done, choice in ((data, "dataset_name=bundled"), (model, "model_name=bundled/all-MiniLM-L6-v2")):
+        assert done.returncode == 2
+        assert "cannot be reached" in done.stderr
+        assert choice in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tuple[Path, str], tmp_path: Path) -> None:
+    """configs/data.yaml and configs/train.yaml, the latter on a tiny DeBERTa of the same name, stored in fp16."""
+    import torch
+    from transformers import AutoModel
+
+    root, address = hub
+    if not (root / "datasets" / HUB_ALIASES["banking77"][0]).exists():
+        publish_banking77(root, HUB_ALIASES["banking77"][1])
+    folder = root / "models" / "microsoft" / "deberta-v3-base" / "main"
+    tiny_encoder("deberta-v2", folder)
+    AutoModel.from_pretrained(folder).to(torch.float16).save_pretrained(folder)
+    data = command("etl", "--cfg-path", REPOSITORY / "configs" / "data.yaml", cwd=tmp_path, address=address)
+    assert data.returncode == 0, data.stderr
+    words = ("--train-config", REPOSITORY / "configs" / "train.yaml", "--regime", "lora", "--set", "max_length=64")
+    train = command("multiregime", *words, cwd=tmp_path, address=address)
+    assert train.returncode == 0, train.stderr
+    assert '"output_proj", which matches nothing' in train.stdout
+    bundle = tmp_path / "artifacts" / "models" / "deberta_lora"
+    adapter = json.loads((bundle / "adapter" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == "microsoft/deberta-v3-base"
+    assert set(adapter["modules_to_save"]) >= {"classifier", "pooler"}
+    done = command("eval", "--checkpoint_path", bundle, cwd=tmp_path, address=address)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "artifacts" / "mlflow.db").is_file()

@@ -1,0 +1,292 @@
+"""Training through the command line to a published bundle that loads again, for every architecture and regime."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ARCHITECTURES, Run, tiny_encoder, train_config
+
+import multiregime
+from bankintent import files
+from bankintent.bundle import layout
+
+REGIMES = ("head-only", "lora", "full-ft")
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("encoders")
+    return {name: tiny_encoder(name, folder / name) for name in ARCHITECTURES}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_goes_from_command_to_reloaded_bundle(
+    architecture: str, regime: str, encoders: dict[str, Path], data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    from bankintent.inference.predictor import Predictor
+
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", encoders[architecture], data_dir, bundle)
+    result = run(multiregime.main, "--config", config, "--regime", regime)
+    assert result.code == 0, result.err
+
+    formats = {"merged"} | ({"adapter", "base_3"} if regime == "lora" else set())
+    assert {path.name for path in bundle.iterdir() if path.is_dir()} == formats
+    assert {"labels.json", "metrics.json", "config.yaml", "README.md", "manifest.json"} <= set(files.list_files(bundle))
+    parity = json.loads((bundle / "manifest.json").read_text())["parity"]["largest_logit_difference"]
+    assert len(parity) == 2 * (2 if regime == "lora" else 1)
+    assert max(parity.values()) <= 1e-4
+    assert not files.work_dir(bundle).exists()
+
+    # The published folder, opened as a user would, agrees with the adapter on its base.
+    texts = ["i lost my card", "exchange"]
+    merged = Predictor.load(bundle).logits(texts)
+    assert merged.shape == (2, 3)
+    if regime == "lora":
+        shutil.rmtree(bundle / "merged")
+        adapter = layout.open_checkpoint(bundle)
+        assert adapter.format == "base + adapter"
+        np.testing.assert_allclose(Predictor.load(adapter).logits(texts), merged, atol=1e-4)
+
+
+def test_lora_changes_only_what_it_says_and_trains_every_new_head_module(
+    encoders: dict[str, Path], data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    from safetensors.numpy import load_file
+
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", encoders["deberta-v2"], data_dir, bundle)
+    assert run(multiregime.main, "--config", config, "--regime", "lora").code == 0
+    adapter = load_file(bundle / "adapter" / "adapter_model.safetensors")
+    heads = {name for name in adapter if "lora_" not in name}
+    assert any("pooler" in name for name in heads)
+    assert any("classifier" in name for name in heads)
+    base, merged = (load_file(bundle / name / "model.safetensors") for name in ("base_3", "merged"))
+    changed = {name for name in base if not np.array_equal(base[name], merged[name])}
+    assert {"pooler.dense.weight", "classifier.weight", "classifier.bias"} <= changed
+    assert not any("embeddings" in name or "LayerNorm" in name for name in changed)
+
+
+def test_head_only_leaves_the_encoder_untouched_and_in_evaluation_mode(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    import torch
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    from bankintent.training.regimes import set_training_mode
+
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle)
+    assert run(multiregime.main, "--config", config, "--regime", "head-only").code == 0
+    before, after = load_file(tiny_bert / "model.safetensors"), load_file(bundle / "merged" / "model.safetensors")
+    encoder = [name for name in before if not name.startswith("pooler")]
+    assert encoder
+    for name in encoder:
+        np.testing.assert_array_equal(before[name], after[f"bert.{name}"])
+    assert not np.array_equal(before["pooler.dense.weight"], after["bert.pooler.dense.weight"])
+
+    model = AutoModelForSequenceClassification.from_pretrained(bundle / "merged")
+    set_training_mode(model, "head-only")
+    assert not model.bert.encoder.layer[0].training
+    assert not model.bert.embeddings.dropout.training
+    assert model.classifier.training
+    set_training_mode(model, "full-ft")
+    assert all(module.training for module in model.modules() if isinstance(module, torch.nn.Dropout))
+
+
+def test_merged_works_in_plain_transformers_without_this_package(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=12, lr=5e-3)
+    assert run(multiregime.main, "--config", config, "--regime", "full-ft").code == 0
+    program = (
+        "import sys; from transformers import pipeline\n"
+        f"p = pipeline('text-classification', model={str(bundle / 'merged')!r})\n"
+        "print(p('i lost my card')[0]['label'], 'bankintent' in sys.modules, 'peft' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split()[0] == "card_lost", done.stderr
+    assert done.stdout.split()[1] == "False"
+
+
+def test_unmatched_lora_targets_are_named_and_none_matching_fails(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    lora = {"r": 4, "target_modules": ["query", "output_proj"]}
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "a", lora=lora, epochs=1)
+    result = run(multiregime.main, "--config", config, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert '"output_proj", which matches nothing' in result.out
+
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "b", lora={"target_modules": ["q_proj"]}
+    )
+    message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+    assert "q_proj" in message
+    assert "query" in message
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_finished_run_is_left_alone_and_another_configuration_refused(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=1)
+    assert run(multiregime.main, "--config", config, "--regime", "full-ft").code == 0
+    before = (bundle / "manifest.json").read_bytes()
+    assert "nothing to do" in run(multiregime.main, "--config", config, "--regime", "full-ft").out
+    message = run(multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.5").one_line_error()
+    assert "lr is 0.001, now 0.5" in message
+    assert "--overwrite" in message
+    assert (bundle / "manifest.json").read_bytes() == before
+    again = run(multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.002", "--overwrite")
+    assert again.code == 0, again.err
+    assert yaml.safe_load((bundle / "config.yaml").read_text())["lr"] == 0.002
+
+
+def test_an_interrupted_run_continues_to_the_same_weights(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.numpy import load_file
+
+    from bankintent.training import trainer
+
+    straight = train_config(tmp_path / "a.yaml", tiny_bert, data_dir, tmp_path / "a", epochs=3)
+    assert run(multiregime.main, "--config", straight, "--regime", "lora").code == 0
+
+    class Killed(trainer.MarkComplete):
+        """Dies while the second checkpoint is being written: its folder stands, incomplete."""
+
+        def on_save(self, args, state, control, **options):  # type: ignore[no-untyped-def]
+            if (state.epoch or 0) >= 2:
+                raise KeyboardInterrupt
+            super().on_save(args, state, control, **options)
+
+    broken = train_config(tmp_path / "b.yaml", tiny_bert, data_dir, tmp_path / "b", epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "MarkComplete", Killed)
+        stopped = run(multiregime.main, "--config", broken, "--regime", "lora")
+    assert stopped.code == 130
+    assert "Run the same command again" in stopped.err
+    assert not (tmp_path / "b").exists()
+    newest = max((tmp_path / "b.work" / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    (newest / "adapter_model.safetensors").write_bytes(b"half")
+
+    other = run(multiregime.main, "--config", broken, "--regime", "lora", "--set", "lr=0.5").one_line_error()
+    assert "interrupted run with other settings" in other
+    result = run(multiregime.main, "--config", broken, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert "Going on from" in result.out
+    first, second = (load_file(tmp_path / name / "merged" / "model.safetensors") for name in "ab")
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_publication_stops_where_the_saved_model_answers_otherwise(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bankintent.training import export
+
+    real = export.logits
+    monkeypatch.setattr(export, "logits", lambda *args: real(*args) + 0.01)
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=1)
+    message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+    assert "answers otherwise than the trained one" in message
+    assert "1.0e-02" in message
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_persistent_overflow_stops_with_the_setting_to_change(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bankintent.training import trainer
+
+    real = trainer.IntentLoss.__call__
+    monkeypatch.setattr(trainer.IntentLoss, "__call__", lambda *args, **options: real(*args, **options) * float("nan"))
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=4)
+    message = run(multiregime.main, "--config", config, "--regime", "full-ft").one_line_error()
+    assert "overflowed" in message
+    assert "lower lr" in message
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_early_stopping_keeps_the_best_epoch(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+    bundle = tmp_path / "bundle"
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=30, lr=3e-3, early_stopping=2, scheduler="cosine"
+    )
+    result = run(multiregime.main, "--config", config, "--regime", "full-ft")
+    assert result.code == 0, result.err
+    record = json.loads((bundle / "metrics.json").read_text())
+    history = [entry["val_macro_f1"] for entry in record["training"]["history"]]
+    assert len(history) < 30
+    assert record["metrics"]["val"]["macro_f1"] == pytest.approx(max(history), abs=1e-6)
+
+
+def test_loss_weights_and_smoothing_are_those_of_the_definition() -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from torch.nn import functional
+
+    from bankintent.training.trainer import IntentLoss, _class_weights
+
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 1, 2])
+    weights = _class_weights(labels.tolist(), 3)
+    assert weights[labels].mean().item() == pytest.approx(1.0)
+    assert weights.tolist() == pytest.approx([2 / 3, 1.0, 2.0])
+    outputs = SimpleNamespace(logits=logits)
+    plain = IntentLoss(0.0, None)(outputs, labels)
+    assert plain.item() == pytest.approx(functional.cross_entropy(logits, labels).item())
+    # Two accumulated half batches sum to the loss of the whole.
+    halves = [
+        IntentLoss(0.1, weights)(SimpleNamespace(logits=logits[s]), labels[s], num_items_in_batch=6)
+        for s in (slice(0, 2), slice(2, 6))
+    ]
+    whole = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="sum") / 6
+    assert sum(halves).item() == pytest.approx(whole.item())
+
+
+def test_head_learning_rate_reaches_only_the_head(encoders: dict[str, Path], data_dir: Path, tmp_path: Path) -> None:
+    from bankintent.corpus import dataset
+    from bankintent.training import backbones
+    from bankintent.training.trainer import _head_parameters
+
+    labels = dataset.load(data_dir).labels
+    for architecture, expected in {"roberta": 4, "deberta-v2": 4, "distilbert": 4, "bert": 4}.items():
+        backbone = backbones.load(str(encoders[architecture]), labels, 32)
+        assert len(_head_parameters(backbone.model)) == expected, architecture
+
+
+def test_precision_is_chosen_by_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from bankintent.errors import TrainingError
+    from bankintent.training.trainer import pick_precision
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    assert pick_precision("auto") == "fp32"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert pick_precision("auto") == "bf16"
+    with pytest.raises(TrainingError, match="CUDA"):
+        pick_precision("fp16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert pick_precision("auto") == "fp16"  # a T4
+    assert pick_precision("fp32") == "fp32"
+
+
+def test_long_inputs_are_limited_by_the_positions_of_the_model(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", max_length=512)
+    assert "66 positions" in run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()

@@ -42,7 +42,9 @@ def main(
 
     from bankintent.serving.app import create_app
 
-    uvicorn.run(create_app(chosen), host=chosen.host, port=chosen.port, access_log=False, lifespan="on")
+    app = create_app(chosen)
+    # Longer than the idle time of the usual load balancers, which would else meet connections that are just closing.
+    uvicorn.run(app, host=chosen.host, port=chosen.port, access_log=False, timeout_keep_alive=75)
 
 
 @functools.cache

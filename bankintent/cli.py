@@ -1,6 +1,7 @@
 """What the commands share: the option names, the console, and how an error ends a process."""
 
 import errno
+import functools
 import os
 import sys
 import warnings
@@ -30,24 +31,29 @@ def config_option(*aliases: str, help: str) -> Any:
 
 def run(command: Callable[..., Any]) -> None:
     """Run one command as the process: parse, call, and turn a UserError into one line and exit code 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    app.command()(command)
-    run_app(app)
-
-
-def run_app(app: typer.Typer) -> None:
-    """Run a Typer app as the process, with this package's error handling."""
     quiet_libraries()
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was published. Run the same command again to go on.", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR):
-            raise
-        _fail(f"{error.filename or 'a file'}: {error.strerror}. Free the place or name another output.", 2)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app.command()(_reporting(command))
+    app()
+
+
+def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
+    """The command, ending the process with one line where the user or the machine stands in its way."""
+
+    @functools.wraps(command)
+    def call(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except UserError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing was published. Run the same command again to go on.", 130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR):
+                raise
+            _fail(f"{error.filename or 'a file'}: {error.strerror}. Free the place or name another output.", 2)
+
+    return call
 
 
 def _fail(message: str, code: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from bankintent import cli
 from bankintent.config import TrackingConfig
 
@@ -40,16 +42,7 @@ class Tracker:
 
     def _start(self, name: str, tags: dict[str, str]) -> None:
         mlflow = _mlflow()
-        uri = self._config.uri
-        if uri.startswith("sqlite:///"):
-            folder = Path(uri.removeprefix("sqlite:///")).parent
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):  # MLflow would retry for a hundred seconds
-                raise OSError(f"{folder} is not writable")
-        from filelock import FileLock
-
-        lock = FileLock(".mlflow.lock" if "://" in uri and not uri.startswith("sqlite") else f"{_local(uri)}.lock", 30)
-        with lock:  # two processes that make a fresh database together break it
+        with _opening(self._config.uri) as uri:
             mlflow.set_tracking_uri(uri)
             experiment = mlflow.get_experiment_by_name(self._config.experiment)
             if experiment is None:
@@ -96,8 +89,21 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _local(uri: str) -> Path:
-    return Path(uri.removeprefix("sqlite:///"))
+@contextlib.contextmanager
+def _opening(uri: str) -> Iterator[str]:
+    """The URI to open, absolute where it is a file: MLflow keeps one store for each URI text of a process.
+
+    Two processes that make a fresh database together break it, so that opening is done one at a time.
+    """
+    if not uri.startswith("sqlite:///"):
+        yield uri
+        return
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(database.parent, os.W_OK):  # MLflow would retry for a hundred seconds
+        raise OSError(f"{database.parent} is not writable")
+    with FileLock(f"{database}.lock", timeout=60):
+        yield f"sqlite:///{database}"
 
 
 def _mlflow() -> Any:

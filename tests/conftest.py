@@ -1,6 +1,7 @@
 """Tiny models, a small dataset, and a way to run a command as a user would, inside the test process."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,6 +126,29 @@ def data_dir(tmp_path: Path, run: Run) -> Path:
     result = run(etl.main, "--config", config)
     assert result.code == 0, result.err
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data.yaml`, `data/` and `bundle/`, a small LoRA run that names them relative to the folder."""
+    import etl
+    import multiregime
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        source = write_csv(folder / "small.csv", rows())
+        etl.main(write_yaml(folder / "data.yaml", dataset_name=str(source), output_dir="data"))
+        config = train_config(folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), epochs=6, lr=5e-3)
+        multiregime.main(config, regime="lora")
+    return folder
+
+
+@pytest.fixture
+def bundle(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the small bundle, with its data beside it, for this test alone."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "bundle"
 
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "electra")

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Run, train_config, write_csv, write_yaml
+from conftest import Run, write_csv, write_yaml
 
 import etl
 import eval as evaluate
-import multiregime
 from bankintent import files
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
@@ -19,14 +18,6 @@ from bankintent.inference.predictor import Predictor
 from bankintent.measures import metrics, plots
 
 NO_TRACKING = ("--set", "tracking.enabled=false")
-
-
-@pytest.fixture
-def bundle(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> Path:
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=6, lr=5e-3)
-    result = run(multiregime.main, "--config", config, "--regime", "lora")
-    assert result.code == 0, result.err
-    return tmp_path / "bundle"
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:
@@ -80,16 +71,14 @@ def test_evaluation_writes_its_report_and_nothing_into_the_bundle(bundle: Path, 
     assert before == {name: files.sha256(bundle / name) for name in files.list_files(bundle)}
 
 
-def test_every_form_of_a_model_gives_the_same_result(bundle: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_every_form_of_a_model_gives_the_same_result(bundle: Path, tmp_path: Path, run: Run) -> None:
     only_adapter, plain = tmp_path / "only_adapter", tmp_path / "plain"
     shutil.copytree(bundle, only_adapter)
     shutil.rmtree(only_adapter / "merged")
     shutil.copytree(bundle / "merged", plain)
     found = {}
     for path in (bundle, bundle / "merged", only_adapter, plain):
-        result = run(
-            evaluate.main, "--checkpoint-path", path, "--data-dir", data_dir, "--output-dir", "r", *NO_TRACKING
-        )
+        result = run(evaluate.main, "--checkpoint-path", path, "--data-dir", "data", "--output-dir", "r", *NO_TRACKING)
         assert result.code == 0, result.err
         found[path.name] = json.loads(Path("r/metrics.json").read_text())
     forms = {name: record["checkpoint"]["format"] for name, record in found.items()}

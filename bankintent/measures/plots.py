@@ -12,7 +12,11 @@ from bankintent.measures.metrics import Ints
 PLAIN = {"Software": None}
 """PNG metadata that would change with the version of matplotlib."""
 
+PLAIN_TEXT = {"text.parse_math": False}
+"""A dollar sign in a label is text, not the start of a formula."""
 
+
+@matplotlib.rc_context(PLAIN_TEXT)
 def confusion_matrix(counts: Ints, names: tuple[str, ...], path: Path, title: str) -> None:
     """Row-normalised confusion matrix in per cent, readable at 77 labels."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -38,6 +42,7 @@ def confusion_matrix(counts: Ints, names: tuple[str, ...], path: Path, title: st
     _save(figure, path)
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def reliability_diagram(bins: list[dict[str, float]], ece: float, path: Path) -> None:
     """Accuracy against confidence; the diagonal is perfect calibration."""
     figure = Figure(figsize=(5, 5), dpi=150, layout="constrained")
@@ -56,6 +61,4 @@ def reliability_diagram(bins: list[dict[str, float]], ece: float, path: Path) ->
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata: dict[str, Any] = PLAIN
-    # A dollar sign in a label is text, not the start of a formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
-        figure.savefig(path, metadata=metadata)
+    figure.savefig(path, metadata=metadata)

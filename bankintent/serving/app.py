@@ -28,7 +28,12 @@ from bankintent.serving.wire import refusals
 
 Finder = Callable[[ServeConfig], Callable[[], runtime.Runtime]]
 KEY_VARIABLE = "BANKINTENT_API_KEY"
-KINDS = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
+FRAMEWORK = {
+    400: ("malformed", "the body cannot be read as JSON"),
+    404: ("not_found", "there is no such page"),
+    405: ("method_not_allowed", "this page does not take that method"),
+}
+"""What the framework refuses by itself, in our words."""
 
 
 def create_app(settings: ServeConfig, find: Finder = runtime.find) -> FastAPI:
@@ -127,7 +132,6 @@ def draining_on_signals(service: Service) -> Iterator[None]:
 async def refuse(request: Request, error: Exception) -> Response:
     """Exception handler: a Refusal as its error body."""
     assert isinstance(error, limits.Refusal)
-    the_service(request).metrics.rejected.labels(error.kind).inc()
     return error.response()
 
 
@@ -140,10 +144,7 @@ async def refuse_body(request: Request, error: Exception) -> Response:
 async def refuse_http(request: Request, error: Exception) -> Response:
     """Exception handler: the framework's own refusals in the common form."""
     assert isinstance(error, HTTPException)
-    kind = KINDS.get(error.status_code, "refused")
-    message = {400: "the body cannot be read as JSON", 404: "there is no such page"}.get(
-        error.status_code, error.detail
-    )
+    kind, message = FRAMEWORK.get(error.status_code, ("refused", error.detail))
     return JSONResponse({"error": message, "error_type": kind}, error.status_code, dict(error.headers or {}))
 
 

@@ -34,7 +34,7 @@ class Unauthorized(Refusal):
 class SlowBody(Refusal):
     """The body did not arrive before the deadline."""
 
-    status, kind, headers = 408, "timeout", {"Connection": "close"}
+    status, kind, headers = 408, "slow_body", {"Connection": "close"}
 
 
 class TooLarge(Refusal):
@@ -71,6 +71,10 @@ class DeadlineExceeded(Refusal):
     """No answer before the deadline; what had not begun was not done."""
 
     status, kind = 504, "timeout"
+
+
+REASONS = {refusal.status: refusal.kind for refusal in Refusal.__subclasses__()}
+"""What the metrics call each status."""
 
 
 class BodyLimit:

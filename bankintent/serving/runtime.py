@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent import files
+from bankintent import cli, files
 from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.config import ServeConfig
 from bankintent.errors import ConfigError, ModelError
@@ -58,11 +58,7 @@ class TorchRuntime:
     """The predictor of `bankintent.inference`, in float32 on a fixed number of threads."""
 
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
-        # Read when the libraries are imported. Tokenizing stays on the batcher's thread.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        cli.quiet_libraries()
         import torch
         from safetensors import SafetensorError
 

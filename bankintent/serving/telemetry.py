@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bankintent.serving.batching import Batch
+from bankintent.serving.limits import REASONS
 
 logger = logging.getLogger("bankintent.serving")
 ID_HEADER = b"x-request-id"
@@ -130,6 +131,10 @@ class Telemetry:
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
+        if route.startswith("/health/"):
+            return
+        if status in REASONS:
+            self.metrics.rejected.labels(REASONS[status]).inc()
         figures = {"status": status, "ms": round(1000 * seconds, 1), **scope["measured"]}
         log("request", request_id=request_id, method=method, route=route, **figures)
 

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictBool, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StrictBool,
+    Tag,
+    field_validator,
+)
 
 from bankintent import __version__
 from bankintent.config import ServeConfig
@@ -14,7 +24,7 @@ from bankintent.serving import limits
 from bankintent.serving.runtime import Logits, ModelFacts
 
 TEXT = "my card has not arrived yet"
-SCORES: list[dict[str, Any]] = [
+SCORES: list[JsonValue] = [
     {"label": "card_arrival", "score": 0.93},
     {"label": "card_delivery_estimate", "score": 0.04},
     {"label": "lost_or_stolen_card", "score": 0.01},
@@ -52,7 +62,7 @@ class PredictRequest(BaseModel):
 
     text: OneOrMany
     """A sentence, or a list of sentences; each has something else than white space in it."""
-    top_k: Annotated[int, BeforeValidator(_integral), Field(ge=1, strict=True)] = 3
+    top_k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(_integral)] = 3
     """How many intents to give for each text, best first."""
 
     @property
@@ -81,7 +91,13 @@ class Prediction(BaseModel):
         use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
-                {**SCORES[0], "top_k": SCORES, "truncated": False, "model": {"name": "quickstart", "version": "0" * 12}}
+                {
+                    "label": "card_arrival",
+                    "score": 0.93,
+                    "top_k": SCORES,
+                    "truncated": False,
+                    "model": {"name": "quickstart", "version": "0" * 12},
+                }
             ]
         },
     )
@@ -181,7 +197,7 @@ class ErrorBody(BaseModel):
     """Every refusal; it never repeats what was sent."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"error": "text must not be empty or blank", "error_type": "validation"}]}
+        json_schema_extra={"examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]}
     )
 
     error: str
@@ -249,5 +265,5 @@ def describe(error: RequestValidationError) -> str:
     for detail in error.errors():
         place = ".".join(str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int))
         message = PROBLEMS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
-        problems.append(f"{place} {message}" if place and detail["type"] != "json_invalid" else message)
+        problems.append(f"{place}: {message}" if place and detail["type"] != "json_invalid" else message)
     return "; ".join(list(dict.fromkeys(problems))[:3])

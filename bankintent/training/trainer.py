@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def fit(
         eval_dataset=encode(val, tokenizer),
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        compute_metrics=_epoch_metrics,
+        compute_metrics=partial(_epoch_metrics, precision),
         compute_loss_func=IntentLoss(config.label_smoothing, weights),
         callbacks=callbacks,
     )
@@ -135,6 +136,12 @@ def newest_complete_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint that was written to its end; half-written ones are passed over."""
     found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def overflow(what: str, precision: str) -> TrainingError:
+    """What to say, and which settings to change, when numbers are no longer finite."""
+    change = f"precision: {'bf16 or fp32' if precision == 'fp16' else 'fp32'}"
+    return TrainingError(f"{what} (precision {precision})", f"Set a lower lr, or {change}")
 
 
 class IntentLoss:
@@ -181,12 +188,7 @@ class IntentTrainer(Trainer):
         skipped = getattr(self.optimizer, "step_was_skipped", False)
         self._bad_steps = 0 if finite and not skipped else self._bad_steps + 1
         if self._bad_steps >= BAD_STEPS:
-            change = f"precision: {'bf16 or fp32' if self._precision == 'fp16' else 'fp32'}"
-            raise TrainingError(
-                f"the loss overflowed in {BAD_STEPS} steps in a row (step {self.state.global_step},"
-                f" precision {self._precision})",
-                f"Set a lower lr, or {change}",
-            )
+            raise overflow(f"the loss overflowed in {BAD_STEPS} steps in a row", self._precision)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -312,8 +314,10 @@ def _arguments(config: TrainConfig, precision: str, folder: Path) -> TrainingArg
     )
 
 
-def _epoch_metrics(prediction: EvalPrediction) -> dict[str, float]:
+def _epoch_metrics(precision: str, prediction: EvalPrediction) -> dict[str, float]:
     logits = np.asarray(prediction.predictions, dtype=np.float32)
+    if not np.isfinite(logits).all():
+        raise overflow("the model's answers overflowed", precision)
     return metrics.summary(logits, np.asarray(prediction.label_ids))
 
 

@@ -61,7 +61,6 @@ async def page_answer(
             raise Invalid("Type a sentence first.")
         answer = (await classify(request, [text]))[0]
     except Refusal as refusal:
-        the_service(request).metrics.rejected.labels(refusal.kind).inc()
         return render(request, "page.html", refusal.status, text=text, problem=str(refusal))
     facts = the_service(request).facts
     result = wire.prediction(answer.logits, answer.truncated, facts, TOP_K)

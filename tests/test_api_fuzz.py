@@ -1,0 +1,40 @@
+"""The OpenAPI description against the running API: what it promises holds for thousands of generated requests."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from serving_fixtures import serving, write_tiny_bundle
+
+from bankintent.config import ServeConfig
+from bankintent.serving.app import create_app
+
+CASES = 2000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    bundle = write_tiny_bundle(folder / "tiny")
+    with serving(folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder)}) as server:
+        yield server
+
+
+api = schemathesis.openapi.from_dict(create_app(ServeConfig()).openapi())
+tried = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+
+@api.include(method="POST").parametrize()
+@settings(tried, max_examples=1000)
+def test_predicting_keeps_its_description(case, server):
+    case.call_and_validate(base_url=server.url)
+
+
+@api.include(method="GET").parametrize()
+@settings(tried, max_examples=40)
+def test_everything_else_keeps_its_description(case, server):
+    case.call_and_validate(base_url=server.url)
+
+
+def test_enough_was_tried_and_nothing_failed_inside(server):
+    assert server.metric("bankintent_requests_total") >= CASES
+    assert '"event": "error"' not in server.log

@@ -43,13 +43,15 @@ def main(
     divided = splits.split(parts, settings)
     leaks = report.find_leaks(divided)
     divided = report.apply_leakage(divided, leaks, settings.leakage)
+    splits.require_usable(divided)
 
     names = {example.label_text for examples in divided.values() for example in examples}
     labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
     figures = report.describe(divided, leaks, refusals, source.identity, settings)
     dataset.write(settings.output_dir, divided, out_of_scope, labels, figures, settings.model_dump(mode="json"))
 
-    cli.print_table(f"{settings.dataset_name}: {len(labels)} intents", *report.table(figures))
+    title = f"{settings.dataset_name}: {len(labels)} intents (ranges, medians in brackets)"
+    cli.print_table(title, *report.table(figures))
     for note in report.notes(figures):
         cli.say(note)
     cli.say(f"Written to {cli.show_path(settings.output_dir)} (report.md has every intent's rows).")

@@ -99,3 +99,9 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The same table as lines of Markdown; a bar in a cell stays a bar."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *escaped]]

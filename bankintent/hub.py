@@ -40,11 +40,12 @@ def require_reachable(what: str, choices: str) -> None:
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
     """Turn the many errors of the Hub's client libraries into one SourceUnavailable with the cause's first line."""
+    import httpx2  # what the Hub's client is built on
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, httpx2.HTTPError) as error:
         if "scripts are no longer supported" in str(error):
             raise SourceUnavailable(
                 f"{what} is a loading script, which is not run", "Name a copy with Parquet, CSV or JSONL files"

@@ -2,7 +2,8 @@
 
     python tests/hub.py ROOT PORT
 
-ROOT/<models|datasets>/<owner>/<name>/<revision>/<files>; the revision folder `main` may be a link to a commit.
+ROOT/<models|datasets>/<owner>/<name>/<revision>/<files>. A folder `refs%pr%1` is the pull request in which the Hub's bot
+offers safetensors weights for a repository that has none.
 """
 
 import hashlib
@@ -51,7 +52,10 @@ def make_app(root: Path) -> FastAPI:
 
     @app.api_route("/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
     def model_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
-        return resolve("models", f"{owner}/{name}", revision.replace("%2F", "/"), path, request)
+        if revision == "refs":  # refs%2Fpr%2F1 arrives decoded
+            pull_request, _, path = path.removeprefix("pr/").partition("/")
+            revision = f"refs/pr/{pull_request}"
+        return resolve("models", f"{owner}/{name}", revision, path, request)
 
     @app.get("/api/{kind}/{owner}/{name}/revision/{revision:path}")
     def revision_info(kind: str, owner: str, name: str, revision: str) -> Any:
@@ -62,6 +66,30 @@ def make_app(root: Path) -> FastAPI:
     def main_info(kind: str, owner: str, name: str) -> Any:
         found = folder(kind, f"{owner}/{name}", "main")
         return found if isinstance(found, Response) else info(kind, owner, name, found)
+
+    @app.get("/api/models/{owner}/{name}/commits/{revision:path}")
+    def commits(owner: str, name: str, revision: str) -> Any:
+        main, found = (folder("models", f"{owner}/{name}", r) for r in ("main", revision))
+        assert isinstance(main, Path)
+        assert isinstance(found, Path)
+        shas = dict.fromkeys([commit_of(found), commit_of(main)])
+        fixed = {"title": "", "message": "", "authors": [], "date": "2024-01-01T00:00:00.000Z"}
+        return [{"id": sha, **fixed} for sha in shas]
+
+    @app.get("/api/models/{owner}/{name}/discussions")
+    def discussions(owner: str, name: str) -> Any:
+        offered = (root / "models" / owner / name / "refs%pr%1").is_dir()
+        bot = {
+            "num": 1,
+            "title": "Adding `safetensors` variant of this model",
+            "status": "open",
+            "isPullRequest": True,
+            "author": {"name": "SFconvertbot"},
+            "repo": {"name": f"{owner}/{name}", "type": "model"},
+            "createdAt": "2024-01-01T00:00:00.000Z",
+        }
+        found = [bot] if offered else []
+        return {"discussions": found, "count": len(found), "start": 0, "numClosedDiscussions": 0}
 
     def info(kind: str, owner: str, name: str, found: Path) -> dict[str, Any]:
         siblings = [{"rfilename": str(p.relative_to(found))} for p in found.rglob("*") if p.is_file()]

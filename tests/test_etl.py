@@ -187,6 +187,20 @@ def test_a_rare_intent_is_named(tmp_path: Path, run: Run) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_split_and_an_untrained_intent_are_refused(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    write_csv(folder / "train.csv", rows(6))
+    write_csv(folder / "val.csv", rows(6))
+    write_csv(folder / "test.csv", rows(6))
+    path = config(tmp_path, folder, split="official", leakage="drop")
+    assert "the train split is empty" in run(etl.main, "--config", path).one_line_error()
+    write_csv(folder / "test.csv", [("where is my parcel", "parcel")])
+    message = run(etl.main, "--config", path, "--set", "leakage=report").one_line_error()
+    assert 'intent "parcel" stands in test but not in train' in message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

@@ -296,3 +296,37 @@ def test_long_inputs_are_limited_by_the_positions_of_the_model(
 ) -> None:
     config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", max_length=512)
     assert "66 positions" in run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
+def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[str, Path], data_dir: Path) -> None:
+    from bankintent.corpus import dataset
+    from bankintent.inference.predictor import Predictor
+    from bankintent.training import backbones, probe
+
+    data = dataset.load(data_dir)
+    train, val = data.read("train"), data.read("val")
+    backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
+    accuracy = probe.warm_start(backbone, train, val, data.labels, batch_size=7)
+    predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
+    found = predictor.logits(val.texts).argmax(axis=1)
+    assert accuracy == pytest.approx(np.mean(found == val.labels))
+    assert np.mean(predictor.logits(train.texts).argmax(axis=1) == train.labels) > 0.9  # a random head has a third
+
+
+def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
+    from bankintent.training.probe import ABSENT, _fit
+
+    x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
+    weight, bias = _fit(x, [0, 0, 2, 2], labels=3, strength=10.0)
+    assert bias[1] == ABSENT
+    assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
+
+
+def test_a_probed_head_goes_through_lora_to_a_bundle(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", head_init="probe", epochs=1
+    )
+    result = run(multiregime.main, "--config", config, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert "starts from a linear probe" in result.out

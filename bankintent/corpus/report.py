@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bankintent import cli
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example, Refusal, normalise
 from bankintent.corpus.splits import Splits
@@ -137,7 +138,7 @@ def _two_labels(rows: list[Example]) -> list[dict[str, Any]]:
 
 def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the overview, for the terminal and for Markdown alike."""
-    header = ["split", "rows", "intents", "rows/intent (median)", "words (median)", "duplicates", "two labels"]
+    header = ["split", "rows", "intents", "rows/intent", "words", "duplicates", "two labels"]
     body = []
     for name, part in report["splits"].items():
         per, words = part["rows_per_intent"], part["words"]
@@ -178,15 +179,21 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 def markdown(report: dict[str, Any]) -> str:
     """report.md."""
-    header, body = table(report)
-    lines = ["# Data report", "", f"Source: `{report['source']}`", "", f"Split: {report['split']}", ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in body]
-    lines += ["", *(f"- {note}" for note in notes(report)), "", "## Rows of each intent", ""]
+    source = ", ".join(f"{key} {value}" for key, value in report["source"].items() if not isinstance(value, dict))
+    hashes = [f"`{name}` sha256 `{value}`" for name, value in report["source"].get("files", {}).items()]
+    lines = ["# Data report", "", f"Source: {'; '.join([source, *hashes])}. Split: {report['split']}.", ""]
+    lines += cli.markdown_table(*table(report))
+    lines += ["", *(f"- {note}" for note in notes(report)), "", "## Lengths", ""]
+    keys = ("min", "median", "p95", "max")
+    lengths = [
+        [f"{name}, {unit}", *(f"{part[unit][key]:g}" for key in keys)]
+        for name, part in report["splits"].items()
+        for unit in ("words", "characters")
+        if part[unit]
+    ]
+    lines += [*cli.markdown_table(["", *keys], lengths), "", "## Rows of each intent", ""]
     names = list(report["splits"])
-    intents = dict.fromkeys(intent for part in report["splits"].values() for intent in part["per_intent"])
-    lines += ["| intent | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for intent in sorted(intents, key=str.lower):
-        counts = [str(report["splits"][name]["per_intent"].get(intent, 0)) for name in names]
-        lines.append(f"| {intent.replace('|', chr(92) + '|')} | " + " | ".join(counts) + " |")
+    intents = sorted({intent for name in names for intent in report["splits"][name]["per_intent"]}, key=str.lower)
+    counts = [[i, *(str(report["splits"][name]["per_intent"].get(i, 0)) for name in names)] for i in intents]
+    lines += cli.markdown_table(["intent", *names], counts)
     return "\n".join(lines) + "\n"

@@ -242,6 +242,7 @@ def _read_hub(name: str, config: DataConfig) -> Source:
 
     with hub.explained(f'the dataset "{name}" (revision {revision})'):
         datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()  # what it would say of a stale cache is checked below
         parts = datasets.load_dataset(repository, config.subset, revision=revision)
     commit = _loaded_commit(parts, repository, revision)
     rows: dict[str, list[Row]] = {}
@@ -268,10 +269,9 @@ def _loaded_commit(parts: Any, repository: str, revision: str) -> str:
 
     With a warm cache and the Hub away, load_dataset returns any cached revision without a word.
     """
-    sums = next(iter(parts.values())).info.download_checksums or {}
-    commits = {url.partition("@")[2].partition("/")[0] for url in sums if f"{repository}@" in url}
-    commit = commits.pop() if len(commits) == 1 else ""
-    if not commit or (hub.is_commit(revision) and commit != revision):
+    cached = next(iter(parts.values())).cache_files
+    commit = Path(cached[0]["filename"]).parent.name if cached else ""  # datasets files its cache by commit
+    if not hub.is_commit(commit) or (hub.is_commit(revision) and commit != revision):
         raise SourceUnavailable(
             f"{repository} was loaded at revision {commit or 'unknown'} from the cache, expected {revision}",
             "Connect to the Hub, or clear the cache of datasets",

@@ -32,6 +32,18 @@ def split(parts: Splits, config: DataConfig) -> Splits:
     return {"train": train, "val": val, "test": test}
 
 
+def require_usable(splits: Splits) -> None:
+    """Raise DataError where a split is empty, or an intent is evaluated on but never trained."""
+    for name, rows in splits.items():
+        if not rows:
+            raise DataError(f"the {name} split is empty", "Add rows, or change split and leakage")
+    known = {row.label_text for row in splits["train"]}
+    for name in ("val", "test"):
+        strange = sorted({row.label_text for row in splits[name]} - known)
+        if strange:
+            raise DataError(f'intent "{strange[0]}" stands in {name} but not in train', "Add training rows of it")
+
+
 def _by_intent(examples: list[Example]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):

@@ -134,18 +134,14 @@ def show(result: dict[str, Any], folder: Path) -> None:
 def markdown(result: dict[str, Any]) -> str:
     """report.md."""
 
-    def table(header: list[str], body: list[list[str]]) -> list[str]:
-        escaped = [[cell.replace("|", "\\|") for cell in row] for row in body]
-        return ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *escaped]]
-
     checkpoint = result["checkpoint"]
     lines = [f"# {checkpoint['name']} on {result['data']['name']}, {result['split']}", ""]
     lines += [f"{result['rows']:,} rows; model loaded as {checkpoint['format']}; intervals from"]
     lines += [f"{result['bootstrap']['resamples']:,} bootstrap resamples of the rows.", ""]
-    lines += table(*overview(result))
+    lines += cli.markdown_table(*overview(result))
     lines += ["", "![confusion matrix](confusion.png)", "", "![calibration](reliability.png)", ""]
     lines += ["## Most confused pairs", ""]
-    lines += table(
+    lines += cli.markdown_table(
         ["true", "predicted", "rows", "examples"],
         [
             [p["true"], p["predicted"], str(p["count"]), " / ".join(" ".join(text.split()) for text in p["examples"])]
@@ -154,7 +150,7 @@ def markdown(result: dict[str, Any]) -> str:
     )
     lines += ["", "## Intents, worst F1 first", ""]
     ordered = sorted(result["per_intent"], key=lambda row: (row["f1"], row["intent"]))
-    lines += table(
+    lines += cli.markdown_table(
         ["intent", "precision", "recall", "F1", "rows"],
         [
             [r["intent"], f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", str(r["support"])]

@@ -80,4 +80,4 @@ def compare(folder: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     for name, value in compare(Path(sys.argv[1])).items():
-        print(f"{name:50} {value:.3f}" if isinstance(value, float) else f"{name:50} {value}")
+        print(f"{name:50} {value:.4f}" if isinstance(value, float) else f"{name:50} {value}")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 
 from bankintent.bundle.layout import CARD
 
@@ -35,4 +36,6 @@ def find_plots(evaluation: Path, labels_hash: str) -> dict[str, Path]:
 
 def to_html(markdown: str) -> str:
     """Markdown as HTML that can neither run nor fetch anything: HTML inside is shown as text, images as their name."""
-    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown)
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("image", lambda self, tokens, index, options, env: escapeHtml(tokens[index].content))
+    return str(parser.render(markdown))

@@ -1,0 +1,340 @@
+"""Both pages in a real browser: what people type, click, upload and see, also when something is wrong."""
+
+import concurrent.futures
+import contextlib
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving_fixtures import HTML_LABEL, LABELS, ROOT, environment, serving, write_evaluation, write_tiny_bundle
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no browser: apt-get install chromium")
+ATTACK = "<img src=x onerror=\"document.title='run'\"> <script>document.title='run'</script> ${document.title='run'}"
+SHOTS = os.environ.get("BANKINTENT_SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def server(bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    write_evaluation(folder / "evals", bundle.name)
+    with serving(folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory):
+    """A server whose model waits while the file `hold` is there; one text at a time."""
+    limits = {"max_queue": 1, "max_texts": 1, "max_chars": 200, "deadline_s": 20, "shutdown_s": 30}
+    folder = tmp_path_factory.mktemp("waiting")
+    path = f"{ROOT}:{ROOT / 'tests'}"
+    command = ("--factory", "serving_fixtures:waiting_app")
+    with serving(folder, *command, config={"limits": limits}, PYTHONPATH=path) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def frontend(folder: Path, *options: str) -> Iterator[str]:
+    """Run `python -m frontend` until the block ends; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "frontend.log"
+    command = [sys.executable, "-m", "frontend", "--port", str(port), *options]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment(), cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + 120
+        while not responds(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def responds(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def gradio_url(tmp_path_factory, server):
+    with frontend(tmp_path_factory.mktemp("frontend"), "--backend-url", server.url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with playwright.sync_playwright() as running:
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        started = running.chromium.launch(executable_path=str(CHROMIUM), args=options)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser, request) -> Iterator[Callable[..., Any]]:
+    """Open an address; at the end nothing may have been fetched from outside, nor any injected script have run."""
+    contexts, outside = [], []
+
+    def note(sent: Any) -> None:
+        if not sent.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            outside.append(sent.url)
+
+    def open_at(url: str, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1000, "height": 900}, **options)
+        context.on("request", note)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        return page
+
+    yield open_at
+    for number, context in enumerate(contexts):
+        for page in context.pages:
+            if SHOTS:
+                page.screenshot(path=Path(SHOTS) / f"{request.node.name}-{number}.png", full_page=True)
+            assert page.title() != "run"
+        context.close()
+    assert outside == []
+
+
+# The page at /
+
+
+def test_the_page_answers_without_loading_anew(open_page, server):
+    page = open_page(server.url)
+    page.evaluate("window.same = true")
+    page.get_by_label("Your message").fill("my card has not arrived")
+    page.get_by_role("button", name="Find the intent").click()
+    page.locator("#result li").first.wait_for()
+    assert page.locator("#result li").count() == 5
+    assert page.locator("#result h2").inner_text() in LABELS
+    assert page.evaluate("window.same") is True
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_page_shows_html_in_texts_and_labels_as_text(open_page, server, scripts):
+    page = open_page(server.url, java_script_enabled=scripts)
+    page.get_by_label("Your message").fill(ATTACK)
+    page.get_by_role("button", name="Find the intent").click()
+    page.locator("#result li").first.wait_for()
+    assert page.get_by_text(HTML_LABEL).count() >= 1
+    assert page.get_by_label("Your message").input_value() == ATTACK
+    assert page.locator("#result img").count() == 0
+
+
+def test_the_page_works_without_scripts(open_page, server):
+    page = open_page(server.url, java_script_enabled=False)
+    page.get_by_label("Your message").fill("change my pin")
+    page.get_by_role("button", name="Find the intent").click()
+    page.locator("#result li").first.wait_for()
+    assert page.get_by_label("Your message").input_value() == "change my pin"
+    page.get_by_role("link", name="Model card").click()
+    assert page.get_by_role("heading", name="tiny").is_visible()
+
+
+def test_enter_sends_and_shift_enter_does_not(open_page, server):
+    page = open_page(server.url)
+    box = page.get_by_label("Your message")
+    box.fill("my card")
+    box.press("Shift+Enter")
+    assert "\n" in box.input_value() and page.locator("#result li").count() == 0
+    box.press("Enter")
+    page.locator("#result li").first.wait_for()
+
+
+def test_the_card_page_shows_the_card_and_the_plot(open_page, server):
+    page = open_page(f"{server.url}/card")
+    assert page.get_by_role("heading", name="tiny").is_visible()
+    picture = page.get_by_alt_text("Confusion matrix of tiny")
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+
+
+def test_the_documentation_page_needs_nothing_from_outside(open_page, server):
+    page = open_page(f"{server.url}/docs")
+    page.get_by_text("/health/ready").first.wait_for()
+
+
+def test_the_page_says_what_is_wrong(open_page, waiting):
+    page = open_page(waiting.url)
+    button, box = page.get_by_role("button", name="Find the intent"), page.get_by_label("Your message")
+    problem = page.get_by_role("alert")
+    box.fill("y" * 300)
+    button.click()
+    problem.get_by_text("at most 200 are allowed").wait_for()
+    with busy(waiting):
+        box.fill("yes")
+        button.click()
+        problem.get_by_text("places in the queue are taken").wait_for()
+    page.route("**/*", lambda route: route.abort())
+    button.click()
+    problem.get_by_text("cannot be reached").wait_for()
+    page.unroute_all()
+    button.click()
+    page.locator("#result h2").wait_for()
+
+
+@contextlib.contextmanager
+def busy(server: Any) -> Iterator[None]:
+    """Fill the only place in the queue of the waiting server."""
+    held = server.log_file.parent / "hold"
+    held.touch()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.post, "/predict/", {"text": "yes"})
+        server.until(lambda s: s.metric("bankintent_held_texts") == 1)
+        try:
+            yield
+        finally:
+            held.unlink()
+        assert call.result().status_code == 200
+
+
+# The Gradio page
+
+
+def status(page: Any, name: str = "status") -> Any:
+    return page.locator(f"#{name} textarea")
+
+
+def wait_for_status(page: Any, words: str, name: str = "status") -> None:
+    condition = "([id, words]) => document.querySelector(`#${id} textarea`)?.value.includes(words)"
+    page.wait_for_function(condition, arg=[name, words])
+
+
+def test_the_gradio_page_shows_intents_scores_and_the_time(open_page, gradio_url):
+    page = open_page(gradio_url)
+    page.locator("#message textarea").fill("my card has not arrived")
+    page.locator("#ask").click()
+    wait_for_status(page, " ms.")
+    assert page.locator("#intents").get_by_text("%").count() == 5
+    page.locator("#message textarea").fill("  ")
+    page.locator("#ask").click()
+    wait_for_status(page, "Type a message first")
+
+
+def test_the_gradio_page_answers_an_example_that_is_clicked(open_page, gradio_url):
+    page = open_page(gradio_url)
+    page.get_by_text("How do I change my PIN?").click()
+    wait_for_status(page, " ms.")
+    assert page.locator("#message textarea").input_value() == "How do I change my PIN?"
+
+
+def test_the_gradio_page_shows_html_in_texts_and_labels_as_text(open_page, gradio_url):
+    page = open_page(gradio_url)
+    page.locator("#message textarea").fill(ATTACK)
+    page.locator("#ask").click()
+    wait_for_status(page, " ms.")
+    assert page.locator("#intents").get_by_text(HTML_LABEL).count() >= 1
+    assert page.locator("#intents img").count() == 0
+
+
+def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
+    source = tmp_path / "messages.csv"
+    with source.open("w", newline="", encoding="utf-8") as file:
+        rows = [["1", "my card"], ["2", ATTACK], ["3", " "], ["4", "x" * 6000], ["5", "a\u2028b\nc"]]
+        csv.writer(file).writerows([["id", "Text"], *rows, *([[str(i), f"change pin {i}"] for i in range(6, 106)])])
+    page = open_page(gradio_url)
+    page.get_by_role("tab", name="A CSV file").click()
+    page.locator("#upload input[type=file]").set_input_files(source)
+    page.locator("#upload").get_by_text("messages").first.wait_for()
+    page.locator("#predict").click()
+    wait_for_status(page, "103 of 105 rows predicted", "table-status")
+    with page.expect_download() as download:
+        page.locator("#download a[download]").first.click()
+    with open(download.value.path(), newline="", encoding="utf-8") as file:
+        written = list(csv.reader(file))
+    assert written[0] == ["id", "Text", "predicted_intent", "score", "note"]
+    assert [row[:2] for row in written[1:6]] == rows
+    assert [row[4] for row in written[1:6]] == ["", "cut to the model's length", "empty", "over 5000 characters", ""]
+    assert all(row[2] in LABELS and 0 < float(row[3]) <= 1 for row in written[6:])
+    assert page.locator("#preview").get_by_text("document.title='run'").count() >= 1
+    assert page.locator("#preview img").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"id,words\n1,hello\n", "No column is named text"),
+        (b"text\n", "no rows"),
+        (b"text\n\xff\xfe\n", "not UTF-8"),
+        (b'text\n"open', "not well-formed"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_told_why(open_page, gradio_url, tmp_path, content, says):
+    source = tmp_path / "bad.csv"
+    source.write_bytes(content)
+    page = open_page(gradio_url)
+    page.get_by_role("tab", name="A CSV file").click()
+    page.locator("#upload input[type=file]").set_input_files(source)
+    page.locator("#upload").get_by_text("bad").first.wait_for()
+    page.locator("#predict").click()
+    wait_for_status(page, says, "table-status")
+
+
+def test_the_gradio_page_shows_the_card_and_the_confusion_matrix(open_page, gradio_url):
+    page = open_page(gradio_url)
+    page.get_by_role("tab", name="The model").click()
+    page.locator("#card h1").get_by_text("tiny").wait_for()
+    picture = page.locator("#plot-confusion img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    assert page.locator("#card script").count() == 0
+    assert page.locator("#card").get_by_text("<script>").count() == 1
+
+
+def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(open_page, waiting, tmp_path):
+    with frontend(tmp_path, "--backend-url", waiting.url) as url:
+        page = open_page(url)
+        message = page.locator("#message textarea")
+        message.fill("y" * 300)
+        page.locator("#ask").click()
+        wait_for_status(page, "The API refused this: a text of 300 characters")
+        with busy(waiting):
+            message.fill("yes")
+            page.locator("#ask").click()
+            wait_for_status(page, "The API is busy")
+        page.locator("#ask").click()
+        wait_for_status(page, " ms.")
+        waiting.process.kill()
+        waiting.process.wait()
+        page.locator("#ask").click()
+        wait_for_status(page, "cannot be reached")
+
+
+def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, bundle, tmp_path):
+    with frontend(tmp_path, "--model-dir", str(bundle)) as url:
+        page = open_page(url)
+        page.get_by_text("How do I change my PIN?").click()
+        wait_for_status(page, " ms.")
+        address = (tmp_path / "frontend.log").read_text().partition("asks the API at ")[2].partition(". Ctrl")[0]
+        assert responds(address)
+    assert not responds(address)
+
+
+def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path):
+    command = [sys.executable, "-m", "frontend", "--model-dir", str(tmp_path / "none")]
+    result = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "none does not exist" in result.stderr and "error: the API of this page did not start" in result.stderr

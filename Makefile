@@ -29,7 +29,7 @@ quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation 
 	@echo
 	@echo "The bundle is artifacts/models/quickstart. Next:"
 	@echo "  serve it            MODEL_DIR=artifacts/models/quickstart $(BIN)/uvicorn backend:app"
-	@echo "  try it on a page    $(BIN)/python -m frontend"
+	@echo "  try it on a page    $(BIN)/python -m frontend --model-dir artifacts/models/quickstart"
 	@echo "  look at the runs    make mlflow"
 	@echo "  real BANKING77      $(BIN)/python -m etl --config configs/banking77/data.yaml"
 	@echo "                      $(BIN)/python -m multiregime --config configs/banking77/lora.yaml"

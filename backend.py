@@ -2,6 +2,8 @@
 
 MODEL_DIR=artifacts/models/quickstart uvicorn backend:app
 python -m backend --config configs/serve.yaml
+
+Under uvicorn the variable SERVE_CONFIG may name a config file; BANKINTENT_API_KEY, where set, is the key to send.
 """
 
 import functools

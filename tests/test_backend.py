@@ -429,6 +429,15 @@ def test_the_process_ends_within_the_stated_time_even_when_the_model_hangs(tmp_p
             assert call.result().status_code == 504
 
 
+def test_a_signal_while_loading_ends_the_process_within_the_stated_time(tmp_path):
+    (tmp_path / "loading").touch()
+    with waiting_server(tmp_path, ready=False, deadline_s=1, shutdown_s=2) as server:
+        start = time.monotonic()
+        server.process.terminate()
+        server.process.wait(10)
+        assert time.monotonic() - start < 4
+
+
 # Starting
 
 
@@ -524,6 +533,17 @@ def test_with_a_key_only_its_bearers_are_served(tmp_path):
         assert httpx.post(f"{server.url}/", data={"text": "yes"}).status_code == 401
         assert httpx.post(f"{server.url}/", data={"text": "yes", "key": "right"}).status_code == 200
         assert "right" not in server.log
+
+
+def test_the_key_is_compared_in_constant_time(monkeypatch):
+    from bankintent.serving import admission
+    from bankintent.serving.limits import Unauthorized
+
+    compared = []
+    monkeypatch.setattr(admission.hmac, "compare_digest", lambda *keys: bool(compared.append(keys)))
+    with pytest.raises(Unauthorized):
+        admission.check_key("right", "wrong \udcff")
+    assert len(compared) == 1
 
 
 def test_an_empty_key_stops_the_start(tmp_path):

@@ -17,8 +17,10 @@ import httpx
 import pytest
 from serving_fixtures import HTML_LABEL, LABELS, ROOT, environment, serving, write_evaluation, write_tiny_bundle
 
+from bankintent.serving import tables
+from bankintent.serving.client import Client, Trouble
+
 CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no browser: apt-get install chromium")
 ATTACK = "<img src=x onerror=\"document.title='run'\"> <script>document.title='run'</script> ${document.title='run'}"
 SHOTS = os.environ.get("BANKINTENT_SCREENSHOTS")
 
@@ -83,6 +85,8 @@ def gradio_url(tmp_path_factory, server):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip("no browser: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     with playwright.sync_playwright() as running:
         options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
@@ -331,6 +335,63 @@ def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, bundle,
         address = (tmp_path / "frontend.log").read_text().partition("asks the API at ")[2].partition(". Ctrl")[0]
         assert responds(address)
     assert not responds(address)
+
+
+# Without a browser
+
+
+@pytest.fixture
+def api(monkeypatch):
+    """A client of an API that gives the responses of a list, in turn."""
+
+    def build(*responses: httpx.Response) -> Client:
+        pending = iter(responses)
+        client = Client("http://127.0.0.1:1")
+        client._http = httpx.Client(base_url=client.url, transport=httpx.MockTransport(lambda _: next(pending)))
+        return client
+
+    return build
+
+
+def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    busy = httpx.Response(429, headers={"Retry-After": "3"}, json={"error": "full"})
+    assert api(busy, httpx.Response(503), httpx.Response(200, json=[{"label": "a"}])).predict_many(["x"]) == [
+        {"label": "a"}
+    ]
+    assert waits == [3, 1]
+    with pytest.raises(Trouble, match="busy"):
+        api(*[busy] * 6).predict_many(["x"])
+
+
+@pytest.mark.parametrize(
+    ("response", "says"),
+    [
+        (httpx.Response(401, json={"error": "no"}), "BANKINTENT_API_KEY"),
+        (httpx.Response(422, json={"error": "too long"}), "refused this: too long"),
+        (httpx.Response(503, json={"error": "the model is still loading"}), "not ready .the model is still loading"),
+        (httpx.Response(504), "took too long"),
+        (httpx.Response(502, text="<html>bad gateway"), "status 502"),
+    ],
+)
+def test_every_refusal_is_put_into_words(api, response, says):
+    with pytest.raises(Trouble, match=says):
+        api(response).predict("x", 3)
+
+
+def test_a_text_that_is_no_unicode_is_a_trouble_and_not_a_fault():
+    with pytest.raises(Trouble, match="Unicode"):
+        Client("http://127.0.0.1:1").predict("\ud800", 3)
+
+
+def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path):
+    source = tmp_path / "a.csv"
+    source.write_bytes("\ufeffid;Sentence\n1;my card;more\n\n2\n".encode())
+    table = tables.read(source, max_rows=10)
+    assert table == tables.Table(["id", "Sentence", ""], [["1", "my card", "more"], ["2", "", ""]], 1, ";")
+    with pytest.raises(Trouble, match="at most 1 are allowed"):
+        tables.read(source, max_rows=1)
 
 
 def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path):

@@ -18,7 +18,7 @@ In = TypeVar("In")
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
-WINDOW = 4
+WINDOW = 16
 """Items that are prepared ahead and chosen from, in multiples of the largest batch."""
 
 

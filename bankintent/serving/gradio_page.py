@@ -134,10 +134,16 @@ def add_card_tab(client: Client, page: gr.Blocks, scratch: Path) -> None:
 
     status = gr.Textbox(label="Status", interactive=False, elem_id="card-status")
     card = gr.HTML(elem_id="card", elem_classes="card")
-    options: dict[str, Any] = {"format": "png", "interactive": False, "visible": False}
-    buttons = ["download", "fullscreen"]  # by default there is one to share, with a site elsewhere
     images = [
-        gr.Image(label=title, buttons=buttons, elem_id=f"plot-{name}", **options) for name, title in PLOTS.items()
+        gr.Image(
+            label=title,
+            format="png",
+            buttons=["download", "fullscreen"],  # without a button that shares with a site elsewhere
+            interactive=False,
+            visible=False,
+            elem_id=f"plot-{name}",
+        )
+        for name, title in PLOTS.items()
     ]
     page.load(show, None, [card, status, *images], api_visibility="private")
 

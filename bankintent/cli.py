@@ -64,9 +64,10 @@ def _fail(message: str, code: int) -> None:
 def quiet_libraries() -> None:
     """No telemetry, no bars and no advice of the libraries' own; most of it is read when they are imported."""
     warnings.simplefilter("ignore", FutureWarning)
+    if not sys.stderr.isatty():  # in a terminal a download of some hundred megabytes should show
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1" if not sys.stderr.isatty() else "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -28,6 +28,7 @@ import typer
 from bankintent import cli, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.errors import UserError
+from bankintent.serving import runtime
 
 TEXTS = Path(__file__).parents[1] / "data" / "bundled" / "sentences.csv"
 SERVERS = {"naive": "benchmarks.naive_app:app", "ours": "backend:app"}
@@ -204,7 +205,7 @@ def machine() -> dict[str, str | int]:
 
     libraries = {name: version(name) for name in ("torch", "transformers", "fastapi", "uvicorn")}
     return {
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": runtime.cores(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         **libraries,

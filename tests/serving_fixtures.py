@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 HTML_LABEL = '<img src=x onerror="document.title=`run`">'
 LABELS = ("card_arrival", "change_pin", HTML_LABEL, "exchange_rate", "lost_or_stolen_card")
 MAX_LENGTH = 32
-START_SECONDS = 90
+START_SECONDS = 180
 
 
 def write_tiny_model(folder: Path) -> Path:

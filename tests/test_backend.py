@@ -1,5 +1,6 @@
 """The API as a process, over real HTTP."""
 
+import asyncio
 import concurrent.futures
 import json
 import re
@@ -28,6 +29,9 @@ from serving_fixtures import (
 
 from bankintent.config import BatchingSection, LimitsSection, ServeConfig, load
 from bankintent.serving import runtime
+from bankintent.serving.app import draining_on_signals
+from bankintent.serving.limits import NotReady
+from bankintent.serving.service import Service, State
 
 WAITING = ("--factory", "serving_fixtures:waiting_app")
 SECRET = "sekretsentence"
@@ -240,7 +244,7 @@ def test_info_shows_the_model_and_every_limit(server):
     info = server.get("/info").json()
     assert info["labels"] == list(LABELS) and info["max_length"] == MAX_LENGTH and info["backbone"] == "tiny-bert"
     assert info["limits"] == LimitsSection().model_dump() and info["batching"] == BatchingSection().model_dump()
-    assert "1 threads" in info["runtime"] and info["parameters"] > 1000 and len(info["version"]) == 12
+    assert info["runtime"].endswith("cpu, 1 thread") and info["parameters"] > 1000 and len(info["version"]) == 12
 
 
 def test_metrics_count_requests_batches_tokens_and_intents(server):
@@ -414,6 +418,25 @@ def test_a_signal_under_load_answers_what_was_admitted_and_ends(waiting, number)
         assert [call.result().json()["label"] for call in admitted] == ["yes"] * 4
         waiting.process.wait(10)
     assert "Traceback" not in waiting.log and '"draining"' in waiting.log
+
+
+def test_a_signal_makes_it_unready_at_once_and_goes_on_to_the_servers_own_handler(monkeypatch):
+    async def scenario() -> None:
+        service = Service(ServeConfig())
+        service.state = State.READY
+        with draining_on_signals(service):
+            signal.raise_signal(signal.SIGTERM)
+            assert passed_on == [signal.SIGTERM]
+            with pytest.raises(NotReady, match="about to end"):
+                await service.classify(["a"])
+
+    monkeypatch.setattr(Service, "drain", lambda self: None)  # it would end this process in a while
+    passed_on: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: passed_on.append(number))
+    try:
+        asyncio.run(scenario())
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_process_ends_within_the_stated_time_even_when_the_model_hangs(tmp_path):

@@ -132,6 +132,18 @@ def test_a_checkpoint_without_labels_is_refused(tiny_bert: Path, data_dir: Path,
     assert run(evaluate.main, *words).code == 0
 
 
+def test_an_encoder_without_its_classifier_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    from bankintent.labels import LabelSchema
+
+    shutil.copytree(tiny_bert, tmp_path / "encoder")
+    LabelSchema(("no", "yes")).save(tmp_path / "encoder" / "labels.json")
+    with pytest.raises(ModelError, match=r"lacks weights of the classifier \(classifier.bias"):
+        Predictor.load(tmp_path / "encoder")
+    (tmp_path / "encoder" / "model.safetensors").write_bytes(b"not a tensor file")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Predictor.load(tmp_path / "encoder")
+
+
 @pytest.mark.parametrize("fault", ["changed", "added", "missing", "truncated", "labels", "manifest"])
 def test_a_tampered_bundle_is_refused_by_file(fault: str, bundle: Path) -> None:
     weights = bundle / "merged" / "model.safetensors"

@@ -23,7 +23,9 @@ def test_publishing_replaces_the_old_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies_at", [1, 2])
-def test_a_death_between_the_renames_loses_nothing(dies_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_between_the_renames_loses_nothing(
+    dies_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     final, staging = folder(tmp_path / "final", "old"), folder(tmp_path / "staging", "new")
     real, calls = Path.rename, []
 
@@ -33,9 +35,10 @@ def test_a_death_between_the_renames_loses_nothing(dies_at: int, tmp_path: Path,
             raise SystemExit(137)
         return real(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
-        files.publish(staging, final)
+        with pytest.raises(SystemExit):
+            files.publish(staging, final)
     files.recover(final)
     assert (final / "file").read_text() == "old"
     files.publish(staging, final)
@@ -49,9 +52,10 @@ def test_text_is_written_beside_its_place_and_renamed(tmp_path: Path, monkeypatc
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
-        files.write_text(path, "new")
+        with pytest.raises(OSError, match="No space"):
+            files.write_text(path, "new")
     assert path.read_text() == "old"
 
 

@@ -158,7 +158,16 @@ def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tu
     (folder / "pytorch_model.bin").write_bytes(b"never to be opened")
     data = command("etl", "--cfg-path", REPOSITORY / "configs" / "data.yaml", cwd=tmp_path, address=address)
     assert data.returncode == 0, data.stderr
-    words = ("--train-config", REPOSITORY / "configs" / "train.yaml", "--regime", "lora", "--set", "max_length=64", "--set", "epochs=2")
+    words = (
+        "--train-config",
+        REPOSITORY / "configs" / "train.yaml",
+        "--regime",
+        "lora",
+        "--set",
+        "max_length=64",
+        "--set",
+        "epochs=2",
+    )
     train = command("multiregime", *words, cwd=tmp_path, address=address)
     assert train.returncode == 0, train.stderr
     assert '"output_proj", which matches nothing' in train.stdout

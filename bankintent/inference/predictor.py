@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
@@ -32,17 +33,22 @@ class Predictor:
         logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.adapter or checkpoint.model), **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                str(checkpoint.model), dtype=torch.float32, use_safetensors=True, **options
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                str(checkpoint.model), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
             if checkpoint.adapter is not None:
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"{checkpoint.root} cannot be loaded: {str(error).strip().splitlines()[0]}", "Copy or train it again"
             ) from None
+        if loading["missing_keys"]:  # transformers would fill them with random numbers
+            raise ModelError(
+                f"{checkpoint.root} lacks weights of the classifier ({', '.join(sorted(loading['missing_keys'])[:3])})",
+                "Name a trained classifier, or the bundle that an adapter came with",
+            )
         limit = getattr(model.config, "max_position_embeddings", 0) or tokenizer.model_max_length
         tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -60,15 +60,11 @@ class TorchRuntime:
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
         cli.quiet_libraries()
         import torch
-        from safetensors import SafetensorError
 
         from bankintent.inference.predictor import Predictor
 
         torch.set_num_threads(threads)
-        try:
-            self._predictor = Predictor.load(checkpoint)
-        except SafetensorError as error:
-            raise ModelError(f"{checkpoint.root}: its weights are unreadable ({error})", "Copy it again") from None
+        self._predictor = Predictor.load(checkpoint)
         self._max_length = int(self._predictor.tokenizer.model_max_length)
         self._inference_mode = torch.inference_mode
         model = self._predictor.model
@@ -80,7 +76,7 @@ class TorchRuntime:
             backbone=(checkpoint.manifest or {}).get("base_model") or str(model.config.model_type),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             max_length=self._max_length,
-            runtime=f"torch {torch.__version__}, float32, {self._predictor.device.type}, {threads} threads",
+            runtime=f"torch {torch.__version__}, float32, {self._predictor.device.type}, {threads} thread{'s' * (threads > 1)}",
             folder=checkpoint.root,
         )
 
@@ -113,7 +109,12 @@ def find(settings: ServeConfig) -> Callable[[], Runtime]:
         raise ModelError(
             f"{settings.model_dir} cannot be read ({error.strerror})", "Check its owner and mode"
         ) from None
-    return lambda: TorchRuntime(checkpoint, settings.threads or len(os.sched_getaffinity(0)))
+    return lambda: TorchRuntime(checkpoint, settings.threads or cores())
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version(checkpoint: Checkpoint) -> str:

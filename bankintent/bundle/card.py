@@ -36,7 +36,7 @@ def render(facts: dict[str, Any]) -> str:
         f"| validation accuracy | {100 * validation['accuracy']:.2f} % on {facts['data']['val_rows']:,} sentences |",
         f"| validation macro-F1 | {100 * validation['macro_f1']:.2f} % |",
         "",
-        "Validation figures chose nothing but what the recipe says; test figures come from `python -m eval`.",
+        "Figures on a test split come from `python -m eval`, which never writes in here.",
         "",
         "## Use",
         "",
@@ -67,7 +67,7 @@ def render(facts: dict[str, Any]) -> str:
 def _adapter_snippet(facts: dict[str, Any]) -> list[str]:
     base = f"base_{len(facts['labels'])}"
     return [
-        "The adapter on its base (the base holds the untrained head that the adapter replaces):",
+        "The adapter on the base that it was trained on (the adapter brings the trained head):",
         "",
         "```python",
         "from peft import PeftModel",

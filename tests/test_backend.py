@@ -492,7 +492,7 @@ def broken(case: str, tmp_path: Path) -> dict[str, str]:
         ("missing", "does not exist"),
         ("empty folder", "no bundle"),
         ("changed bundle", "config.json was changed"),
-        ("unreadable weights", "weights are unreadable"),
+        ("unreadable weights", "cannot be loaded"),
         ("unnamed labels", "labels.json"),
     ],
 )

@@ -129,7 +129,7 @@ def _read_csv(path: Path) -> Records:
     content = _decode(path)
     header = content.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    csv.field_size_limit(max(len(content), 1))
+    csv.field_size_limit(max(len(content), csv.field_size_limit()))  # it holds for the whole process: never lower it
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, restkey="")
     try:
         records = list(enumerate(reader, 1))

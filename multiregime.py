@@ -33,9 +33,10 @@ def main(
     settings = load(TrainConfig, config, overrides or (), regime=regime)
     if settings.regime is None:
         raise ConfigError("no regime is given", "Add --regime head-only, lora or full-ft, or regime: to the config")
+    from bankintent.corpus import dataset
     from bankintent.training import run
 
-    data = run.load_data(settings)
+    data = dataset.load(settings.data_dir)
     run.train(settings, settings.regime, data, overwrite=overwrite)
 
 

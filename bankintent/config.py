@@ -139,7 +139,7 @@ class TrainConfig(Section):
     """Peak learning rate of the classification head where it differs from `lr`."""
     head_init: Literal["random", "probe"] = "random"
     """probe: the head starts as a logistic regression on the frozen encoder's features, which takes one pass over the
-    data and saves several epochs."""
+    data."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"

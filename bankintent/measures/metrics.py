@@ -36,11 +36,8 @@ def macro_f1(counts: Ints) -> Floats:
 
 def expected_calibration_error(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> float:
     """Mean distance of confidence and accuracy over equal-width bins of confidence (Guo et al., 2017)."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == true
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(true))
+    found = reliability(probabilities, true, bins)
+    return float(sum(b["rows"] * abs(b["confidence"] - b["accuracy"]) for b in found) / len(true))
 
 
 def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list[dict[str, float]]:

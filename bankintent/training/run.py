@@ -14,7 +14,6 @@ import bankintent
 from bankintent import cli, files, tracking
 from bankintent.bundle import card, layout
 from bankintent.config import Regime, TrainConfig
-from bankintent.corpus import dataset as datasets
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import OutputError
 
@@ -251,8 +250,3 @@ def _versions() -> dict[str, str]:
     return {"bankintent": bankintent.__version__, "python": platform.python_version()} | {
         package: version(package) for package in packages
     }
-
-
-def load_data(config: TrainConfig) -> Dataset:
-    """ETL's output that the config names."""
-    return datasets.load(config.data_dir)

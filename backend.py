@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from bankintent import cli
-from bankintent.config import ServeConfig, load
+from bankintent.config import ServeConfig
+from bankintent.configfile import load
 from bankintent.errors import UserError
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 from bankintent import cli
-from bankintent.config import DataConfig, load
+from bankintent.config import DataConfig
+from bankintent.configfile import load
 
 
 def main(

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
-from bankintent.config import EvalConfig, load
+from bankintent.config import EvalConfig
+from bankintent.configfile import load
 
 
 def main(

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
-from bankintent.config import FrontendConfig, load
+from bankintent.config import FrontendConfig
+from bankintent.configfile import load
 
 
 def main(

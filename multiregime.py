@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
-from bankintent.config import TrainConfig, load
+from bankintent.config import TrainConfig
+from bankintent.configfile import load
 from bankintent.errors import ConfigError
 
 

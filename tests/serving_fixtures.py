@@ -200,7 +200,8 @@ class WaitingRuntime:
 
 def waiting_app() -> Any:
     """The app over a WaitingRuntime, for `uvicorn --factory`; its folder is the working directory."""
-    from bankintent.config import ServeConfig, load
+    from bankintent.config import ServeConfig
+    from bankintent.configfile import load
     from bankintent.serving.app import create_app
 
     settings = load(ServeConfig, Path(os.environ["SERVE_CONFIG"]))

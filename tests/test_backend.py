@@ -27,7 +27,8 @@ from serving_fixtures import (
     write_tiny_model,
 )
 
-from bankintent.config import BatchingSection, LimitsSection, ServeConfig, load
+from bankintent.config import BatchingSection, LimitsSection, ServeConfig
+from bankintent.configfile import load
 from bankintent.serving import runtime
 from bankintent.serving.app import draining_on_signals
 from bankintent.serving.limits import NotReady

@@ -11,7 +11,7 @@ from conftest import REPOSITORY, Run, write_yaml
 import etl
 import eval as evaluate
 import multiregime
-from bankintent import config
+from bankintent import config, configfile
 from bankintent.errors import ConfigError
 
 TRAIN = {"model_name": "bundled/all-MiniLM-L6-v2", "output_dir": "out", "regime": "lora"}
@@ -19,7 +19,7 @@ TRAIN = {"model_name": "bundled/all-MiniLM-L6-v2", "output_dir": "out", "regime"
 
 def load_train(*overrides: str, **values: object) -> config.TrainConfig:
     path = write_yaml(Path("train.yaml"), **(TRAIN | values))
-    return config.load(config.TrainConfig, path, overrides)
+    return configfile.load(config.TrainConfig, path, overrides)
 
 
 def test_every_shipped_config_loads() -> None:
@@ -27,7 +27,7 @@ def test_every_shipped_config_loads() -> None:
     paths = sorted((REPOSITORY / "configs").rglob("*.yaml"))
     assert len(paths) >= 7
     for path in paths:
-        config.load(models.get(path.stem, config.TrainConfig), path)
+        configfile.load(models.get(path.stem, config.TrainConfig), path)
 
 
 def test_the_original_files_load_as_they_are(tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ output_dir: "artifacts/models/deberta_lora"
 """
     )
     assert yaml.safe_load("lr: 1e-3") == {"lr": "1e-3"}  # a string, by YAML 1.1
-    settings = config.load(config.TrainConfig, tmp_path / "train.yaml")
+    settings = configfile.load(config.TrainConfig, tmp_path / "train.yaml")
     assert settings.lr == 0.001
     assert settings.lora.target_modules == ["query_proj", "key_proj", "value_proj", "output_proj"]
     (tmp_path / "data.yaml").write_text(
         'dataset_name: "banking77"\ntest_split: 0.10\nval_split: 0.10\nseed: 6\noutput_dir: "data/processed"\n'
     )
-    data = config.load(config.DataConfig, tmp_path / "data.yaml")
+    data = configfile.load(config.DataConfig, tmp_path / "data.yaml")
     assert (data.split, data.test_split) == ("stratified", 0.1)
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_value_is_refused_with_its_key(values: dict[str, object], expect
 def test_a_broken_file_is_refused_with_its_line(text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"train\.yaml") as caught:
-        config.load(config.TrainConfig, tmp_path / "train.yaml")
+        configfile.load(config.TrainConfig, tmp_path / "train.yaml")
     assert expected in str(caught.value)
 
 
@@ -116,7 +116,7 @@ def test_a_malformed_override_is_refused(override: str) -> None:
 def test_split_shares_must_leave_a_train_split() -> None:
     path = write_yaml(Path("data.yaml"), dataset_name="bundled", test_split=0.6, val_split=0.5)
     with pytest.raises(ConfigError, match="leaves no train"):
-        config.load(config.DataConfig, path)
+        configfile.load(config.DataConfig, path)
 
 
 def test_commands_refuse_with_one_line_and_leave_nothing(tmp_path: Path, run: Run) -> None:

@@ -37,7 +37,6 @@ def main(
     """
     flags = {"checkpoint_path": checkpoint_path, "data_dir": data_dir, "split": split, "output_dir": output_dir}
     settings = load(EvalConfig, config, overrides or (), **flags)
-    from bankintent import tracking
     from bankintent.bundle.layout import open_checkpoint
     from bankintent.inference import evaluation
 
@@ -49,11 +48,7 @@ def main(
 
     folder = settings.output_dir or evaluation.default_folder(checkpoint, settings.split)
     evaluation.write(folder, result, logits, rows, checkpoint.labels)
-    tags = {"dataset": result["data"]["name"], "checkpoint": checkpoint.name, "split": settings.split}
-    with tracking.run(settings.tracking, f"{checkpoint.name}-eval-{settings.split}", tags) as tracker:
-        tracker.params(settings.model_dump(mode="json", exclude={"tracking"}))
-        tracker.metrics({f"{settings.split}_{key}": value for key, value in result["metrics"].items()})
-        tracker.files(folder)
+    evaluation.log(result, folder, settings)
     evaluation.show(result, folder)
 
 

@@ -18,6 +18,13 @@ from bankintent.errors import UserError
 console = Console(highlight=False)
 """Standard output: tables, progress, results."""
 
+APP: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": "markdown",
+}
+"""Settings of every Typer application here."""
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, for example --set lora.r=8. Repeatable."),
@@ -32,8 +39,18 @@ def config_option(*aliases: str, help: str) -> Any:
 def run(command: Callable[..., Any]) -> None:
     """Run one command as the process: parse, call, and turn a UserError into one line and exit code 2."""
     quiet_libraries()
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app = typer.Typer(**APP)
     app.command()(_reporting(command))
+    app()
+
+
+def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
+    """Run one of several commands as the process, the one whose function's name is the first word."""
+    quiet_libraries()
+    app = typer.Typer(**APP, help=help, no_args_is_help=True)
+    app.callback()(lambda: None)  # a single command would else be no verb
+    for command in commands:
+        app.command()(_reporting(command))
     app()
 
 

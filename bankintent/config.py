@@ -3,10 +3,21 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 Regime = Literal["head-only", "lora", "full-ft"]
 Split = Literal["train", "val", "test"]
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -38,6 +49,8 @@ class TrackingConfig(Section):
     """Where MLflow keeps plots and files (for an experiment that is made anew)."""
     experiment: Name = "bankintent"
     """MLflow experiment name."""
+    files: bool = True
+    """false logs parameters and metrics, but no plots and no models."""
 
 
 class DataConfig(Section):
@@ -102,6 +115,23 @@ class LoraSection(Section):
         return value
 
 
+class ContrastiveSection(Section):
+    """`contrastive:` a stage before training that groups sentences by intent (supervised contrastive learning)."""
+
+    steps: Annotated[int, Field(ge=1)] = 250
+    """Optimizer steps of the stage."""
+    lr: Annotated[float, Field(gt=0, lt=10)] = 1e-4
+    """Peak learning rate of the stage."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Divides cosine similarities; lower looks harder at the nearest sentences."""
+    intents: Annotated[int, Field(ge=2)] = 32
+    """Intents in a batch."""
+    sentences: Annotated[int, Field(ge=2)] = 4
+    """Sentences of each intent in a batch."""
+    hard: Annotated[int, Field(ge=0)] = 0
+    """Hard negatives: how many of the intents that the pretrained encoder confuses with it an intent brings along."""
+
+
 class TrainConfig(Section):
     """train.yaml: one training run, whatever its regime."""
 
@@ -116,7 +146,9 @@ class TrainConfig(Section):
     output_dir: Path
     """The bundle to write."""
     seed: int = 6
-    """Seed of head initialisation, dropout and batch order."""
+    """Seed of head initialisation, dropout, batch order and the few-shot draw."""
+    few_shot: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many training sentences of each intent, drawn with `seed`; validation stays whole."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Longest input in tokens; longer texts are truncated."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -134,6 +166,11 @@ class TrainConfig(Section):
     head_init: Literal["random", "probe"] = "random"
     """probe: the head starts as a logistic regression on the frozen encoder's features, which takes one pass over the
     data."""
+    pooling: Literal["first", "mean"] = "first"
+    """What the classifier reads: the first token, as the plain class does, or the mean over all tokens, which suits
+    sentence encoders and costs one more layer (none for ModernBERT)."""
+    cache_dir: Path = Path("artifacts/cache")
+    """Where features of frozen encoders are kept, so that a second run need not compute them; safe to remove."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
@@ -146,6 +183,8 @@ class TrainConfig(Section):
     """Share of the target probability spread over all labels."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an intent's loss is weighted by the inverse of its frequency."""
+    contrastive: ContrastiveSection | None = None
+    """A supervised contrastive stage before training (not for head-only, whose encoder is frozen)."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's weights; without
     it the last epoch is kept."""
@@ -174,6 +213,196 @@ class EvalConfig(Section):
     output_dir: Path | None = None
     """Where the report goes; by default artifacts/evals/<run>."""
     tracking: TrackingConfig = TrackingConfig()
+
+
+def _size(value: Any) -> Any:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"a size is a number of sentences for each intent, or all; found {value!r}")
+
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Size = Annotated[int | Literal["all"], BeforeValidator(_size)]
+Scalar = int | float | bool | str | None
+
+
+class RangeSection(Section):
+    """`{low: 1e-4, high: 5e-3, log: true}`: the numbers between two ends; whole ones where both ends are."""
+
+    low: int | float
+    """Smallest value."""
+    high: int | float
+    """Largest value."""
+    log: bool = False
+    """true: drawn evenly over orders of magnitude."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g}, not below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}; log: true takes numbers above zero")
+        return self
+
+
+Choices = Annotated[
+    Annotated[RangeSection, Tag("range")] | Annotated[list[Scalar], Field(min_length=2), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "range"),
+]
+
+
+class FoldsSection(Section):
+    """`{kfold: 5}`: stratified cross-validation of the train split."""
+
+    kfold: Annotated[int, Field(ge=2, le=20)]
+    """Number of folds."""
+
+
+class SweepSection(Section):
+    """`sweep:` settings chosen with Optuna before the comparison, never on the test split."""
+
+    trials: Annotated[int, Field(ge=1)] = 20
+    """Trials for each recipe."""
+    choose_on: Annotated[
+        Annotated[Literal["val"], Tag("val")] | Annotated[FoldsSection, Tag("folds")],
+        Discriminator(lambda value: "val" if isinstance(value, str) else "folds"),
+    ] = "val"
+    """val: the validation split; {kfold: 5}: cross-validation of the train split."""
+    metric: Literal["macro_f1", "accuracy"] = "macro_f1"
+    """What the chosen values make largest: after the last epoch, or in the best one under early stopping."""
+    seed: int = 6
+    """Seed of the trials' runs, of the folds and of what is tried."""
+    space: Annotated[dict[str, dict[str, Choices]], Field(min_length=1)]
+    """recipe -> config key -> a list of values, or a range."""
+
+
+class CompareConfig(Section):
+    """compare.yaml: recipes x backbones x training sizes x seeds, one report."""
+
+    name: Slug
+    """Name of the study."""
+    output_dir: Path | None = None
+    """The study's folder; by default artifacts/studies/<name>."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    recipes: Annotated[dict[Slug, Path], Field(min_length=1)]
+    """name -> a train.yaml that says its regime. Data, output, seed, size and tracking are the study's."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    """One run of every cell for each seed."""
+    backbones: list[Name] = []
+    """Models that every recipe is run on; by default each recipe's own."""
+    sizes: Annotated[list[Size], Field(min_length=1)] = ["all"]
+    """Training sentences for each intent (all it has, where it has fewer), drawn with the run's seed; validation and
+    test stay whole."""
+    split: Literal["val", "test"] = "test"
+    """The split of the final figures."""
+    set: dict[str, Any] = {}
+    """Overrides of every recipe, for example {epochs: 2, lora.r: 8}."""
+    bootstrap: Annotated[int, Field(ge=1000)] = 10_000
+    """Resamples behind the intervals of differences."""
+    keep_models: bool = False
+    """true keeps the bundle of every run, under models/ in the study's folder."""
+    sweep: SweepSection | None = None
+    tracking: TrackingConfig = TrackingConfig()
+    """Where runs are logged: parameters and metrics, no files."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lives."""
+        return self.output_dir or Path("artifacts/studies") / self.name
+
+    @field_validator("seeds", "sizes", "backbones")
+    @classmethod
+    def _no_repeats(cls, value: list[Any]) -> list[Any]:
+        repeated = [item for item in value if value.count(item) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice")
+        return value
+
+    @model_validator(mode="after")
+    def _sweep_fits(self) -> Self:
+        if self.sweep is None:
+            return self
+        for name in self.sweep.space:
+            if name not in self.recipes:
+                raise ValueError(f'sweep.space names the recipe "{name}"; there are {", ".join(self.recipes)}')
+        if self.split == "val" and self.sweep.choose_on == "val":
+            raise ValueError("the sweep would choose on the split of the final figures; choose_on {kfold: 5} does not")
+        return self
+
+
+def _one_gap(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"a template holds {{}} once, where the text of the label goes; found {template!r}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_gap)]
+
+
+class EmbeddingSection(Section):
+    """`embedding:` zero-shot by the cosine of a text's embedding with those of the label texts."""
+
+    template: Template = "{}"
+    """What is embedded for a label; {} is its text."""
+    scale: Annotated[float, Field(gt=0)] = 20.0
+    """The cosines are multiplied by this before the softmax: sentence encoders are trained so, and confidence follows
+    it; predictions do not."""
+
+
+class NliSection(Section):
+    """`nli:` zero-shot with a model of natural language inference (Yin et al., 2019)."""
+
+    model_name: Name = "facebook/bart-large-mnli"
+    """A Hub name or a folder: a sequence classifier that has an entailment label."""
+    revision: str | None = None
+    """Hub revision of the model."""
+    template: Template = "This example is {}."
+    """The hypothesis that a label stands for; {} is its text. The sentence itself is the premise."""
+    max_length: Annotated[int, Field(ge=4)] = 128
+    """Longest pair in tokens; of a longer one the sentence is cut, never the hypothesis."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sentence-label pairs in one forward pass; does not change the result."""
+
+
+class BaselineConfig(Section):
+    """baseline.yaml: references that need no training of an encoder, on the split that models are evaluated on."""
+
+    name: Slug = "baseline"
+    """Name of the reports: `<name>-<reference>`."""
+    references: Annotated[list[Name], Field(min_length=1)]
+    """Which to measure, in this order: majority, tfidf, untrained, embedding, nli."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    split: Literal["val", "test"] = "test"
+    """Which split to predict."""
+    output_dir: Path = Path("artifacts/evals")
+    """Where each reference gets its report folder."""
+    model_name: Name = "bundled/all-MiniLM-L6-v2"
+    """Backbone of untrained and embedding: a Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
+    revision: str | None = None
+    """Hub revision of the backbone."""
+    max_length: Annotated[int, Field(ge=2)] = 128
+    """Longest input of the backbone in tokens; longer texts are truncated."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass of the backbone; does not change the result."""
+    label_texts: dict[Name, Name] = {}
+    """intent -> how embedding and nli say it; by default its name with spaces for underscores."""
+    embedding: EmbeddingSection = EmbeddingSection()
+    nli: NliSection = NliSection()
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind the 95 % intervals."""
+    seed: int = 6
+    """Seed of the untrained head, of the folds of tfidf and of the bootstrap."""
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("references")
+    @classmethod
+    def _no_repeats(cls, value: list[str]) -> list[str]:
+        repeated = [name for name in value if value.count(name) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice")
+        return value
 
 
 class BatchingSection(Section):
@@ -211,6 +440,8 @@ class ServeConfig(Section):
     """Address to listen on; loopback unless told."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port to listen on."""
+    runtime: RuntimeName = "auto"
+    """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
     evals_dir: Path = Path("artifacts/evals")

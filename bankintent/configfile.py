@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -98,7 +98,7 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
             known = _keys_at(model, path[:-1])
             near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
             hint = f'did you mean "{near[0]}"?' if near else f"known keys are {', '.join(sorted(known))}"
-            return f'unknown key "{key}", {hint}'
+            return f'unknown key "{key}"' + (f", {hint}" if known else "")
         case "missing":
             return f'the key "{key}" is missing'
         case "value_error":
@@ -113,8 +113,10 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
-        annotation = model.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        sections = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not sections:
             return []
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)

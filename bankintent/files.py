@@ -41,6 +41,18 @@ def write_text(path: Path, text: str) -> None:
     staging.replace(path)
 
 
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield staging
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 def work_dir(final: Path) -> Path:
     """Where work in progress for the folder `final` lives: its sibling `<final>.work/`."""
     return final.with_name(f"{final.name}.work")

@@ -32,7 +32,9 @@ class Tracker:
         self._guard(lambda: _mlflow().log_metrics(values, step=step))
 
     def files(self, path: Path, place: str | None = None) -> None:
-        """Log a file, or a folder with all it holds."""
+        """Log a file, or a folder with all it holds; nothing where `tracking.files` is off."""
+        if not self._config.files:
+            return
         log = _mlflow().log_artifacts if path.is_dir() else _mlflow().log_artifact
         self._guard(lambda: log(str(path), place))
 

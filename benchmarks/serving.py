@@ -28,7 +28,7 @@ import typer
 from bankintent import cli, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.errors import UserError
-from bankintent.serving import runtime
+from bankintent.inference import runtime
 
 TEXTS = Path(__file__).parents[1] / "data" / "bundled" / "sentences.csv"
 SERVERS = {"naive": "benchmarks.naive_app:app", "ours": "backend:app"}

@@ -209,6 +209,49 @@ def tiny_encoder(architecture: str, folder: Path) -> Path:
     return folder
 
 
+NLI_LABELS = ("contradiction", "neutral", "entailment")
+
+
+def tiny_nli(folder: Path, architecture: str = "bert", labels: tuple[str, ...] = NLI_LABELS) -> Path:
+    """Save a random model of natural language inference whose answers differ from pair to pair."""
+    import torch
+    from tokenizers import processors
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer([text for text, _ in rows()])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "initializer_range": 0.5,
+    }
+    if architecture == "bart":
+        sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "init_std": 0.5}
+        sizes |= {
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+        }
+        sizes |= {"bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=66,
+        pad_token_id=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        **sizes,
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_encoder("bert", tmp_path_factory.mktemp("tiny-bert"))

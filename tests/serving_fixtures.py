@@ -171,7 +171,7 @@ class WaitingRuntime:
     """
 
     def __init__(self, folder: Path) -> None:
-        from bankintent.serving.runtime import ModelFacts
+        from bankintent.inference.runtime import ModelFacts
 
         self.folder = folder
         self.wait("loading")
@@ -182,7 +182,7 @@ class WaitingRuntime:
             time.sleep(0.005)
 
     def tokenize(self, texts: list[str]) -> list[Any]:
-        from bankintent.serving.runtime import Tokens
+        from bankintent.inference.runtime import Tokens
 
         self._texts = getattr(self, "_texts", []) + texts
         first = len(self._texts) - len(texts)

@@ -29,10 +29,9 @@ from serving_fixtures import (
 
 from bankintent.config import BatchingSection, LimitsSection, ServeConfig
 from bankintent.configfile import load
-from bankintent.serving import runtime
 from bankintent.serving.app import draining_on_signals
 from bankintent.serving.limits import NotReady
-from bankintent.serving.service import Service, State
+from bankintent.serving.service import Service, State, find_model
 
 WAITING = ("--factory", "serving_fixtures:waiting_app")
 SECRET = "sekretsentence"
@@ -137,7 +136,7 @@ def test_truncate_false_refuses_what_would_be_cut(server):
 
 def test_a_thousand_concurrent_texts_each_get_their_own_answer(server, bundle):
     texts = [f"{'my card ' * (i % 12)}number {i * 7919}" for i in range(1000)]
-    predictor = runtime.find(ServeConfig(model_dir=bundle, threads=1))()
+    predictor = find_model(ServeConfig(model_dir=bundle, threads=1))()
     expected = [predictor.logits(predictor.tokenize([text]))[0] for text in texts]
     with httpx.Client(base_url=server.url, limits=httpx.Limits(max_connections=100), timeout=60) as client:
 
@@ -154,9 +153,9 @@ def test_a_thousand_concurrent_texts_each_get_their_own_answer(server, bundle):
 
 
 def test_a_bundle_and_its_merged_folder_are_the_same_model(bundle, tmp_path):
-    whole, merged = (runtime.find(ServeConfig(model_dir=folder, threads=1))() for folder in (bundle, bundle / "merged"))
+    whole, merged = (find_model(ServeConfig(model_dir=folder, threads=1))() for folder in (bundle, bundle / "merged"))
     assert whole.facts == merged.facts
-    plain = runtime.find(ServeConfig(model_dir=write_tiny_model(tmp_path / "plain"), threads=1))()
+    plain = find_model(ServeConfig(model_dir=write_tiny_model(tmp_path / "plain"), threads=1))()
     assert plain.facts.labels == LABELS and plain.facts.backbone == "bert"
 
 

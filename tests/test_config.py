@@ -23,7 +23,8 @@ def load_train(*overrides: str, **values: object) -> config.TrainConfig:
 
 
 def test_every_shipped_config_loads() -> None:
-    models = {"data": config.DataConfig, "serve": config.ServeConfig}
+    models = {"data": config.DataConfig, "serve": config.ServeConfig, "compare": config.CompareConfig}
+    models["baseline"] = config.BaselineConfig
     paths = sorted((REPOSITORY / "configs").rglob("*.yaml"))
     assert len(paths) >= 7
     for path in paths:
@@ -140,7 +141,7 @@ def test_a_mistyped_option_exits_with_2_and_no_traceback(run: Run) -> None:
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("module", ["etl", "multiregime", "eval"])
+@pytest.mark.parametrize("module", ["etl", "multiregime", "baseline", "eval"])
 def test_help_and_config_errors_import_no_heavy_library(module: str) -> None:
     program = (
         "import runpy, sys\n"

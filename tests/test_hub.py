@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, rows, tiny_encoder, train_config, write_yaml
+from conftest import REPOSITORY, rows, tiny_encoder, tiny_nli, train_config, write_yaml
 
 from bankintent.corpus.sources import HUB_ALIASES
 
@@ -130,12 +130,34 @@ def test_an_unreachable_hub_is_said_at_once_with_the_local_choices(data_dir: Pat
     model = command("multiregime", "--config", train, "--regime", "lora", cwd=tmp_path, address=address)
     # The Hub's own client would take 23 to 47 seconds for each; this bound only tells the two apart on a busy machine.
     assert time.monotonic() - started < 80
-    for done, choice in ((data, "dataset_name=bundled"), (model, "model_name=bundled/all-MiniLM-L6-v2")):
+    shipped = ("--config", REPOSITORY / "configs" / "baseline.yaml", "--set", f"data_dir={data_dir}")
+    nli = command("baseline", *shipped, cwd=tmp_path, address=address)
+    choices = {
+        "dataset_name=bundled": data,
+        "model_name=bundled/all-MiniLM-L6-v2": model,
+        "--set nli.model_name=FOLDER": nli,
+    }
+    for choice, done in choices.items():
         assert done.returncode == 2
         assert "cannot be reached" in done.stderr
         assert choice in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_the_shipped_baseline_takes_its_nli_model_from_the_hub(
+    hub: tuple[Path, str], data_dir: Path, tmp_path: Path
+) -> None:
+    root, address = hub
+    tiny_nli(root / "models" / "facebook" / "bart-large-mnli" / "main", "bart")
+    words = ["--config", REPOSITORY / "configs" / "baseline.yaml"]
+    for setting in ("references=[nli]", f"data_dir={data_dir}", "nli.max_length=64", "tracking.enabled=false"):
+        words += ["--set", setting]
+    done = command("baseline", *words, cwd=tmp_path, address=address)
+    assert done.returncode == 0, done.stderr
+    assert "nli: entailment by facebook/bart-large-mnli" in done.stdout
+    assert (tmp_path / "artifacts" / "evals" / "banking77-baseline-nli" / "metrics.json").is_file()
 
 
 def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tuple[Path, str], tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """ETL's output on disk: Parquet splits, the label schema and a manifest that says what they are."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,6 +45,22 @@ class SplitData:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: Sequence[int]) -> "SplitData":
+        """The rows of these indices, in the order given."""
+        return SplitData([self.ids[i] for i in rows], [self.texts[i] for i in rows], [self.labels[i] for i in rows])
+
+    def few_shot(self, k: int, seed: int) -> "SplitData":
+        """At most `k` rows of each label, drawn with `seed`, in file order; DataError where no label has as many.
+
+        The draws of one seed are nested: the rows of a smaller `k` are among those of a larger one.
+        """
+        rng, labels = np.random.default_rng(seed), np.asarray(self.labels)
+        most = int(np.bincount(labels).max())
+        if k > most:
+            raise DataError(f"no intent has {k} training rows, the largest has {most}", "Ask for fewer of each")
+        kept = [rng.permutation(np.flatnonzero(labels == label))[:k] for label in np.unique(labels)]
+        return self.take(sorted(np.concatenate(kept).tolist()))
 
 
 @dataclass(frozen=True)

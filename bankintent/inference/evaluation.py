@@ -2,16 +2,16 @@
 
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bankintent import cli, files
+from bankintent import cli, files, tracking
 from bankintent.bundle.layout import Checkpoint
-from bankintent.config import EvalConfig
+from bankintent.config import BaselineConfig, EvalConfig
 from bankintent.corpus import dataset as datasets
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError, OutputError
@@ -30,6 +30,18 @@ FILES = {"metrics.json", "report.md", "confusion.png", "reliability.png", "predi
 Logits = NDArray[np.float32]
 
 
+class Subject(Protocol):
+    """What is evaluated: a checkpoint, or a reference that is none."""
+
+    @property
+    def name(self) -> str:
+        """Name of the report."""
+
+    @property
+    def format(self) -> str:
+        """In which form it was read."""
+
+
 def find_data(checkpoint: Checkpoint, data_dir: Path | None) -> Dataset:
     """The data that was named, else the data recorded with the model; its labels must be the model's."""
     if data_dir is None and checkpoint.manifest is None:
@@ -45,9 +57,9 @@ def find_data(checkpoint: Checkpoint, data_dir: Path | None) -> Dataset:
     return data
 
 
-def default_folder(checkpoint: Checkpoint, split: str) -> Path:
+def default_folder(subject: Subject, split: str, place: Path = EVALS) -> Path:
     """`artifacts/evals/<run>` for test; other splits go beside it, so that neither overwrites the other."""
-    return EVALS / (checkpoint.name if split == "test" else f"{checkpoint.name}-{split}")
+    return place / (subject.name if split == "test" else f"{subject.name}-{split}")
 
 
 def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
@@ -63,14 +75,14 @@ def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
 
 
 def evaluate(
-    logits: Logits, rows: SplitData, checkpoint: Checkpoint, data: Dataset, config: EvalConfig
+    logits: Logits, rows: SplitData, subject: Subject, data: Dataset, config: EvalConfig | BaselineConfig
 ) -> dict[str, Any]:
     """Everything that the report says, as plain JSON values."""
-    names = checkpoint.labels.names
+    names = data.labels.names
     true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
     counts = metrics.confusion(true, predicted, len(names))
     return {
-        "checkpoint": {"name": checkpoint.name, "format": checkpoint.format, "labels_hash": checkpoint.labels.hash},
+        "checkpoint": {"name": subject.name, "format": subject.format, "labels_hash": data.labels.hash},
         "data": {"name": Path(str(data.manifest["config"]["dataset_name"])).name, "data_hash": data.hash},
         "split": config.split,
         "rows": len(rows),
@@ -84,11 +96,16 @@ def evaluate(
     }
 
 
-def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData, labels: LabelSchema) -> None:
-    """Write the report folder beside its place and rename it."""
+def require_free(folder: Path) -> None:
+    """Raise OutputError where `folder` holds something else than a report, which is replaced."""
     files.recover(folder)
     if folder.exists() and not (folder.is_dir() and set(files.list_files(folder)) <= FILES):
-        raise OutputError(f"{folder} exists and is no evaluation report", "Name another --output-dir")
+        raise OutputError(f"{folder} exists and is no evaluation report", "Name another output_dir")
+
+
+def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData, labels: LabelSchema) -> None:
+    """Write the report folder beside its place and rename it."""
+    require_free(folder)
     with files.exclusive(folder) as staging:
         staging.mkdir(exist_ok=True)
         true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
@@ -108,6 +125,19 @@ def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData,
         files.write_text(staging / "metrics.json", files.json_text(result))
         files.write_text(staging / "report.md", markdown(result))
         files.publish(staging, folder)
+
+
+def log(result: dict[str, Any], folder: Path, config: EvalConfig | BaselineConfig) -> None:
+    """One MLflow run with the settings, the metrics and the report's files."""
+    name, split, reference = result["checkpoint"]["name"], result["split"], result.get("reference")
+    tags = {"dataset": result["data"]["name"], "checkpoint": name, "split": split}
+    values = {f"{split}_{key}": value for key, value in result["metrics"].items()}
+    if reference:
+        tags["reference"], values["seconds"] = reference["name"], reference["seconds"]
+    with tracking.run(config.tracking, f"{name}-eval-{split}", tags) as tracker:
+        tracker.params(config.model_dump(mode="json", exclude={"tracking"}))
+        tracker.metrics(values)
+        tracker.files(folder)
 
 
 def overview(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -135,8 +165,9 @@ def markdown(result: dict[str, Any]) -> str:
     """report.md."""
 
     checkpoint = result["checkpoint"]
+    origin = result["reference"]["about"] if "reference" in result else f"model loaded as {checkpoint['format']}"
     lines = [f"# {checkpoint['name']} on {result['data']['name']}, {result['split']}", ""]
-    lines += [f"{result['rows']:,} rows; model loaded as {checkpoint['format']}; intervals from"]
+    lines += [f"{result['rows']:,} rows; {origin}; intervals from"]
     lines += [f"{result['bootstrap']['resamples']:,} bootstrap resamples of the rows.", ""]
     lines += cli.markdown_table(*overview(result))
     lines += ["", "![confusion matrix](confusion.png)", "", "![calibration](reliability.png)", ""]

@@ -1,6 +1,6 @@
 """Texts to logits with a checkpoint from disk, in float32, whatever the batch size and the order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,6 @@ class Predictor:
         encoded = self.tokenizer(texts, truncation=True) if texts else {}
         return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
 
-    def order(self, texts: list[str]) -> list[int]:
-        """The order in which `logits` takes the texts: shortest first."""
-        return _by_length(self.encode(texts))
-
     @torch.inference_mode()
     def logits(
         self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
@@ -71,17 +67,17 @@ class Predictor:
 
         `progress` is called with the number of texts done after each batch.
         """
-        encoded = self.encode(texts)
-        order = _by_length(encoded)
         out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device)
+        for rows, batch in self.batches(texts, batch_size):
             out[rows] = self.model(**batch).logits.float().cpu().numpy()
             if progress is not None:
                 progress(len(rows))
         return out
 
-
-def _by_length(encoded: list[dict[str, list[int]]]) -> list[int]:
-    return sorted(range(len(encoded)), key=lambda i: (len(encoded[i]["input_ids"]), i))
+    def batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
+        """Padded tensors on the model's device with the indices of their texts, shortest texts first."""
+        encoded = self.encode(texts)
+        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]["input_ids"]), i))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield rows, self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device)

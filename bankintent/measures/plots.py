@@ -1,11 +1,13 @@
 """Pictures of an evaluation, as PNG files, without a display."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from bankintent.measures.metrics import Ints
 
@@ -14,6 +16,16 @@ PLAIN = {"Software": None}
 
 PLAIN_TEXT = {"text.parse_math": False}
 """A dollar sign in a label is text, not the start of a formula."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean share (0 to 1) with its interval, at a place on the x axis, of a named series."""
+
+    series: str
+    x: float
+    mean: float
+    interval: list[float] | None
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
@@ -56,6 +68,90 @@ def reliability_diagram(bins: list[dict[str, float]], ece: float, path: Path) ->
     axes.set_title(f"Calibration: expected error {ece:.3f}")
     axes.legend(loc="upper left", frameon=False)
     _save(figure, path)
+
+
+@matplotlib.rc_context(PLAIN_TEXT)
+def accuracy_by_parameters(points: list[Point], path: Path, title: str) -> None:
+    """Mean accuracy with its interval against the number of trainable parameters, which spans orders of magnitude."""
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for index, point in enumerate(points):
+        _with_bar(axes, [point], index, label=point.series, line="none")
+    axes.set_xscale("log")
+    axes.margins(x=0.15, y=0.15)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.set(xlabel="trainable parameters", ylabel="accuracy, %", title=title)
+    _quiet(axes)
+    axes.legend(loc="lower right", frameon=False)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(PLAIN_TEXT)
+def learning_curves(points: list[Point], sizes: list[str], path: Path, title: str) -> None:
+    """Mean accuracy with its interval against the size of training data, one line for each series.
+
+    The sizes, given by name, stand evenly spaced: `x` of a point is its size's place in the list.
+    """
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for index, name in enumerate(dict.fromkeys(point.series for point in points)):
+        _with_bar(axes, [point for point in points if point.series == name], index, label=name, line="-")
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.margins(x=0.08)
+    axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %", title=title)
+    _quiet(axes)
+    axes.legend(loc="lower right", frameon=False)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(PLAIN_TEXT)
+def intent_differences(rows: list[dict[str, Any]], a: str, b: str, path: Path, most: int = 12) -> None:
+    """Bars of the intents in which A answers most more, or most fewer, rows rightly than B, means over seeds.
+
+    `rows` hold intent, rows, a_right, b_right and difference, largest difference first.
+    """
+    gains = [row for row in rows if row["difference"] > 0][:most]
+    losses = [row for row in rows if row["difference"] < 0][-most:]
+    shown = gains + losses
+    figure = Figure(figsize=(8, 1.6 + 0.26 * max(len(shown), 3)), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    values = [row["difference"] for row in shown]
+    axes.barh(range(len(shown)), values, color=["C0" if value > 0 else "C1" for value in values], height=0.7)
+    for place, row in enumerate(shown):
+        text = f"{row['a_right']:.1f} against {row['b_right']:.1f} of {row['rows']}"
+        axes.annotate(
+            text,
+            (row["difference"], place),
+            xytext=(4 if row["difference"] > 0 else -4, 0),
+            textcoords="offset points",
+            ha="left" if row["difference"] > 0 else "right",
+            va="center",
+            fontsize=7,
+        )
+    axes.set_yticks(range(len(shown)), [row["intent"] for row in shown], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    reach = 1.5 * max(map(abs, values), default=1.0)  # room for the words at the ends of the bars
+    axes.set_xlim(-reach if losses else -0.02 * reach, reach if gains else 0.02 * reach)
+    axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
+    axes.set_title(f"{a} against {b}: {len(shown)} of {len(rows)} intents, those that differ most", fontsize=11)
+    _quiet(axes, "x")
+    _save(figure, path)
+
+
+def _with_bar(axes: Any, points: list[Point], index: int, label: str, line: str) -> None:
+    """Points of one series with their intervals, where they have one."""
+    below = [100 * (p.mean - (p.interval or [p.mean])[0]) for p in points]
+    above = [100 * ((p.interval or [p.mean])[-1] - p.mean) for p in points]
+    x, y = [p.x for p in points], [100 * p.mean for p in points]
+    marker = "osD^vPX"[index % 7]
+    axes.errorbar(x, y, yerr=[below, above], color=f"C{index}", marker=marker, linestyle=line, capsize=3, label=label)
+
+
+def _quiet(axes: Any, grid: str = "both") -> None:
+    axes.grid(axis=grid, color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -20,13 +20,14 @@ from starlette.responses import JSONResponse
 from bankintent import __version__
 from bankintent.config import ServeConfig
 from bankintent.errors import ConfigError, UserError
-from bankintent.serving import limits, runtime, telemetry, wire
+from bankintent.inference.runtime import Runtime
+from bankintent.serving import limits, telemetry, wire
 from bankintent.serving.admission import classify, need_key, the_service
 from bankintent.serving.page import routes as pages
-from bankintent.serving.service import Service, State
+from bankintent.serving.service import Service, State, find_model
 from bankintent.serving.wire import refusals
 
-Finder = Callable[[ServeConfig], Callable[[], runtime.Runtime]]
+Finder = Callable[[ServeConfig], Callable[[], Runtime]]
 KEY_VARIABLE = "BANKINTENT_API_KEY"
 FRAMEWORK = {
     400: ("malformed", "the body cannot be read as JSON"),
@@ -36,7 +37,7 @@ FRAMEWORK = {
 """What the framework refuses by itself, in our words."""
 
 
-def create_app(settings: ServeConfig, find: Finder = runtime.find) -> FastAPI:
+def create_app(settings: ServeConfig, find: Finder = find_model) -> FastAPI:
     """The application; its lifespan finds and loads the model. Tests give another `find`."""
     service = Service(settings)
     app = FastAPIOffline(

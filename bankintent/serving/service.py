@@ -10,13 +10,21 @@ from enum import StrEnum
 import numpy as np
 
 from bankintent.config import ServeConfig
-from bankintent.errors import ModelError
+from bankintent.errors import ConfigError, ModelError
+from bankintent.inference import runtime as runtimes
+from bankintent.inference.runtime import Logits, ModelFacts, Runtime, Tokens
 from bankintent.serving.batching import Batcher
 from bankintent.serving.limits import NotReady
-from bankintent.serving.runtime import Logits, ModelFacts, Runtime, Tokens
 from bankintent.serving.telemetry import Metrics, log
 
 WARM_UP = ["a short text", "a text of middling length, as people write it " * 2, "a long text " * 60] * 8
+
+
+def find_model(settings: ServeConfig) -> Callable[[], Runtime]:
+    """Find and verify the model that the settings name, and give what loads it; a UserError says what is wrong."""
+    if settings.model_dir is None:
+        raise ConfigError("no model is named", "Set MODEL_DIR, for example MODEL_DIR=artifacts/models/quickstart")
+    return runtimes.find(settings.model_dir, settings.runtime, settings.threads)
 
 
 class State(StrEnum):

@@ -19,9 +19,9 @@ from pydantic import (
 
 from bankintent import __version__
 from bankintent.config import ServeConfig
+from bankintent.inference.runtime import Logits, ModelFacts
 from bankintent.measures.metrics import softmax
 from bankintent.serving import limits
-from bankintent.serving.runtime import Logits, ModelFacts
 
 TEXT = "my card has not arrived yet"
 SCORES: list[JsonValue] = [

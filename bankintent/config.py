@@ -76,6 +76,9 @@ class DataConfig(Section):
     """Share of each intent that goes to validation (of all rows when stratified, of train when official)."""
     few_shot: Annotated[int, Field(ge=1)] | None = None
     """Keep only this many training sentences for each intent, drawn with `seed`."""
+    extra_train: Name | None = None
+    """A second source of the same intents whose sentences go to train alone, for example sentences written for the
+    purpose; those that stand in the dataset already are left out. Named like `dataset_name`."""
     seed: int = 6
     """Seed of the split and of the few-shot draw."""
     leakage: Literal["report", "drop", "fail"] = "report"
@@ -129,7 +132,8 @@ class ContrastiveSection(Section):
     sentences: Annotated[int, Field(ge=2)] = 4
     """Sentences of each intent in a batch."""
     hard: Annotated[int, Field(ge=0)] = 0
-    """Hard negatives: how many of the intents that the pretrained encoder confuses with it an intent brings along."""
+    """Hard negatives: how many of its nearest sentences of other intents, mined with the pretrained encoder, a sentence
+    brings into the batch; they are written to `<output_dir>.negatives.csv`."""
 
 
 class TrainConfig(Section):

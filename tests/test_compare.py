@@ -191,6 +191,16 @@ def test_a_run_in_a_fresh_process_records_what_its_model_says(
     assert set(record.bytes) == {"merged", "adapter"}
 
 
+def lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+        return Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"  # ended, and not yet waited for
+    except FileNotFoundError:
+        return True  # a system without /proc
+    except ProcessLookupError:
+        return False
+
+
 def test_a_job_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     (tmp_path / "sleeper.py").write_text(
         "import os, sys, time\nfrom bankintent.studies import process\nprocess.end_with_parent()\n"
@@ -207,7 +217,7 @@ def test_a_job_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     child = int(log.read_text())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+    while lives(child):
         time.sleep(0.05)  # the test's own limit ends a wait that never ends
 
 
@@ -392,12 +402,13 @@ def test_a_record_that_is_broken_or_of_other_rows_is_refused(tmp_path: Path, run
 
 
 def test_backbones_and_sizes_multiply_the_cells(data_dir: Path, tmp_path: Path) -> None:
-    recipes = [write_recipe(tmp_path, name) for name in ("head-only", "lora")]
+    recipes = [write_recipe(tmp_path, name, revision="of its own model") for name in ("head-only", "lora")]
     study = write_study(tmp_path, recipes, data_dir, backbones=["a/x", "b/y"], sizes=[5, "all"])
     settings = configfile.load(config.CompareConfig, study)
     runs = plan.make_runs(settings, plan.load_recipes(settings), dataset.load(data_dir))
     assert len(runs) == len({run.slug for run in runs}) == 2 * 2 * 2 * 2
     assert {run.settings.model_name for run in runs} == {"a/x", "b/y"}
+    assert {run.settings.revision for run in runs} == {None}
     assert {run.settings.few_shot for run in runs} == {5, None}
     assert runs[0].label == "head-only-x, 5 per intent, seed 1"
     assert not any(run.settings.tracking.files for run in runs)

@@ -1,5 +1,6 @@
 """The supervised contrastive stage: its loss, its batches, and what it does to a run."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -33,35 +34,59 @@ def test_the_loss_is_the_mean_over_anchors_of_the_positives_log_probability() ->
     assert torch.isfinite(vectors.grad).all()
 
 
-def test_near_intents_are_those_whose_sentences_look_alike() -> None:
-    from bankintent.training.contrastive import nearest_intents
+def test_mined_negatives_have_another_label_and_are_closer_than_random_ones() -> None:
+    from bankintent.training.contrastive import MINED, mine
 
     rng = np.random.default_rng(0)
-    centres = np.array([[5, 0, 0, 9], [4.8, 1, 0, 9], [0, 5, 0, 9], [0, 4.9, 1, 9]], dtype=np.float32)
-    labels = np.repeat(np.arange(4), 6)
-    vectors = (centres[labels] + 0.1 * rng.standard_normal((24, 4))).astype(np.float32)
-    nearest = nearest_intents(vectors, labels, 4)
-    assert nearest[:, :2].tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+    labels = rng.integers(0, 5, 60)
+    vectors = rng.standard_normal((60, 8)).astype(np.float32)
+    vectors[1], labels[1] = vectors[0], (labels[0] + 1) % 5  # one text under two labels
+    negatives = mine(vectors, labels)
+    assert negatives.rows.shape == (60, MINED)
+    assert (labels[negatives.rows] != labels[:, None]).all()
+    assert 1 not in negatives.rows[0]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for row in range(60):
+        others = np.flatnonzero(labels != labels[row])
+        random = unit[others] @ unit[row]
+        np.testing.assert_allclose(unit[negatives.rows[row]] @ unit[row], negatives.cosines[row], atol=1e-5)
+        assert negatives.cosines[row].min() >= np.sort(random)[-MINED - 1] - 1e-5
+        assert negatives.cosines[row].mean() > random.mean()
 
 
-def test_a_batch_holds_a_few_sentences_of_each_intent_and_its_look_alikes() -> None:
-    from bankintent.training.contrastive import IntentBatches
+def test_few_rows_of_other_intents_leave_places_empty() -> None:
+    from bankintent.training.contrastive import IntentBatches, mine
 
-    labels = np.repeat(np.arange(10), 5)
-    labels[labels == 7] = 6  # intent 7 has no sentence
-    nearest = np.array([[i, i ^ 1, *(j for j in range(10) if j not in (i, i ^ 1))] for i in range(10)])
-    section = ContrastiveSection(steps=30, intents=4, sentences=3, hard=1)
-    batches = list(IntentBatches(labels, nearest, section, seed=3))
-    assert len(batches) == 30
+    labels = np.array([0, 0, 0, 1])
+    negatives = mine(np.eye(4, dtype=np.float32), labels)
+    assert negatives.rows[:3].tolist() == [[3, -1, -1, -1, -1]] * 3
+    section = ContrastiveSection(steps=5, intents=4, sentences=2, hard=5)
+    assert all(0 <= row < 4 for batch in IntentBatches(labels, negatives, section, 0) for row in batch)
+
+
+@pytest.mark.parametrize("hard", [0, 1])
+def test_a_batch_holds_a_few_sentences_of_each_intent_and_their_hard_negatives(hard: int) -> None:
+    from bankintent.training.contrastive import IntentBatches, mine
+
+    labels = np.repeat([0, 1, 2, 3, 4, 5, 6, 8, 9], 5)  # intent 7 has no sentence
+    negatives = mine(np.random.default_rng(0).standard_normal((45, 8)).astype(np.float32), labels)
+    section = ContrastiveSection(steps=60, intents=4, sentences=3, hard=hard)
+    batches = list(IntentBatches(labels, negatives, section, seed=3))
+    assert len(batches) == 60
     for rows in batches:
         assert len(set(rows)) == len(rows)
         intents, counts = np.unique(labels[rows], return_counts=True)
-        assert len(intents) == 4
-        assert set(counts) == {3}
-        together = sum(1 for intent in intents if intent ^ 1 in intents)
-        assert together >= 2  # at least the first anchor has its look-alike beside it
-    again = list(IntentBatches(labels, nearest, section, seed=3))
-    assert again == batches
+        anchors = intents[counts >= 3]
+        if hard:
+            assert len(anchors) >= 2
+            assert len(rows) > 6
+            known = {int(row) for row in rows}
+            of_anchors = [row for row in rows if labels[row] in anchors]
+            assert all(known & set(negatives.rows[row].tolist()) for row in of_anchors[:3])
+        else:
+            assert len(intents) == 4
+            assert set(counts) == {3}
+    assert list(IntentBatches(labels, negatives, section, seed=3)) == batches
     assert {int(label) for rows in batches for label in labels[rows]} == set(range(10)) - {7}
 
 
@@ -79,6 +104,12 @@ def test_the_stage_groups_sentences_by_intent_before_training(
         result = run(multiregime.main, "--config", config, "--regime", regime)
         assert result.code == 0, result.err
     assert "Contrastive stage: 20 steps" in result.out
+    with (tmp_path / "staged.negatives.csv").open(newline="") as file:
+        negatives = list(csv.DictReader(file))
+    assert list(negatives[0]) == ["text", "label", "negative", "negative_label", "cosine"]
+    assert all(row["label"] != row["negative_label"] for row in negatives)
+    cosines = [float(row["cosine"]) for row in negatives]
+    assert cosines == sorted(cosines, reverse=True)
 
     import torch
 

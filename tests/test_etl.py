@@ -293,3 +293,26 @@ def test_clinc150_keeps_its_splits_and_sets_out_of_scope_aside(tmp_path: Path, r
     assert len(data.labels) == 150
     oos = pq.read_table(tmp_path / "out" / "out_of_scope.parquet")
     assert Counter(oos["split"].to_pylist()) == {"train": 100, "val": 100, "test": 1_000}
+
+
+def test_extra_sentences_go_to_train_alone_and_only_where_they_are_new(tmp_path: Path, run: Run) -> None:
+    pairs = rows()
+    path = config(tmp_path, write_csv(tmp_path / "a.csv", pairs))
+    assert run(etl.main, "--config", path).code == 0
+    before = dataset.load(tmp_path / "out")
+    more = [("where did my card go", "card_lost"), ("Where did my card go?", "card_lost"), ("fund it", "top_up")]
+    extra = write_csv(tmp_path / "more.csv", [*more, *pairs[:5]])
+    result = run(etl.main, "--config", path, "--set", f"extra_train={extra}", "--set", "output_dir=extended")
+    assert result.code == 0, result.err
+    assert "2 rows of train come from extra_train" in result.out
+    after = dataset.load(Path("extended"))
+    assert after.labels.hash == before.labels.hash
+    for split in ("val", "test"):
+        assert after.read(split) == before.read(split)
+    train = after.read("train")
+    assert train.texts == [*before.read("train").texts, "where did my card go", "fund it"]
+    assert train.ids[-1] == "extra/more.csv:3"
+
+    strange = write_csv(tmp_path / "strange.csv", [("make me a coffee", "coffee")])
+    message = run(etl.main, "--config", path, "--set", f"extra_train={strange}").one_line_error()
+    assert 'does not have, first "coffee"' in message

@@ -72,6 +72,7 @@ def describe(
         "source": source,
         "split": config.split,
         "few_shot": config.few_shot,
+        "extra_train": sum(row.id.startswith("extra/") for row in splits["train"]),
         "intents": len({example.label_text for example in everything}),
         "splits": {name: _describe_split(rows) for name, rows in splits.items()},
         "refused": {
@@ -159,6 +160,8 @@ def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def notes(report: dict[str, Any]) -> list[str]:
     """What a reader should know beside the table, one sentence each."""
     lines = []
+    if report["extra_train"]:
+        lines.append(f"{report['extra_train']:,} rows of train come from extra_train.")
     for pair, found in report["leakage"]["pairs"].items():
         kept, other = pair.split("/")
         if found["same"] or found["near"]:

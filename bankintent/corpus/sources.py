@@ -71,6 +71,12 @@ def read(config: DataConfig) -> Source:
     return _read_hub(name, config)
 
 
+def read_extra(config: DataConfig) -> Source:
+    """Read the source that `extra_train` names; its columns are found by name."""
+    changes = {"dataset_name": config.extra_train, "revision": None, "subset": None}
+    return read(config.model_copy(update={**changes, "text_column": None, "label_column": None}))
+
+
 def _read_file(path: Path, config: DataConfig) -> Source:
     if path.suffix.lower() == ".json":
         content = _parse_json(path)

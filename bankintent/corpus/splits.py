@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from bankintent.config import DataConfig
-from bankintent.corpus.cleaning import Example
+from bankintent.corpus.cleaning import Example, normalise
 from bankintent.errors import DataError
 
 Splits = dict[str, list[Example]]
@@ -30,6 +30,27 @@ def split(parts: Splits, config: DataConfig) -> Splits:
     if config.few_shot is not None:
         train = _few_shot(train, config.few_shot, rng)
     return {"train": train, "val": val, "test": test}
+
+
+def extend_train(splits: Splits, extra: list[Example]) -> Splits:
+    """Add `extra` to train, without the texts that stand in a split already; ids say where the rows come from.
+
+    Raises DataError where an extra row has an intent that the dataset does not have.
+    """
+    rows = [row for part in splits.values() for row in part]
+    known, seen = {row.label_text for row in rows}, {normalise(row.text) for row in rows}
+    strange = sorted({row.label_text for row in extra} - known)
+    if strange:
+        raise DataError(
+            f'extra_train has {len(strange)} intent(s) that the dataset does not have, first "{strange[0]}"',
+            "Rename or remove their rows",
+        )
+    added = []
+    for row in extra:
+        if (text := normalise(row.text)) not in seen:
+            seen.add(text)
+            added.append(Example(f"extra/{row.id}", row.text, row.label_text))
+    return splits | {"train": splits["train"] + added}
 
 
 def require_usable(splits: Splits) -> None:

@@ -82,7 +82,7 @@ def accuracy_by_parameters(points: list[Point], path: Path, title: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="trainable parameters", ylabel="accuracy, %", title=title)
     _quiet(axes)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     _save(figure, path)
 
 
@@ -100,7 +100,7 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
     axes.margins(x=0.08)
     axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %", title=title)
     _quiet(axes)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     _save(figure, path)
 
 

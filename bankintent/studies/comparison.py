@@ -1,7 +1,6 @@
 """A comparison from its plan to its report: what is finished is kept, what is missing is run, failures are told."""
 
 import contextlib
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -86,9 +85,6 @@ def run_missing(runs: list[Run], config: CompareConfig) -> list[Failure]:
             failures.append(Failure(run, cause, log))
         left = clock.left(missing[index + 1 :])
         cli.say(f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent, {left} left")
-    for run in runs:
-        if not config.keep_models and run.find_record():  # what a kill between record and removal leaves
-            shutil.rmtree(run.settings.output_dir, ignore_errors=True)
     return failures
 
 

@@ -96,6 +96,8 @@ def load_recipes(config: CompareConfig) -> list[Recipe]:
 
 def read_recipe(path: Path, overrides: Values, backbone: str | None) -> TrainConfig:
     """A train.yaml with typed overrides; ConfigError where it names no regime."""
+    if backbone is not None:
+        overrides = overrides | {"revision": None}  # the recipe's is of its own model
     words = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     settings = load(TrainConfig, path, words, model_name=backbone)
     if settings.regime is None:

@@ -10,7 +10,6 @@ from bankintent import files
 from bankintent.config import Regime, Section
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError
-from bankintent.labels import LabelSchema
 
 
 class Record(Section):
@@ -136,11 +135,6 @@ class Rows(Record):
             labels=list(data.labels.names),
             true=rows.labels,
         )
-
-    @property
-    def schema_hash(self) -> str:
-        """Hash of the label names, as every record carries it."""
-        return LabelSchema(tuple(self.labels)).hash
 
 
 def rows_hash(rows: SplitData) -> str:

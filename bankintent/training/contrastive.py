@@ -1,11 +1,13 @@
 """A supervised contrastive stage before training: sentences of one intent move together, look-alikes of others apart.
 
 Supervised contrastive loss (Khosla et al., 2020) over the vectors that the classification layer reads. Batches are
-composed of a few sentences each of a few intents; with mined hard negatives, intents that the pretrained encoder
-confuses come into the same batch, so that "I lost my debit card" is told from "I need a new debit PIN".
+composed of a few sentences each of a few intents; with mined hard negatives, a sentence brings along the sentences of
+other intents that the pretrained encoder confuses with it, as "I lost my debit card" and "I need a new debit PIN".
 """
 
+import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,21 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from bankintent import files
 from bankintent.config import ContrastiveSection
+from bankintent.corpus.dataset import SplitData
 from bankintent.training.probe import output_layer
 
 PART = 32
 """Sentences in one forward pass of the stage."""
+
+MINED = 5
+"""Hard negatives kept of each sentence."""
+
+SAME = 0.9999
+"""Cosine from which two texts count as the same one."""
+
+BLOCK = 1000
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -41,31 +53,59 @@ def supervised_contrastive_loss(vectors: torch.Tensor, labels: torch.Tensor, tem
     return -(log_probability.sum(dim=1) / counts.clamp(min=1))[counts > 0].mean()
 
 
-def nearest_intents(vectors: Floats, labels: Ints, count: int) -> Ints:
-    """(count, count) intents by likeness of their mean vectors, each row beginning with the intent itself.
+@dataclass(frozen=True)
+class Negatives:
+    """For each training row the `MINED` nearest rows of other intents, nearest first; both arrays are (rows, MINED)."""
 
-    `vectors` (rows, hidden) are the pretrained encoder's; the mean of all is taken away first, which all sentences of
-    one domain share.
+    rows: Ints
+    """Row numbers; -1 where there are fewer."""
+    cosines: Floats
+
+    def write(self, path: Path, train: SplitData, names: tuple[str, ...]) -> None:
+        """A CSV file for people to read, the closest pairs first: text, label, negative, negative_label, cosine."""
+        pairs = [
+            (round(float(cosine), 4), anchor, int(row))
+            for anchor, (rows, cosines) in enumerate(zip(self.rows, self.cosines, strict=True))
+            for row, cosine in zip(rows, cosines, strict=True)
+            if row >= 0
+        ]
+        with files.staged(path) as staging, staging.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["text", "label", "negative", "negative_label", "cosine"])
+            for cosine, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+                labels = names[train.labels[a]], names[train.labels[b]]
+                writer.writerow([train.texts[a], labels[0], train.texts[b], labels[1], cosine])
+
+
+def mine(vectors: Floats, labels: Ints) -> Negatives:
+    """The hard negatives of each row by cosine of the pretrained encoder's vectors (rows, hidden).
+
+    Two rows with the very same vector are passed over: one text under two labels is an error of the data, and teaches
+    nothing.
     """
-    centres = np.zeros((count, vectors.shape[1]), dtype=np.float32)
-    np.add.at(centres, labels, vectors)
-    centres /= np.maximum(np.bincount(labels, minlength=count), 1)[:, None]
-    centres -= centres.mean(axis=0)
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
-    likeness = centres @ centres.T
-    np.fill_diagonal(likeness, np.inf)
-    return np.asarray(np.argsort(-likeness, axis=1, kind="stable"))
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    found = np.full((len(labels), MINED), -1, dtype=np.int64)
+    cosines = np.full((len(labels), MINED), -np.inf, dtype=np.float32)
+    for start in range(0, len(labels), BLOCK):  # the whole square of a large split would not fit into memory
+        part = slice(start, start + BLOCK)
+        likeness = unit[part] @ unit.T
+        likeness[(labels[part, None] == labels[None, :]) | (likeness > SAME)] = -np.inf
+        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :MINED]
+        values = np.take_along_axis(likeness, nearest, axis=1)
+        width = nearest.shape[1]
+        found[part, :width], cosines[part, :width] = np.where(np.isfinite(values), nearest, -1), values
+    return Negatives(found, cosines)
 
 
 class IntentBatches:
     """Row numbers of `steps` batches, each with up to `sentences` rows of up to `intents` intents.
 
-    With `hard` above zero an intent brings that many of its nearest intents along.
+    With `hard` above zero a row brings that many of its mined negatives along, for which intents make room.
     """
 
-    def __init__(self, labels: Ints, nearest: Ints, section: ContrastiveSection, seed: int) -> None:
-        self._rows = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
-        self._nearest = nearest
+    def __init__(self, labels: Ints, negatives: Negatives | None, section: ContrastiveSection, seed: int) -> None:
+        self._rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        self._negatives = negatives
         self._section = section
         self._seed = seed
 
@@ -74,23 +114,22 @@ class IntentBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(self._seed)
+        intents = max(2, self._section.intents // (1 + self._section.hard))
         for _ in range(len(self)):
-            chosen: list[int] = []
-            for intent in self._intents(rng):
+            batch: dict[int, None] = {}
+            for intent in rng.permutation(len(self._rows))[:intents]:
                 rows = self._rows[intent]
-                size = min(self._section.sentences, len(rows))
-                chosen += rng.choice(rows, size, replace=False).tolist()
-            yield chosen
+                chosen = rng.choice(rows, min(self._section.sentences, len(rows)), replace=False)
+                batch |= dict.fromkeys([*chosen.tolist(), *self._hard(chosen, rng)])
+            yield list(batch)
 
-    def _intents(self, rng: np.random.Generator) -> list[int]:
-        found: dict[int, None] = {}
-        for anchor in rng.permutation(list(self._rows)):
-            for intent in self._nearest[anchor][: 1 + self._section.hard]:
-                if int(intent) in self._rows:
-                    found[int(intent)] = None
-            if len(found) >= self._section.intents:
-                break
-        return list(found)[: self._section.intents]
+    def _hard(self, rows: Ints, rng: np.random.Generator) -> list[int]:
+        """Some of the mined negatives of each of `rows`."""
+        if self._negatives is None or not self._section.hard:
+            return []
+        mined = self._negatives.rows[rows]
+        columns = rng.permutation(mined.shape[1])[: self._section.hard]
+        return [row for row in mined[:, columns].ravel().tolist() if row >= 0]
 
 
 class ContrastiveTrainer(Trainer):

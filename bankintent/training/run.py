@@ -179,12 +179,17 @@ def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.
     config, labels, started = job.config, job.data.labels, time.perf_counter()
     assert config.contrastive is not None
     classes = np.asarray(job.train.labels)
-    nearest = contrastive.nearest_intents(table[: len(job.train)].numpy(), classes, len(labels))
+    negatives = None
+    if config.contrastive.hard:
+        negatives = contrastive.mine(table[: len(job.train)].numpy(), classes)
+        path = config.output_dir.with_name(f"{config.output_dir.name}.negatives.csv")
+        negatives.write(path, job.train, labels.names)
+        cli.say(f"Hard negatives: {cli.show_path(path)}")
     loss = contrastive.run(
         model,
         backbone.tokenizer,
         trainer.encode(job.train, backbone.tokenizer),
-        contrastive.IntentBatches(classes, nearest, config.contrastive, config.seed),
+        contrastive.IntentBatches(classes, negatives, config.contrastive, config.seed),
         len(labels),
         config.contrastive,
         trainer.pick_precision(config.precision),

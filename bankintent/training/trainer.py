@@ -130,7 +130,7 @@ def fit(
         seconds=seconds,
         epochs=float(trainer.state.epoch or 0),
         sentences_per_second=len(train) * len(history) / trained if trained else 0.0,
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory(),
         precision=precision,
         hardware=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         history=history,
@@ -340,7 +340,7 @@ def _head_parameters(model: Any) -> set[int]:
     return {id(parameter) for module in head_modules(inner) for parameter in module.parameters()}
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes: of the GPU where there is one, else the process's resident peak."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())

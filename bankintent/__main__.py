@@ -1,6 +1,7 @@
 """What is extra beyond the commands at the top: verbs of `python -m bankintent`.
 
 python -m bankintent compare --config configs/compare.yaml
+python -m bankintent score messages.csv scored.parquet --model-dir artifacts/models/quickstart
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
-from bankintent.config import CompareConfig
+from bankintent.config import CompareConfig, ScoreConfig
 from bankintent.configfile import load
 
 
@@ -34,5 +35,39 @@ def compare(
         comparison.compare(settings)
 
 
+def score(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="IN", help="A Parquet, CSV or TSV file; .csv.gz too.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="The file to write, in the format of its ending.", show_default=False),
+    ] = None,
+    model_dir: Annotated[
+        Path | None, typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", help="Column of the sentences; by default found by name.")
+    ] = None,
+    config: Annotated[
+        Path | None, cli.config_option(help="The same settings as a file; what is given here wins over it.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT, or discard an unfinished run of another model or input.")
+    ] = False,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Add a label and a score to every row of a table.
+
+    Rows stay in order and keep their columns; a row without a text gets neither label nor score. After an interruption
+    the same command goes on with what is scored already.
+    """
+    flags = {"input": source, "output": output, "model_dir": model_dir, "text_column": text_column}
+    settings = load(ScoreConfig, config, overrides or (), **flags)
+    from bankintent.inference import scoring
+
+    scoring.show(scoring.score(settings, overwrite=overwrite))
+
+
 if __name__ == "__main__":
-    cli.run_verbs("More than one run: comparisons.", compare)
+    cli.run_verbs("More than one run, or more than one text.", compare, score)

@@ -1,11 +1,14 @@
 """What the commands share: the option names, the console, and how an error ends a process."""
 
+import contextlib
 import errno
 import functools
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +27,9 @@ APP: dict[str, Any] = {
     "rich_markup_mode": "markdown",
 }
 """Settings of every Typer application here."""
+
+SAY_SECONDS = 30.0
+"""How often progress is said where there is no terminal to show it in."""
 
 Overrides = Annotated[
     list[str] | None,
@@ -103,6 +109,42 @@ def show_path(path: Path) -> str:
 def say(text: str) -> None:
     """Print one line of plain text: nothing in it is markup."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+Advance = Callable[[int], None]
+"""Counts that many more rows as done."""
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show rows done, rate and time left: as a bar in a terminal, otherwise as a line every half minute.
+
+    `done` are those that an earlier process did; they do not count for the rate.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    style = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    terminal, started, before = console.is_terminal, time.monotonic(), done
+    said = started
+    with Progress(*style, console=console, transient=True, disable=not terminal) as bar:
+        task = bar.add_task(title, total=total, completed=done, state="")
+
+        def advance(rows: int) -> None:
+            nonlocal done, said
+            done += rows
+            now = time.monotonic()
+            state = _pace(done, total, (done - before) / max(now - started, 1e-9))
+            bar.update(task, completed=done, state=state)
+            if not terminal and now - said >= SAY_SECONDS:
+                said = now
+                say(f"{title}: {state}")
+
+        yield advance
+
+
+def _pace(done: int, total: int, rate: float) -> str:
+    left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
+    return f"{done:,} of {total:,} rows, {rate:,.0f} rows/s{left}"
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -466,6 +466,31 @@ class ServeConfig(Section):
         return self
 
 
+class ScoreConfig(Section):
+    """score.yaml: a label and a score for every row of a table."""
+
+    input: Path
+    """A Parquet, CSV or TSV file; .csv.gz and .tsv.gz too."""
+    output: Path
+    """The file to write; its ending says in which of these formats."""
+    model_dir: Path
+    """A bundle, its merged/, or a sequence classification folder."""
+    text_column: str | None = None
+    """Column that holds the sentence; found by name (text, sentence, utterance, query, message) when not given."""
+    prefix: str = ""
+    """Put before the names of the added columns, for example predicted_ where the table has a `label` already."""
+    bad_rows: Literal["keep", "fail"] = "keep"
+    """Rows without a text (null or blank): keep them with neither label nor score, or fail before any is scored."""
+    runtime: RuntimeName = "auto"
+    """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the model; by default one for each core that the process may use."""
+    batch_tokens: Annotated[int, Field(ge=1)] = 512
+    """Tokens in one forward pass, padding included; a longer single text goes alone. A GPU wants 16384 or so."""
+    chunk_rows: Annotated[int, Field(ge=1)] = 8192
+    """Rows that are read together, sorted by length and kept as one part; a kill costs at most one part's work."""
+
+
 class FrontendConfig(Section):
     """The Gradio page."""
 

@@ -131,10 +131,14 @@ def _decode(path: Path) -> str:
     return raw.decode("utf-8-sig", errors="surrogateescape")
 
 
+def find_delimiter(header: str) -> str:
+    """Comma, semicolon or tab: whichever the header line has most of."""
+    return max(",;\t", key=header.count)
+
+
 def _read_csv(path: Path) -> Records:
     content = _decode(path)
-    header = content.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = find_delimiter(content.partition("\n")[0])
     csv.field_size_limit(max(len(content), csv.field_size_limit()))  # it holds for the whole process: never lower it
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, restkey="")
     try:
@@ -201,23 +205,26 @@ _READERS: dict[str, Callable[[Path], Records]] = {
 
 def _pick_columns(columns: list[str], config: DataConfig, where: str) -> tuple[str, str]:
     """The columns of text and label: as configured, else the first known name, whatever its case."""
+    return (
+        find_column(columns, "text_column", config.text_column, TEXT_COLUMNS, where),
+        find_column(columns, "label_column", config.label_column, LABEL_COLUMNS, where),
+    )
 
-    def pick(key: str, configured: str | None, known: Iterable[str]) -> str:
-        if configured is not None:
-            if configured in columns:
-                return configured
-            raise DataError(f'{where} has no column "{configured}"; it has {", ".join(columns)}', f"Correct {key}")
-        by_name = {column.strip().lower(): column for column in reversed(columns)}
-        for name in known:
-            if name in by_name:
-                return by_name[name]
-        raise DataError(
-            f"{where} has none of the columns {', '.join(known)}; it has {', '.join(columns)}",
-            f"Name the column with --set {key}=...",
-        )
 
-    text = pick("text_column", config.text_column, TEXT_COLUMNS)
-    return text, pick("label_column", config.label_column, LABEL_COLUMNS)
+def find_column(columns: list[str], key: str, configured: str | None, known: Iterable[str], where: str) -> str:
+    """The configured column, else the first of the known names, whatever its case; DataError names `key` to set."""
+    if configured is not None:
+        if configured in columns:
+            return configured
+        raise DataError(f'{where} has no column "{configured}"; it has {", ".join(columns)}', f"Correct {key}")
+    by_name = {column.strip().lower(): column for column in reversed(columns)}
+    for name in known:
+        if name in by_name:
+            return by_name[name]
+    raise DataError(
+        f"{where} has none of the columns {', '.join(known)}; it has {', '.join(columns)}",
+        f"Name the column with --set {key}=...",
+    )
 
 
 def _is_clinc(content: Any) -> bool:

@@ -23,6 +23,7 @@ from bankintent import files
 from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.training.probe import output_layer
+from bankintent.training.regimes import fast_adapters
 
 PART = 32
 """Sentences in one forward pass of the stage."""
@@ -204,6 +205,7 @@ def run(
     )
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
-    trainer.train()
+    with fast_adapters(model):
+        trainer.train()
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return next(float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry)

@@ -34,7 +34,7 @@ from bankintent.errors import TrainingError
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.training import features
-from bankintent.training.regimes import set_training_mode
+from bankintent.training.regimes import fast_adapters, set_training_mode
 
 COMPLETE = "complete.json"
 """Written into a checkpoint folder after everything else; without it the folder may be a half-written one."""
@@ -120,7 +120,8 @@ def fit(
     started, cuda = time.perf_counter(), torch.cuda.is_available()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    with contextlib.nullcontext() if table is None else features.replaced_encoder(model, table):
+    cached = contextlib.nullcontext() if table is None else features.replaced_encoder(model, table)
+    with cached, fast_adapters(model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     # Mixed precision patches the model's forward method; from here on it answers in float32 again.

@@ -268,6 +268,7 @@ def train_config(path: Path, model: Path, data_dir: Path, output_dir: Path, **mo
         "max_length": 32,
         "precision": "fp32",
         "lora": {"r": 4},
+        "export": {"onnx": False},  # it takes seconds; tests/test_export.py has it on
         "tracking": {"enabled": False},
     }
     return write_yaml(path, **(settings | more))

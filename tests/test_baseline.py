@@ -179,23 +179,22 @@ def test_nli_is_the_entailment_logit_of_each_pair_alone_with_only_the_sentence_c
     folder = tiny_nli(tmp_path / "nli", architecture)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts, hypotheses = [*TEXTS, "i lost my card and then " * 20], ["it is a card lost .", "euros", "it is top up ."]
+    lost = "a card that was lost on the train or stolen or gone today"  # longer than what is left of the longest text
+    texts = [*TEXTS, "i lost my card and then " * 20]
+    hypotheses = [f"it is {said} ." for said in (lost, "exchange", "top up")]
 
     def entailed(text: str, hypothesis: str) -> float:
         premise, rest = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, hypothesis))
-        ids = torch.tensor([[2, *premise[: 24 - len(rest) - 3], 3, *rest, 3]])
+        ids = torch.tensor([[2, *premise[: 32 - len(rest) - 3], 3, *rest, 3]])
         with torch.no_grad():
             return float(model(input_ids=ids).logits[0, NLI_LABELS.index("entailment")])
 
     expected = [[entailed(text, hypothesis) for hypothesis in hypotheses] for text in texts]
     steps = []
-    section = {"model_name": str(folder), "template": "it is {} .", "max_length": 24, "batch_size": 4}
-    wanted = task(texts, nli=section, label_texts={"card_lost": "a card lost"})
+    section = {"model_name": str(folder), "template": "it is {} .", "max_length": 32, "batch_size": 4}
+    wanted = task(texts, nli=section, label_texts={"card_lost": lost})
     answer = REFERENCES["nli"].answer(Task(**(vars(wanted) | {"progress": lambda *step: steps.append(step)})))
-    expected_rows = [
-        [row[0], entailed(text, "it is exchange ."), row[2]] for text, row in zip(texts, expected, strict=True)
-    ]
-    np.testing.assert_allclose(answer.logits, expected_rows, atol=1e-4)
+    np.testing.assert_allclose(answer.logits, expected, atol=1e-4)
     assert sum(done for done, _ in steps) == steps[0][1] == 15
     assert np.ptp(answer.logits) > 0.1
 

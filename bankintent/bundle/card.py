@@ -57,11 +57,32 @@ def render(facts: dict[str, Any]) -> str:
         "",
         *(f"- {form}: {value:.1e}" for form, value in facts["parity"]["largest_logit_difference"].items()),
         "",
+        *_formats(facts["parity"]),
         "## Limits",
         "",
         "The model always answers with one of its intents, also for a text that belongs to none of them.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _formats(parity: dict[str, Any]) -> list[str]:
+    lines = describe_formats(parity)
+    return ["## Formats for serving", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def describe_formats(parity: dict[str, Any]) -> list[str]:
+    """One line for each format of `onnx/`: what its gate measured, or why it was left out."""
+    lines = []
+    for name, figures in parity.get("formats", {}).items():
+        if "accuracy" in figures:
+            lines.append(
+                f"{name}: validation accuracy {100 * figures['accuracy']:.2f} % ({100 * figures['lost_accuracy']:.2f}"
+                f" points lost), same label as float32 for {100 * figures['agreement']:.1f} % of {figures['rows']:,}"
+            )
+        else:
+            worst = max(figures["largest_logit_difference"].values())
+            lines.append(f"{name}: float32, every logit within {worst:.0e} of the trained model")
+    return lines + [f"{name} was left out: {reason}" for name, reason in parity.get("left_out", {}).items()]
 
 
 def _adapter_snippet(facts: dict[str, Any]) -> list[str]:

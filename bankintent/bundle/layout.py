@@ -11,6 +11,7 @@ from bankintent.labels import LabelSchema
 
 MERGED = "merged"
 ADAPTER = "adapter"
+ONNX = "onnx"
 MANIFEST = "manifest.json"
 LABELS = "labels.json"
 METRICS = "metrics.json"
@@ -52,7 +53,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.exists():
         raise ModelError(f"{path} does not exist", "Name a bundle such as artifacts/models/quickstart")
-    root = path.resolve().parent if path.name == MERGED and (path.resolve().parent / MANIFEST).is_file() else path
+    root = _root(path)
     if (root / MANIFEST).is_file():
         return _open_bundle(root)
     if (path / "config.json").is_file():
@@ -62,6 +63,48 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is an adapter without its base model", "Name the bundle that holds it, or its merged/"
         )
     raise ModelError(f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no config.json)", "Name another folder")
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The exported formats of a bundle, which need neither torch nor transformers."""
+
+    root: Path
+    labels: LabelSchema
+    manifest: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / ONNX
+
+    @property
+    def passed(self) -> dict[str, Any]:
+        """The formats that passed their gate at publishing, with its figures."""
+        return dict(self.manifest.get("parity", {}).get("formats", {}))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The formats that did not, with the reason."""
+        return dict(self.manifest.get("parity", {}).get("left_out", {}))
+
+
+def open_formats(path: Path) -> Formats | None:
+    """The exported formats of the bundle at a path, its labels verified; None where there are none.
+
+    Raises ModelError or LabelError as `open_checkpoint` does. The files of a format are for its loader to verify.
+    """
+    root = _root(path)
+    if not (root / MANIFEST).is_file() or not (root / ONNX).is_dir():
+        return None
+    manifest = read_manifest(root)
+    verify(root, manifest, LABELS)
+    return Formats(root, LabelSchema.load(root / LABELS), manifest)
+
+
+def _root(path: Path) -> Path:
+    """The bundle of which a path is one of the formats, or the path itself."""
+    parent = path.resolve().parent
+    return parent if path.name in (MERGED, ONNX) and (parent / MANIFEST).is_file() else path
 
 
 def _open_bundle(root: Path) -> Checkpoint:

@@ -76,7 +76,9 @@ class Parts:
 
     def read(self, number: int) -> pa.Table:
         """The answers for one chunk. Raises OSError or ArrowException where the part is missing or damaged."""
-        return pq.read_table(self._path(number), use_threads=False, page_checksum_verification=True)
+        # Not read_table, which takes a folder such as day=1 above the file for a column of it.
+        with pq.ParquetFile(self._path(number), page_checksum_verification=True) as file:
+            return file.read(use_threads=False)
 
     def truncated(self) -> int:
         """Texts of all parts that were longer than the model reads."""

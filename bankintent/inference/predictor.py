@@ -49,8 +49,7 @@ class Predictor:
                 f"{checkpoint.root} lacks weights of the classifier ({', '.join(sorted(loading['missing_keys'])[:3])})",
                 "Name a trained classifier, or the bundle that an adapter came with",
             )
-        limit = getattr(model.config, "max_position_embeddings", 0) or tokenizer.model_max_length
-        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions(model) or tokenizer.model_max_length)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
@@ -81,3 +80,11 @@ class Predictor:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             yield rows, self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device)
+
+
+def positions(model: torch.nn.Module) -> int:
+    """How many tokens a model can number; 0 where it has no limit of its own."""
+    limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    return limit if padding is None else limit - padding - 1  # RoBERTa counts from behind the padding index

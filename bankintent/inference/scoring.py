@@ -29,7 +29,15 @@ from bankintent.inference import runtime as runtimes
 from bankintent.inference import tables
 from bankintent.inference.parts import Parts
 from bankintent.inference.runtime import Logits, Runtime, Tokens
-from bankintent.inference.survey import Survey, find_text, has_text, look_through, require_unchanged, texts_of
+from bankintent.inference.survey import (
+    Survey,
+    changed,
+    find_text,
+    has_text,
+    look_through,
+    require_unchanged,
+    texts_of,
+)
 from bankintent.inference.tables import Table
 from bankintent.measures.metrics import softmax
 
@@ -61,7 +69,7 @@ class Summary:
     scored: int
     """Rows scored by this process; an earlier one may have scored others."""
     seconds: float
-    """Time that took, loading and reading ahead not counted."""
+    """Time that took, loading the model not counted."""
 
 
 def score(settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None) -> Summary:
@@ -75,7 +83,7 @@ def score(settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Run
     column = find_text(table, settings)
     schema = added_schema(table, settings)
     require_free(settings, overwrite)
-    load = load or runtimes.find(settings.model_dir, settings.runtime, settings.threads)
+    load = load or find_model(settings)
     survey = look_through(table, column, settings)
     with files.exclusive(settings.output) as work:
         runtime = load()
@@ -87,6 +95,12 @@ def score(settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Run
             truncated = parts.truncated()
         shutil.rmtree(work, ignore_errors=True)
     return Summary(settings.output, survey.rows, survey.without_text, truncated, scored, seconds)
+
+
+def find_model(settings: ScoreConfig) -> Callable[[], Runtime]:
+    """Find and verify the model, to be loaded for throughput: a batch for each thread rather than the threads for one."""
+    threads = settings.threads or runtimes.cores()
+    return runtimes.find(settings.model_dir, settings.runtime, threads, workers=threads)
 
 
 def added_schema(table: Table, settings: ScoreConfig) -> pa.Schema:
@@ -128,6 +142,7 @@ def run_identity(survey: Survey, runtime: Runtime, text_column: str, settings: S
         "model": {"version": facts.version, "labels_hash": facts.labels_hash},
         "runtime": re.sub(r", \d+ threads?$", "", facts.runtime),
         "settings": {"text_column": text_column, "chunk_rows": settings.chunk_rows},
+        "columns": [field.name for field in ADDED],
     }
 
 
@@ -142,9 +157,10 @@ def score_missing(
     chunks = enumerate(table.chunks(settings.chunk_rows, column))
     wanted = ((number, texts_of(chunk)) for number, chunk in chunks if number in missing)
     started = time.perf_counter()
-    with cli.progress("scoring", parts.rows, done=parts.rows - rows) as advance:
+    shown = cli.progress("scoring", parts.rows, done=parts.rows - rows)
+    with _threads(runtime.workers) as pool, shown as advance:
         for chunk in ahead(partial(prepare, runtime, settings.batch_tokens), wanted if missing else ()):
-            found = answer(chunk, runtime, advance)
+            found = answer(chunk, runtime, pool, advance)
             parts.write(chunk.number, found, sum(item.truncated for item in chunk.items))
     return rows, time.perf_counter() - started
 
@@ -169,12 +185,16 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def answer(chunk: Chunk, runtime: Runtime, advance: cli.Advance) -> pa.Table:
+def answer(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: cli.Advance) -> pa.Table:
     """The added columns of a chunk in the order of its rows; null where there is no text."""
+
+    def compute(batch: list[int]) -> Logits:
+        return runtime.logits([chunk.items[index] for index in batch])
+
     logits = np.empty((len(chunk.items), len(runtime.facts.labels)), dtype=np.float32)
     advance(len(chunk.has_text) - len(chunk.items))
-    for batch in chunk.batches:
-        logits[batch] = runtime.logits([chunk.items[index] for index in batch])
+    for batch, found in zip(chunk.batches, pool.map(compute, chunk.batches), strict=True):
+        logits[batch] = found
         advance(len(batch))
     if not np.isfinite(logits).all():
         raise ModelError(f"{runtime.facts.name} gave a score that is not finite", "Train it again")
@@ -195,13 +215,13 @@ def assemble(table: Table, survey: Survey, parts: Parts, schema: pa.Schema, outp
     whole = parts.folder / "whole"
     with (
         files.staged(whole) as staging,
-        tables.writing(staging, tables.ending(output), schema, table.delimiter) as write,
+        tables.writing(staging, tables.ending(output), schema, table) as write,
         cli.progress("writing", parts.rows) as advance,
     ):
         answers = (parts.read(number) for number in range(parts.count))
         for chunk, found in itertools.zip_longest(table.chunks(parts.chunk_rows), answers):
             if chunk is None or found is None or chunk.num_rows != found.num_rows:
-                break  # the file has changed in between
+                raise changed(table.path)
             write(pa.Table.from_arrays([*chunk.columns, *found.columns], schema=schema))
             advance(chunk.num_rows)
         require_unchanged(table.path, survey)
@@ -221,7 +241,7 @@ def show(summary: Summary) -> None:
 
 def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """The function's result for each item; a thread works on the next one while the last is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+    with _threads(1) as pool:
         waiting = None
         for item in items:
             following = pool.submit(function, item)
@@ -230,6 +250,16 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
             waiting = following
         if waiting is not None:
             yield waiting.result()
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Some threads. When the block is left early, by Ctrl-C for one, what they have not begun is dropped."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,12 @@ def look_through(table: Table, column: int, settings: ScoreConfig) -> Survey:
 def require_unchanged(path: Path, survey: Survey) -> None:
     """Raise DataError where the input is no longer the file that was looked through."""
     if _stamp(path) != survey.stamp:
-        raise DataError(f"{path} changed while it was scored", "Run again, with --overwrite, when it is complete")
+        raise changed(path)
+
+
+def changed(path: Path) -> DataError:
+    """The error of an input that somebody writes while it is read."""
+    return DataError(f"{path} changed while it was scored", "Run again with --overwrite when nobody writes it")
 
 
 def texts_of(chunk: pa.Table) -> pa.Array:

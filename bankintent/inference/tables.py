@@ -22,8 +22,6 @@ LONGEST_CELL = 1 << 24
 """Most characters of one CSV cell: a quote that nobody closed is found before it has swallowed the memory."""
 ROW_GROUP = 1 << 16
 """Rows of a Parquet row group; they are held until it is written."""
-PAGE_BUFFER = 1 << 16
-"""Bytes that are read ahead of a Parquet column."""
 
 Write = Callable[[pa.Table], None]
 
@@ -108,15 +106,18 @@ def require_writable(schema: pa.Schema, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, kind: str, schema: pa.Schema, delimiter: str | None = None) -> Iterator[Write]:
+def writing(path: Path, kind: str, schema: pa.Schema, source: Table) -> Iterator[Write]:
     """Yield what appends rows to a new file of one of ENDINGS; when the block ends, the file is whole and on disk.
 
-    `delimiter` is that of a CSV, by default a comma; a TSV has tabs.
+    A CSV gets the delimiter of `source` where that is a CSV too, else a comma; a TSV has tabs.
     """
     if kind == ".parquet":
         writer = _write_parquet(path, schema)
+    elif kind.startswith(".tsv"):
+        writer = _write_csv(path, kind, schema, "\t")
     else:
-        writer = _write_csv(path, kind, schema, "\t" if kind.startswith(".tsv") else delimiter or ",")
+        alike = ending(source.path).startswith(".csv")
+        writer = _write_csv(path, kind, schema, (source.delimiter if alike else None) or ",")
     with writer as write:
         yield write
     with path.open("rb") as file:
@@ -165,8 +166,11 @@ def _open_parquet(path: Path) -> ParquetTable:
 
 
 def _parquet_file(path: Path) -> Any:
-    """Pages are read as they are needed: by default whole row groups are, which may be the whole file."""
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=PAGE_BUFFER)
+    """Mapped into memory, so that nothing is held but the page in hand.
+
+    Otherwise a whole row group is read, which may be the whole file; so it is with `buffer_size` where pages are small.
+    """
+    return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
 
 
 @contextlib.contextmanager

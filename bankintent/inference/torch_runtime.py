@@ -11,15 +11,16 @@ from bankintent.inference.runtime import Logits, ModelFacts, Tokens, version
 class TorchRuntime:
     """A checkpoint of any kind, in float32 on a fixed number of threads."""
 
-    def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, checkpoint: Checkpoint, threads: int, workers: int = 1) -> None:
         self._predictor = Predictor.load(checkpoint)
+        self.workers = 1 if self._predictor.device.type == "cuda" else min(workers, threads)
+        torch.set_num_threads(max(1, threads // self.workers))
         self._max_length = int(self._predictor.tokenizer.model_max_length)
         model = self._predictor.model
         device = self._predictor.device.type
         self.facts = ModelFacts(
             name=checkpoint.name,
-            version=version(checkpoint),
+            version=version(checkpoint.root, checkpoint.manifest),
             labels=checkpoint.labels.names,
             labels_hash=checkpoint.labels.hash,
             backbone=(checkpoint.manifest or {}).get("base_model") or str(model.config.model_type),

@@ -83,8 +83,9 @@ def run_missing(runs: list[Run], config: CompareConfig) -> list[Failure]:
             outcome = _outcome(run, config)
         else:
             failures.append(Failure(run, cause, log))
-        left = clock.left(missing[index + 1 :])
-        cli.say(f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent, {left} left")
+        rest = missing[index + 1 :]
+        left = f", {clock.left(rest)} left" if rest else ""
+        cli.say(f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent{left}")
     return failures
 
 

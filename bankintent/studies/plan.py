@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bankintent import files
-from bankintent.config import CompareConfig, RangeSection, Regime, TrainConfig
+from bankintent.config import CompareConfig, ExportSection, RangeSection, Regime, TrainConfig
 from bankintent.configfile import load
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ConfigError, UserError
@@ -15,7 +15,7 @@ from bankintent.studies.record import Chosen
 from bankintent.tracking import flatten
 from bankintent.training.run import identity
 
-DECIDED = ("seed", "few_shot", "regime", "data_dir", "output_dir", "cache_dir", "tracking", "model_name")
+DECIDED = ("seed", "few_shot", "regime", "data_dir", "output_dir", "cache_dir", "tracking", "model_name", "export")
 """Keys of a recipe that the study decides: seeds, sizes, recipes, data_dir, output_dir, tracking and backbones."""
 
 KEY_LENGTH = 12
@@ -162,6 +162,7 @@ def _run(config: CompareConfig, recipe: Recipe, size: SizeName, seed: int, data:
         "few_shot": None if size == "all" else size,
         "data_dir": config.data_dir,
         "tracking": config.tracking.model_copy(update={"files": False}),
+        "export": ExportSection(onnx=False, int8=False),  # no figure is of them
     }
     settings = recipe.settings.model_copy(update=decided)
     key = short_hash({**what_makes(settings, data), "split": config.split})

@@ -60,9 +60,9 @@ class RunRecord(Record):
     trainable_parameters: int
     total_parameters: int
     train_seconds: float | None
-    """The Trainer's loop with its validation; None where an interrupted run was continued."""
+    """From loading to the last epoch's validation; None where an interrupted run was continued."""
     run_seconds: float | None
-    """From loading to the published bundle; None likewise."""
+    """To the published bundle, its checks included; None likewise."""
     peak_memory_bytes: int
     """Of the GPU where there is one, else the process's resident peak."""
     bytes: dict[Literal["merged", "adapter"], int]

@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 Logits = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-TFIDF_STRENGTHS = (3.0, 10.0, 30.0)
-"""Inverse regularisation strengths of the TF-IDF classifier, one of which is chosen by cross-validation on train."""
-
-TFIDF_FOLDS = 3
-
-SMALLEST_PROBABILITY = 1e-12
-"""Of intents that a classifier has never seen: the metrics clip probabilities there, too."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -69,37 +61,15 @@ def majority(task: Task) -> Answer:
 
 
 def tfidf(task: Task) -> Answer:
-    """Logistic regression on TF-IDF of character n-grams within words, fitted on train.
+    """Logistic regression on TF-IDF of character n-grams, fitted and its regularisation chosen on train."""
+    from bankintent.studies import tfidf
 
-    On BANKING77 and on the bundled sentences 2 to 4 characters were better than words and pairs of words, by 2 and 7
-    points of accuracy in cross-validation on train.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-
-    def classifier(strength: float) -> Any:
-        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
-        return make_pipeline(vectorizer, LogisticRegression(C=strength, max_iter=1000))
-
-    x, y = task.train.texts, np.asarray(task.train.labels)
-    folds = min(TFIDF_FOLDS, int(np.unique(y, return_counts=True)[1].min()))
-    fits = len(TFIDF_STRENGTHS) + 1
-    accuracies = {}
-    for strength in TFIDF_STRENGTHS if folds > 1 else ():
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=task.config.seed)
-        accuracies[strength] = cross_val_score(classifier(strength), x, y, cv=splitter).mean()
-        task.progress(1, fits)
-    best = max(accuracies, key=accuracies.__getitem__, default=TFIDF_STRENGTHS[len(TFIDF_STRENGTHS) // 2])
-    fitted = classifier(best).fit(x, y)
-    task.progress(1, fits)
-
-    probabilities = np.full((len(task.texts), len(task.labels)), SMALLEST_PROBABILITY)
-    probabilities[:, fitted.classes_] = np.maximum(fitted.predict_proba(task.texts), SMALLEST_PROBABILITY)
-    chosen = f"by {folds}-fold cross-validation on train" if accuracies else "one sentence is too few to choose it"
-    about = f"logistic regression on TF-IDF of 2 to 4 characters, C = {best:g} ({chosen})"
-    return Answer(np.log(probabilities).astype(np.float32), about)
+    fitted = tfidf.fit(task.train, task.config.seed, lambda done: task.progress(done, tfidf.FITS))
+    chosen = f"by {fitted.folds}-fold cross-validation on train"
+    if fitted.folds == 1:
+        chosen = "one sentence of an intent is too few to choose it"
+    about = f"logistic regression on TF-IDF of 2 to 4 characters, C = {fitted.strength:g} ({chosen})"
+    return Answer(fitted.log_probabilities(task.texts, len(task.labels)), about)
 
 
 def untrained(task: Task) -> Answer:

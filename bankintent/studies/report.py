@@ -146,8 +146,8 @@ def cost(result: Figures) -> Table:
             _size(cell),
             f"{cell['trainable_parameters']:,}",
             percent(cell["share"]),
-            _number(cell["run_seconds"]),
             _number(cell["train_seconds"]),
+            _number(cell["run_seconds"]),
             f"{cell['peak_memory_bytes'] / 1e9:.2f}",
             ", ".join(f"{part} {size / 1e6:.1f}" for part, size in sorted(cell["bytes"].items())),
             _number(cell["single_ms"]),
@@ -155,7 +155,7 @@ def cost(result: Figures) -> Table:
         ]
         for cell in result["cells"]
     ]
-    header = ["recipe", "training data", "trainable", "share", "run s", "of it training s", "peak GB", "ships MB"]
+    header = ["recipe", "training data", "trainable", "share", "training s", "run s", "peak GB", "ships MB"]
     return [*header, "one sentence ms", "sentences/s"], body
 
 
@@ -224,8 +224,8 @@ def _notes(result: Figures) -> list[str]:
         " knows little of how seeds vary.",
         "- Tests: McNemar's exact two-sided test for each seed, and once on the votes of all seeds (the label that most"
         " seeds predict); p-values are not corrected for the number of pairs.",
-        "- Run time: from loading to the published bundle, the check of its exported forms included; training time: the"
-        " Trainer's loop with its validation. Medians over the seeds whose run was not interrupted.",
+        "- Training time: from loading the encoder to the last epoch's validation. Run time: to the published bundle,"
+        " its checks included. Medians over the seeds whose run was not interrupted.",
         "- Peak memory: the largest over seeds, of the GPU where there is one, else of the process.",
         "- Ships: merged is the plain model that serves by itself; adapter needs its base model beside it.",
         "- One sentence, sentences/s (batches of 32): the merged model in float32 on the machine of the run, medians.",

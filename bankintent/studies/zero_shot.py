@@ -56,7 +56,7 @@ class NliModel:
         called with the number of pairs done after each batch. Raises ConfigError where a hypothesis leaves no room for
         a premise.
         """
-        lengths = np.add.outer(self._tokens(texts), self._room_for(hypotheses))
+        lengths = np.add.outer(self._tokens(texts), self._tokens_beside(hypotheses))
         order = np.argsort(np.minimum(lengths, self.max_length), axis=None, kind="stable")
         out = np.empty(order.size, dtype=np.float32)
         for start in range(0, order.size, batch_size):
@@ -74,8 +74,8 @@ class NliModel:
             advance(len(pairs))
         return out.reshape(len(texts), len(hypotheses))
 
-    def _room_for(self, hypotheses: list[str]) -> NDArray[np.int64]:
-        """Tokens that each hypothesis takes, special tokens included."""
+    def _tokens_beside(self, hypotheses: list[str]) -> NDArray[np.int64]:
+        """The number of tokens that each hypothesis adds to a premise, special ones included."""
         tokens = self._tokens(hypotheses) + self.tokenizer.num_special_tokens_to_add(pair=True)
         longest = int(tokens.argmax())
         if tokens[longest] >= self.max_length:
@@ -122,6 +122,8 @@ def load_nli(config: NliSection) -> NliModel:
             f"{where} lacks weights of the classifier ({', '.join(sorted(loading['missing_keys'])[:3])})",
             "Name a model that was trained for NLI with --set nli.model_name=...",
         )
+    if tokenizer.pad_token is None:
+        raise ModelError(f"the tokenizer of {where} has no padding token", "Name an encoder such as BART or DeBERTa")
     backbones.require_positions(model.config, config.max_length, where)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return NliModel(model.eval().to(device), tokenizer, entailed, config.max_length)

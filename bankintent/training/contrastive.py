@@ -25,7 +25,7 @@ from bankintent.corpus.dataset import SplitData
 from bankintent.training.probe import output_layer
 from bankintent.training.regimes import fast_adapters
 
-PART = 32
+PART = 64
 """Sentences in one forward pass of the stage."""
 
 MINED = 5

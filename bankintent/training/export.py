@@ -17,13 +17,16 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 import bankintent
 from bankintent.bundle import layout
+from bankintent.config import ExportSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ModelError
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
+from bankintent.training import parity
 from bankintent.training.backbones import HUB_NAMES, Backbone
+from bankintent.training.gate import PARITY_ROWS
 
-PARITY_ROWS = 64
+CALIBRATION_ROWS = 256
 TOLERANCE = 1e-4
 """Largest difference of a logit between the trained model, the adapter on its base, and the merged model."""
 
@@ -40,18 +43,29 @@ def export(
     model: torch.nn.Module,
     backbone: Backbone,
     labels: LabelSchema,
+    train: SplitData,
     val: SplitData,
     batch_size: int,
     work: Path,
     staging: Path,
+    wanted: ExportSection,
 ) -> Exported:
-    """Save every form of the trained model into `staging` and check them; ModelError where they disagree."""
-    texts = val.texts[:PARITY_ROWS]
-    reference = logits(model.to("cpu"), backbone.tokenizer, labels, texts, 32)
+    """Save every form of the trained model into `staging` and check them; ModelError where they disagree.
+
+    The formats of `onnx/` that fail are left out; int8 takes its scales from sentences of `train`.
+    """
+    reference = logits(model.to("cpu"), backbone.tokenizer, labels, val.texts[:PARITY_ROWS], 32)
     merged = save_models(model, backbone.tokenizer, backbone.name, labels, work / "base", staging)
-    parity = check_parity(reference, texts, staging, work)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Exported(logits(merged.to(device), backbone.tokenizer, labels, val.texts, batch_size), parity)
+    val_logits = logits(merged.to(device), backbone.tokenizer, labels, val.texts, batch_size)
+    order = {
+        "texts": val.texts,
+        "labels": val.labels,
+        "calibration": train.texts[:: max(1, len(train) // CALIBRATION_ROWS)][:CALIBRATION_ROWS],
+        "backbone": HUB_NAMES.get(backbone.name, backbone.name),
+        "export": wanted.model_dump(),
+    }
+    return Exported(val_logits, check_parity(reference, val_logits, order, staging, work))
 
 
 def save_base(backbone: Backbone, folder: Path) -> None:
@@ -95,19 +109,24 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def check_parity(reference: np.ndarray, texts: list[str], staging: Path, work: Path) -> dict[str, Any]:
-    """Load every saved form in a fresh process and compare its logits with the trained model's.
+def check_parity(
+    reference: np.ndarray, val_logits: np.ndarray, order: dict[str, Any], staging: Path, work: Path
+) -> dict[str, Any]:
+    """Load every saved form in a fresh process, compare it with the trained model, and make the formats of `onnx/`.
 
-    Returns the largest differences; raises ModelError, and so stops publication, above TOLERANCE.
+    Returns the largest differences, and the formats that passed and failed; raises ModelError, and so stops
+    publication, where a form is above TOLERANCE.
     """
-    (work / "parity.json").write_text(json.dumps(texts), encoding="utf-8")
-    save_file({"logits": reference}, work / "parity.safetensors")
+    (work / parity.ORDER).write_text(json.dumps(order), encoding="utf-8")
+    save_file({"reference": reference, "validation": val_logits}, work / parity.LOGITS)
+    for name in (parity.DIFFERENCES, parity.FORMATS):
+        (work / name).unlink(missing_ok=True)
     command = [sys.executable, "-m", "bankintent.training.parity", str(staging.absolute()), str(work.absolute())]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(bankintent.__file__).parents[1])
-    if result.returncode != 0:
-        cause = (result.stderr.strip().splitlines() or ["no output"])[-1]
+    cause = (result.stderr.strip().splitlines() or [f"it ended with code {result.returncode}"])[-1]
+    differences = _read(work / parity.DIFFERENCES)
+    if differences is None:
         raise ModelError(f"the exported model could not be loaded again: {cause}", f"Look at {staging}")
-    differences = json.loads(result.stdout.strip().splitlines()[-1])
     worst = max(differences.values())
     if not worst <= TOLERANCE:
         listed = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
@@ -116,7 +135,15 @@ def check_parity(reference: np.ndarray, texts: list[str], staging: Path, work: P
             f" allowed {TOLERANCE:.0e})",
             "Nothing was published; train in another precision, or report this",
         )
-    return {"rows": len(texts), "tolerance": TOLERANCE, "largest_logit_difference": differences}
+    formats = _read(work / parity.FORMATS)
+    if formats is None:  # an exporter can take its process with it; the model stands without
+        shutil.rmtree(staging / layout.ONNX, ignore_errors=True)
+        formats = {"formats": {}, "left_out": {"onnx": f"its export was cut off: {cause}"}}
+    return {"rows": len(reference), "tolerance": TOLERANCE, "largest_logit_difference": differences, **formats}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def logits(

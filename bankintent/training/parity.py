@@ -1,39 +1,74 @@
-"""Run by export in a fresh process: load each saved form of a model and compare it with reference logits.
+"""Run by export in a fresh process: load each saved form of a model, compare it with the trained one, make `onnx/`.
 
     python -m bankintent.training.parity STAGING WORK
 
-Prints one JSON object: the largest absolute logit difference of each form, at batch size 1 and 32.
+Reads ORDER and LOGITS from WORK and leaves DIFFERENCES there, then FORMATS: without the second file, making `onnx/` has
+ended the process.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from bankintent.bundle.layout import ADAPTER, MERGED, Checkpoint, base_folder
+from bankintent import files
+from bankintent.bundle.layout import ADAPTER, LABELS, MERGED, ONNX, Checkpoint, base_folder
+from bankintent.config import ExportSection
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 
+ORDER, LOGITS = "parity.json", "parity.safetensors"
+DIFFERENCES, FORMATS = "differences.json", "formats.json"
 
-def compare(staging: Path, work: Path) -> dict[str, float]:
-    """Largest differences by form and batch size."""
-    texts = json.loads((work / "parity.json").read_text(encoding="utf-8"))
-    reference = load_file(work / "parity.safetensors")["logits"]
-    labels = LabelSchema.load(staging / "labels.json")
-    forms = {"merged": Checkpoint(staging, labels, staging / MERGED, None, None)}
-    if (staging / ADAPTER).is_dir():
-        base = staging / base_folder(labels)
-        forms["base + adapter"] = Checkpoint(staging, labels, base, staging / ADAPTER, None)
-    differences = {}
-    for name, form in forms.items():
-        predictor = Predictor.load(form)
-        for batch_size in (1, 32):
-            found = predictor.logits(texts, batch_size)
-            differences[f"{name}, batch {batch_size}"] = float(np.abs(found - reference).max())
-    return differences
+
+def main(staging: Path, work: Path) -> None:
+    """Compare, then export what is asked for."""
+    order = json.loads((work / ORDER).read_text(encoding="utf-8"))
+    logits = load_file(work / LOGITS)
+    merged, *others = forms(staging)
+    predictor = Predictor.load(merged)
+    differences = compare("merged", predictor, order["texts"], logits["reference"])
+    for form in others:
+        differences |= compare(form.format, Predictor.load(form), order["texts"], logits["reference"])
+    files.write_text(work / DIFFERENCES, files.json_text(differences))
+    files.write_text(work / FORMATS, files.json_text(export(predictor, order, logits, staging)))
+
+
+def forms(staging: Path) -> list[Checkpoint]:
+    """What was saved, merged first."""
+    labels = LabelSchema.load(staging / LABELS)
+    merged = Checkpoint(staging, labels, staging / MERGED, None, None)
+    if not (staging / ADAPTER).is_dir():
+        return [merged]
+    return [merged, Checkpoint(staging, labels, staging / base_folder(labels), staging / ADAPTER, None)]
+
+
+def compare(name: str, predictor: Predictor, texts: list[str], reference: np.ndarray) -> dict[str, float]:
+    """The largest absolute logit difference at batch size 1 and 32."""
+    found = {size: predictor.logits(texts[: len(reference)], size) for size in (1, 32)}
+    return {f"{name}, batch {size}": float(np.abs(logits - reference).max()) for size, logits in found.items()}
+
+
+def export(predictor: Predictor, order: dict[str, Any], logits: dict[str, np.ndarray], staging: Path) -> dict[str, Any]:
+    """Make `onnx/` where it is wanted: the formats that passed their gate with its figures, and why others did not."""
+    wanted = ExportSection.model_validate(order["export"])
+    if not wanted.onnx:
+        return {"formats": {}, "left_out": {}}
+    from bankintent.training import onnx_export
+    from bankintent.training.gate import Reference
+
+    # Where there is a GPU the rows for the narrow comparison still are the CPU's.
+    expected = np.concatenate([logits["reference"], logits["validation"][len(logits["reference"]) :]])
+    reference = Reference(order["texts"], np.array(order["labels"]), expected)
+    published = onnx_export.publish(
+        predictor, order["backbone"], staging / ONNX, reference, order["calibration"], wanted
+    )
+    return dataclasses.asdict(published)
 
 
 if __name__ == "__main__":
-    print(json.dumps(compare(Path(sys.argv[1]), Path(sys.argv[2]))))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

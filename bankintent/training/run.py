@@ -216,7 +216,17 @@ def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(staging)
     staging.mkdir()
     labels.save(staging / layout.LABELS)
-    exported = export.export(done.model, done.backbone, labels, job.val, config.eval_batch_size, job.work, staging)
+    exported = export.export(
+        done.model,
+        done.backbone,
+        labels,
+        job.train,
+        job.val,
+        config.eval_batch_size,
+        job.work,
+        staging,
+        config.export,
+    )
     facts = _facts(job, done.backbone, done.parameters, done.fit, exported)
     _seal(staging, facts, wanted, job.data)
     files.publish(staging, config.output_dir)
@@ -318,6 +328,8 @@ def _summarise(config: TrainConfig, facts: dict[str, Any]) -> None:
         f" trained in {training['seconds']:.0f} s at {training['sentences_per_second']:.0f} sentences/s;"
         f" exported forms agree within {worst:.0e}."
     )
+    for line in card.describe_formats(facts["parity"]):
+        cli.say(f"  {line}")
     cli.say(f"Published {cli.show_path(config.output_dir)}")
 
 

@@ -1,0 +1,240 @@
+"""The formats of onnx/: what is written, what the gates let through, and what becomes of those that fail."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import multiregime
+import numpy as np
+import onnx_ir as ir
+import pytest
+from conftest import ARCHITECTURES, Run, tiny_encoder, train_config
+from serving_fixtures import LABELS, TEXTS, reference_of, write_tiny_model
+
+from bankintent.bundle import layout
+from bankintent.config import ExportSection
+from bankintent.inference.exported import KINDS, REDUCED_TOLERANCE, ExportedModel
+from bankintent.labels import LabelSchema
+from bankintent.training import gate, int8, onnx_export
+from bankintent.training.gate import Reference
+
+WORDS = "i lost my card top up the money account add funds exchange rate euros pounds number app today".split()
+SENTENCES = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 15)) for i in range(48)]
+
+
+def wide_classifier(architecture: str, folder: Path):
+    """A random classifier whose answers differ from text to text, as a predictor."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from bankintent.inference.predictor import Predictor
+
+    tiny_encoder(architecture, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=5)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2:
+                weight.normal_(0, 1.0 if "embeddings" in name else 0.3)
+    model.config.id2label = dict(enumerate(LABELS))
+    model.save_pretrained(folder)
+    return Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder, None, None))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory):
+    """The tiny BERT of the serving tests as a predictor."""
+    from bankintent.inference.predictor import Predictor
+
+    folder = write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder, None, None))
+
+
+@pytest.fixture(scope="module")
+def float_folder(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An onnx/ with model.onnx alone."""
+    folder = tmp_path_factory.mktemp("float") / "onnx"
+    onnx_export.publish(tiny, "tiny", folder, reference_of(tiny, TEXTS), [], ExportSection(int8=False))
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_exported_classifier_answers_as_the_trained_one(architecture: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    predictor = wide_classifier(architecture, tmp_path / "model")
+    folder = tmp_path / "onnx"
+    reference = reference_of(predictor, SENTENCES)
+    assert len(set(reference.labels)) > 1
+    published = onnx_export.publish(predictor, "tiny", folder, reference, SENTENCES[::2], ExportSection())
+    assert max(published.formats["onnx"]["largest_logit_difference"].values()) < 1e-4, published
+    assert set(published.formats) | set(published.left_out) == set(KINDS)
+    assert (folder / "model_int8.onnx").exists() == ("onnx-int8" in published.formats)
+    for figures in published.formats.values():
+        assert figures["rows"] == len(reference.texts)
+
+    # Any batch and any length, by the names of the tokenizer, without our own code.
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].name == "logits"
+    for texts in (SENTENCES[:1], ["card"], SENTENCES[3:10]):
+        feeds = dict(predictor.tokenizer(texts, padding=True, return_tensors="np"))
+        assert {(i.name, i.type) for i in session.get_inputs()} == {(name, "tensor(int64)") for name in feeds}
+        np.testing.assert_allclose(session.run(None, feeds)[0], predictor.logits(texts), atol=1e-4)
+
+    # The last layer works on one position where it can, and no path of this machine is inside.
+    graph = ir.load(folder / "model.onnx").graph
+    narrow = {node.op_type for node in graph for out in node.outputs if out.shape and "1" in map(str, out.shape[1:2])}
+    assert {"MatMul", "LayerNormalization", "Gelu"} <= narrow
+    assert not re.search(rb"site-packages|transformers/models|\.py", (folder / "model.onnx").read_bytes())
+
+
+def test_int8_passes_its_gate_and_is_the_same_in_every_batch(tiny, float_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(float_folder, tmp_path / "onnx")
+    onnx_export.write_int8(folder, TEXTS[::2])
+    model = ExportedModel(folder, KINDS["onnx-int8"], 1)
+    verdict = gate.judge_reduced(model, reference_of(tiny, TEXTS))
+    assert verdict.reason is None, verdict
+    assert verdict.figures["neighbours"]["largest_logit_difference"] == 0.0
+    assert 1e-3 < verdict.figures["largest_logit_difference"]  # it does compute in eight bits
+    assert not list(folder.glob("observed*"))
+
+
+def test_dynamic_int8_fails_the_gate_because_it_depends_on_the_batch(tiny, float_folder: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    folder = shutil.copytree(float_folder, tmp_path / "onnx")
+    quantize_dynamic(folder / "model.onnx", folder / "model_int8.onnx", per_channel=True, op_types_to_quantize=["MatMul"])
+    model = ExportedModel(folder, KINDS["onnx-int8"], 1)
+    verdict = gate.judge_reduced(model, reference_of(tiny, TEXTS))
+    assert verdict.reason is not None
+    assert "answers depend on the batch" in verdict.reason
+
+
+class Wrong:
+    """A model whose logits are changed on their way out."""
+
+    def __init__(self, model: ExportedModel, change) -> None:
+        self.tokenize, self._model, self._change = model.tokenize, model, change
+
+    def logits(self, items):
+        return self._change(self._model.logits(items))
+
+
+def test_gates_refuse_what_differs(tiny, float_folder: Path) -> None:
+    model = ExportedModel(float_folder, KINDS["onnx"], 1)
+    reference = reference_of(tiny, TEXTS)
+    assert gate.judge_float32(model, reference).reason is None
+    assert gate.judge_reduced(model, reference).reason is None
+
+    shifted = gate.judge_float32(Wrong(model, lambda logits: logits + 0.01), reference)
+    assert "a logit differs by 1.0e-02" in str(shifted.reason)
+    mirrored = gate.judge_reduced(Wrong(model, lambda logits: -logits), reference)
+    assert "points of accuracy" in str(mirrored.reason)
+    assert "agrees on" in str(mirrored.reason)
+    beside = gate.judge_reduced(Wrong(model, lambda logits: logits + len(logits) * np.abs(logits).max() / 10), reference)
+    assert "depend on the batch (0 labels" in str(beside.reason)
+    broken = gate.judge_reduced(Wrong(model, lambda logits: logits * np.nan), reference)
+    assert broken.reason == "a logit is not finite"
+
+    # Agreement and accuracy are apart: a reference that was wrong where the format is right costs nothing.
+    zeros = np.zeros(len(reference.texts), dtype=int)
+    ordinary = gate.judge_reduced(model, Reference(reference.texts, zeros, reference.logits))
+    assert ordinary.reason is None
+    assert ordinary.figures["lost_accuracy"] == 0
+
+
+def test_what_cannot_be_exported_is_left_out_with_its_reason(tiny, tmp_path: Path, monkeypatch) -> None:
+    reference = reference_of(tiny, TEXTS)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such operator\nand a long trace")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export, "write_int8", refuse)
+        published = onnx_export.publish(tiny, "tiny", tmp_path / "a", reference, TEXTS, ExportSection())
+    assert published.left_out["onnx-int8"] == "RuntimeError: no such operator"
+    assert "onnx" in published.formats
+    assert not (tmp_path / "a" / "model_int8.onnx").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export, "export_graph", refuse)
+        published = onnx_export.publish(tiny, "tiny", tmp_path / "b", reference, TEXTS, ExportSection())
+    assert published.left_out == {"onnx": "RuntimeError: no such operator"}
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_run_publishes_its_formats_and_says_so(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=6, lr=5e-3, export={"onnx": True})
+    result = run(multiregime.main, "--config", config, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert {"model.onnx", "tokenizer.json", "runtime.json"} <= {path.name for path in (bundle / "onnx").iterdir()}
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert "onnx/model.onnx" in manifest["files"]
+    parity = json.loads((bundle / "metrics.json").read_text())["parity"]
+    assert parity == manifest["parity"]
+    assert set(parity["formats"]) | set(parity["left_out"]) == set(KINDS)
+    card = (bundle / "README.md").read_text()
+    assert "- onnx: float32, every logit within" in card
+    assert "onnx: float32, every logit within" in result.out
+    for name, reason in parity["left_out"].items():
+        assert f"{name} was left out: {reason}" in card
+    layout.verify(bundle, manifest, "onnx")
+
+
+def test_an_exporter_that_dies_takes_no_model_with_it(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bankintent.training import export, parity
+
+    real = subprocess.run
+
+    def killed(command: list[str], **options):
+        """As if the process had ended while it wrote onnx/."""
+        done = real(command, **options)
+        (Path(command[-1]) / parity.FORMATS).unlink()
+        (Path(command[-2]) / "onnx").mkdir()
+        return subprocess.CompletedProcess(command, -9, done.stdout, "")
+
+    monkeypatch.setattr(export.subprocess, "run", killed)
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=1)
+    result = run(multiregime.main, "--config", config, "--regime", "full-ft")
+    assert result.code == 0, result.err
+    assert "onnx was left out: its export was cut off: it ended with code -9" in result.out
+    assert not (bundle / "onnx").exists()
+
+
+def test_int8_evens_out_large_channels_and_computes_what_it_simulated(tmp_path: Path) -> None:
+    import onnxruntime
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, 16)).astype(np.float32)
+    values[:, 3] *= 60
+    weight = rng.normal(size=(16, 8)).astype(np.float32)
+    x = ir.Value(name="x", shape=ir.Shape(["batch", "seq", 16]), type=ir.TensorType(ir.DataType.FLOAT))
+    w = ir.Value(
+        name="w", shape=ir.Shape([16, 8]), type=ir.TensorType(ir.DataType.FLOAT), const_value=ir.tensor(weight)
+    )
+    product = ir.node("MatMul", [x, w])
+    product.outputs[0].name = "y"
+    product.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    product.outputs[0].shape = ir.Shape(["batch", "seq", 8])
+    graph = ir.Graph([x], product.outputs, nodes=[product], initializers=[w], opset_imports={"": 20})
+    ir.save(ir.Model(graph, ir_version=10), tmp_path / "float.onnx")
+
+    assert int8.quantise(tmp_path / "float.onnx", tmp_path / "int8.onnx", {"x": values}) == 1
+    session = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": values[None]})[0][0]
+    scheme = int8.choose(values, weight)
+    assert scheme.even is not None
+    np.testing.assert_allclose(found, int8._simulate(values, weight, scheme), rtol=1e-3, atol=1e-2)
+    exact = values @ weight
+    plain = int8._simulate(values, weight, int8._scheme(values, values, weight, 0.0))
+    assert np.square(found - exact).mean() < np.square(plain - exact).mean() / 3
+
+
+def test_tolerances_of_reduced_precision_are_relative_to_the_logits() -> None:
+    assert KINDS["onnx"].tolerance == 0
+    assert KINDS["onnx-int8"].tolerance == KINDS["openvino"].tolerance == REDUCED_TOLERANCE

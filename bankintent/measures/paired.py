@@ -53,7 +53,8 @@ def bootstrap_difference(a_right: Ints, b_right: Ints, resamples: int, seed: int
 
     Each resample draws rows and seeds with replacement, the same ones for A and for B, so that what a row or a seed
     (its few-shot draw, its batch order) does to both cancels out: the pigeonhole bootstrap (Owen, 2007).
-    With one seed only rows are drawn.
+    With one seed only rows are drawn. It errs on the wide side, as Owen shows: in simulations with 1,500 rows it held
+    the true difference 95 to 99 times in 100 with three or more seeds, and 92 times with two that differ much.
     """
     rng = np.random.default_rng(seed)
     difference = a_right.astype(np.int64) - b_right.astype(np.int64)

@@ -131,7 +131,7 @@ def intent_differences(rows: list[dict[str, Any]], a: str, b: str, path: Path, m
     axes.set_yticks(range(len(shown)), [row["intent"] for row in shown], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color="0.3", linewidth=0.8)
-    reach = 1.5 * max(map(abs, values), default=1.0)  # room for the words at the ends of the bars
+    reach = 1.7 * max(map(abs, values), default=1.0)  # room for the words at the ends of the bars
     axes.set_xlim(-reach if losses else -0.02 * reach, reach if gains else 0.02 * reach)
     axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
     axes.set_title(f"{a} against {b}: {len(shown)} of {len(rows)} intents, those that differ most", fontsize=11)

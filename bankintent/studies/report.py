@@ -220,8 +220,8 @@ def _notes(result: Figures) -> list[str]:
         "- Accuracy and macro-F1: mean over seeds; the 95 % interval is Student's t over seeds, cut to 0 to 100 %. It"
         " says how much another seed may change the mean, not another test set.",
         "- Differences: 95 % percentile interval of a paired bootstrap that resamples rows and seeds together"
-        f" ({result['bootstrap']['resamples']:,} resamples, seed {result['bootstrap']['seed']}). With few seeds it"
-        " knows little of how seeds vary.",
+        f" ({result['bootstrap']['resamples']:,} resamples, seed {result['bootstrap']['seed']}). It errs on the wide"
+        " side from three seeds on; two may be too few.",
         "- Tests: McNemar's exact two-sided test for each seed, and once on the votes of all seeds (the label that most"
         " seeds predict); p-values are not corrected for the number of pairs.",
         "- Training time: from loading the encoder to the last epoch's validation. Run time: to the published bundle,"

@@ -458,6 +458,8 @@ class ServeConfig(Section):
     """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
+    cache: Annotated[int, Field(ge=0)] = 0
+    """Different texts whose answers are kept, so that a repeated text costs nothing; 0 keeps no text in memory."""
     evals_dir: Path = Path("artifacts/evals")
     """Where `python -m eval` put the confusion matrix of the bundle, for `/card`."""
     batching: BatchingSection = BatchingSection()

@@ -247,6 +247,24 @@ def test_info_shows_the_model_and_every_limit(server):
     assert info["runtime"].endswith("cpu, 1 thread") and info["parameters"] > 1000 and len(info["version"]) == 12
 
 
+def test_a_repeated_text_is_answered_from_a_bounded_cache(tmp_path):
+    tests = str(ROOT / "tests")
+    with serving(tmp_path, *WAITING, config={"cache": 2}, PYTHONPATH=f"{ROOT}:{tests}") as server:
+        first = server.post("/predict/", {"text": ["yes a", "no b", "yes a"]}).json()
+        assert first == server.post("/predict/", {"text": ["yes a", "no b", "yes a"]}).json()
+        assert began(server) == ["yes a", "no b"]
+        assert server.metric("bankintent_cached_answers_total") == 3
+        for text in ("yes a", "no c", "yes a", "no b"):  # "no c" takes the place of "no b", asked longer ago
+            server.post("/predict/", {"text": text})
+        assert began(server) == ["yes a", "no b", "no c", "no b"]
+
+
+def test_without_a_cache_every_text_is_worked_on(waiting):
+    waiting.post("/predict/", {"text": ["yes a", "yes a"]})
+    waiting.post("/predict/", {"text": "yes a"})
+    assert began(waiting) == ["yes a"] * 3
+
+
 def test_metrics_count_requests_batches_tokens_and_intents(server):
     names = ("batch_texts_sum", "tokens_total", "predictions_total", "requests_total", "request_seconds_count")
     before = {name: server.metric(f"bankintent_{name}") for name in names}

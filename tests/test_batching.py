@@ -194,7 +194,20 @@ def test_the_functions_run_on_one_thread_that_is_not_the_event_loops(build):
         return items
 
     asyncio.run(build(prepare=note, work=note).run([1, 2, 3]))
-    assert threads == {"batcher"}
+    assert threads == {"batcher-0"}
+
+
+def test_several_workers_work_at_once_and_all_end(build):
+    together = threading.Barrier(3, timeout=10)
+
+    def work(items: list[int]) -> list[int]:
+        together.wait()  # passes only when three batches are in work
+        return [2 * item for item in items]
+
+    batcher = build(work=work, max_items=1, workers=3)
+    assert asyncio.run(batcher.run([1, 2, 3])) == [2, 4, 6]
+    batcher.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batcher") and thread.is_alive()]
 
 
 def test_too_few_results_are_an_error_and_not_a_shift(build):

@@ -304,13 +304,14 @@ def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[st
 
     from bankintent.corpus import dataset
     from bankintent.inference.predictor import Predictor
-    from bankintent.training import backbones, probe
+    from bankintent.training import backbones, features, probe
 
     data = dataset.load(data_dir)
     train, val = data.read("train"), data.read("val")
     torch.manual_seed(0)  # the dense layers of a new head are random, and the probe reads through them
     backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
-    accuracy = probe.warm_start(backbone, train, val, data.labels, batch_size=7)
+    table = features.compute(backbone, data.labels, train.texts + val.texts, 7)
+    accuracy = probe.warm_start(backbone.model, table, train.labels, val.labels, len(data.labels))
     predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
     found = predictor.logits(val.texts).argmax(axis=1)
     assert accuracy == pytest.approx(np.mean(found == val.labels))
@@ -321,7 +322,7 @@ def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
     from bankintent.training.probe import ABSENT, _fit
 
     x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
-    weight, bias = _fit(x, [0, 0, 2, 2], labels=3, strength=10.0)
+    weight, bias = _fit(x, [0, 0, 2, 2], labels=3)
     assert bias[1] == ABSENT
     assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
 

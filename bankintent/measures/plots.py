@@ -1,6 +1,6 @@
 """Pictures of an evaluation, as PNG files, without a display."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,10 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
     """
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for index, name in enumerate(dict.fromkeys(point.series for point in points)):
-        _with_bar(axes, [point for point in points if point.series == name], index, label=name, line="-")
+    names = list(dict.fromkeys(point.series for point in points))
+    for index, name in enumerate(names):
+        aside = 0.05 * (index - (len(names) - 1) / 2)  # so that no interval hides another
+        _with_bar(axes, [replace(p, x=p.x + aside) for p in points if p.series == name], index, label=name, line="-")
     axes.set_xticks(range(len(sizes)), sizes)
     axes.margins(x=0.08)
     axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %", title=title)
@@ -117,22 +119,16 @@ def intent_differences(rows: list[dict[str, Any]], a: str, b: str, path: Path, m
     axes = figure.subplots()
     values = [row["difference"] for row in shown]
     axes.barh(range(len(shown)), values, color=["C0" if value > 0 else "C1" for value in values], height=0.7)
-    for place, row in enumerate(shown):
+    for place, row in enumerate(shown):  # the words stand on the empty side of zero, where they always have room
         text = f"{row['a_right']:.1f} against {row['b_right']:.1f} of {row['rows']}"
-        axes.annotate(
-            text,
-            (row["difference"], place),
-            xytext=(4 if row["difference"] > 0 else -4, 0),
-            textcoords="offset points",
-            ha="left" if row["difference"] > 0 else "right",
-            va="center",
-            fontsize=7,
-        )
+        side = -1 if row["difference"] > 0 else 1
+        place_of_text: dict[str, Any] = {"xytext": (5 * side, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(text, (0, place), ha="right" if side < 0 else "left", fontsize=7, **place_of_text)
     axes.set_yticks(range(len(shown)), [row["intent"] for row in shown], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color="0.3", linewidth=0.8)
-    reach = 1.7 * max(map(abs, values), default=1.0)  # room for the words at the ends of the bars
-    axes.set_xlim(-reach if losses else -0.02 * reach, reach if gains else 0.02 * reach)
+    reach = 1.05 * max(map(abs, values), default=1.0)
+    axes.set_xlim(-reach, reach)
     axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
     axes.set_title(f"{a} against {b}: {len(shown)} of {len(rows)} intents, those that differ most", fontsize=11)
     _quiet(axes, "x")

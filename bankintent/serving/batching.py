@@ -1,4 +1,4 @@
-"""Waiting items become batches: one thread, one bounded queue, and a function on a list that knows nothing of either.
+"""Waiting items become batches: one bounded queue, some threads, and a function on a list that knows nothing of either.
 
 An idle batcher starts at once with what there is; while it works, what arrives waits and goes together next time, with
 items of like size (dynamic batching without a timer, after Mosec). Nothing here knows a model.
@@ -44,9 +44,9 @@ class Batch:
 class Batcher(Generic[In, Item, Out]):
     """`prepare` turns inputs into items, `size` measures an item, `work` turns items into results, in order.
 
-    All three are plain functions, called on the batcher's own thread only; `work` gets at most `max_items` items and,
-    padded to the largest, at most `max_size`. An error in a batch of several is tracked down to the items that cause
-    it: the others get their results.
+    All three are plain functions, called on the batcher's own threads only: `prepare` and `size` by one at a time,
+    `work` by as many as there are `workers`. `work` gets at most `max_items` items and, padded to the largest, at most
+    `max_size`. An error in a batch of several is tracked down to the items that cause it: the others get their results.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Batcher(Generic[In, Item, Out]):
         capacity: int,
         max_items: int,
         max_size: int,
+        workers: int = 1,
         observe: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
         self._prepare, self._work, self._size, self._observe = prepare, work, size, observe
@@ -66,9 +67,12 @@ class Batcher(Generic[In, Item, Out]):
         self._arrived: deque[Ticket[In, Item, Out]] = deque()
         self._ready: list[Ticket[In, Item, Out]] = []
         self._wake = threading.Condition()
+        self._turn = threading.Lock()
         self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
-        self._thread.start()
+        names = [f"batcher-{number}" for number in range(workers)]
+        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -102,22 +106,30 @@ class Batcher(Generic[In, Item, Out]):
                 ticket.future.cancel()
 
     def close(self) -> None:
-        """Finish what is held, then end the thread; blocks until then."""
+        """Finish what is held, then end the threads; blocks until then."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _serve(self) -> None:
-        while self._take():
-            batch = choose(self._ready, self._max_items, self._max_size)
-            taken = {id(ticket) for ticket in batch}
-            self._ready = [ticket for ticket in self._ready if id(ticket) not in taken]
+        while (batch := self._next()) is not None:
             if batch:
                 started = time.perf_counter()
                 results = isolate(self._work, [ticket.item for ticket in batch])
                 self._observe(Batch([ticket.size for ticket in batch], time.perf_counter() - started))
                 deliver(batch, results)
+
+    def _next(self) -> list[Ticket[In, Item, Out]] | None:
+        """The next batch (empty where all of it was cancelled), by one thread at a time; None at the end."""
+        with self._turn:
+            if not self._take():
+                return None
+            batch = choose(self._ready, self._max_items, self._max_size)
+            taken = {id(ticket) for ticket in batch}
+            self._ready = [ticket for ticket in self._ready if id(ticket) not in taken]
+            return batch
 
     def _take(self) -> bool:
         """Move arrivals into the window and prepare them; wait only while there is nothing at all. False at the end."""

@@ -71,6 +71,7 @@ class Metrics:
             "bankintent_batch_seconds", "Seconds that a batch took", buckets=SECONDS, registry=registry
         )
         self.tokens = Counter("bankintent_tokens", "Tokens through the model", ["kind"], registry=registry)
+        self.cached = Counter("bankintent_cached_answers", "Answers known from before", registry=registry)
         self.predictions = Counter("bankintent_predictions", "Answers by intent", ["intent"], registry=registry)
 
     def observe_batch(self, batch: Batch) -> None:

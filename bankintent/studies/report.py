@@ -54,8 +54,10 @@ def write(folder: Path, result: Figures) -> Path:
 
 
 def show(result: Figures, folder: Path) -> None:
-    """Print the accuracy table, the verdicts, and where the rest is."""
-    cli.print_table(f"{result['study']}: {result['rows']:,} {result['split']} rows", *quality(result))
+    """Print the accuracies, the verdicts of the largest size, and where the rest is."""
+    header, body = quality(result)
+    body = [row[:-1] for row in body]  # both would not fit a line of eighty characters
+    cli.print_table(f"{result['study']}: {result['rows']:,} {result['split']} rows", header[:-1], body)
     for pair in _main_pairs(result):
         cli.say(pair["verdict"])
     cli.say(f"Report: {cli.show_path(folder)} (report.html opens by itself; report.md, report.json, plots)")
@@ -125,15 +127,10 @@ def html(text: str, folder: Path, title: str) -> str:
 
 
 def quality(result: Figures) -> Table:
-    """Accuracy and macro-F1 of each cell, for the terminal and for Markdown alike."""
+    """Accuracy and macro-F1 of each cell."""
     body = [
-        [
-            cell["recipe"],
-            _size(cell),
-            str(len(cell["seeds"])),
-            *(_interval(cell[key]) for key in ("accuracy", "macro_f1")),
-        ]
-        for cell in result["cells"]
+        [c["recipe"], _size(c), str(len(c["seeds"])), _interval(c["accuracy"]), _interval(c["macro_f1"])]
+        for c in result["cells"]
     ]
     return ["recipe", "training data", "seeds", "accuracy, % (95 %)", "macro-F1, % (95 %)"], body
 

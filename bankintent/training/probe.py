@@ -16,6 +16,9 @@ from bankintent.training import features
 STRENGTH = 0.1
 """Inverse regularisation strength on standardised features, chosen by cross-validation on BANKING77's train split."""
 
+SMALLEST_SCALE = 0.02
+"""Inputs that vary less than this are not blown up to one: a huge weight would carry the rounding of float32 along."""
+
 ABSENT = -10.0
 """Bias of a label without training rows: it stays improbable."""
 
@@ -32,7 +35,7 @@ def warm_start(model: PreTrainedModel, table: torch.Tensor, train: list[int], va
     inputs = head_inputs(model, table, layer)
     x_train, x_val = inputs[: len(train)], inputs[len(train) :]
     mean, scale = x_train.mean(axis=0), x_train.std(axis=0)
-    scale = np.maximum(scale, 0.1 * scale.mean() + 1e-6)  # a nearly constant input would get a huge weight
+    scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
     weight, bias = _fit((x_train - mean) / scale, train, labels)
     weight /= scale  # the standardisation goes into the weights: w.((x - mean) / scale) + b
     bias -= weight @ mean

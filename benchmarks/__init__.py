@@ -1,0 +1,1 @@
+"""Speed harnesses, run by hand; the tests never run them."""

@@ -1,0 +1,218 @@
+"""Runtimes: which one is chosen, what it loads and verifies, and that its answers are the model's."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from serving_fixtures import LABELS, MAX_LENGTH, TEXTS, environment, write_exported_bundle, write_tiny_model
+
+from bankintent.bundle import layout
+from bankintent.errors import ModelError
+from bankintent.inference import exported, runtime
+from bankintent.inference.exported import KINDS, ExportedModel
+from bankintent.inference.runtime import find
+
+EVERYTHING = [*TEXTS, "x", "Ünïcode £5 — done?", "card " * 100, "a\tb\nc", "\u200b my  card"]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_exported_bundle(tmp_path_factory.mktemp("exported") / "tiny")
+
+
+@pytest.fixture
+def bundle(original: Path, tmp_path: Path) -> Path:
+    """A copy of the exported bundle for this test alone."""
+    return Path(shutil.copytree(original, tmp_path / "tiny"))
+
+
+def reseal(bundle: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
+    """Make a changed bundle whole again."""
+    manifest = layout.read_manifest(bundle)
+    (bundle / layout.MANIFEST).unlink()
+    del manifest["files"]
+    change(manifest)
+    layout.seal(bundle, manifest)
+
+
+def test_every_runtime_gives_the_answers_of_the_model(original: Path) -> None:
+    reference = find(original, "torch", threads=1)()
+    expected = np.array([reference.logits([item])[0] for item in reference.tokenize(EVERYTHING)])
+    assert {"onnx", "onnx-int8"} <= set(layout.read_manifest(original)["parity"]["formats"])
+    for name in ("onnx", "onnx-int8"):
+        found = find(original, name, threads=2)()
+        items = found.tokenize(EVERYTHING)
+        for one, other in zip(items, reference.tokenize(EVERYTHING), strict=True):
+            assert one.features == other.features
+            assert one.truncated == other.truncated
+        difference = np.abs(found.logits(items) - expected)
+        assert difference.max() < 1e-3 if name == "onnx" else difference.mean() < 0.05 * np.abs(expected).mean()
+        alone = np.concatenate([found.logits([item]) for item in items])
+        np.testing.assert_allclose(found.logits(items), alone, atol=1e-4)
+        one, other = (vars_of(model.facts) for model in (found, reference))
+        assert one == other
+
+
+def vars_of(facts: Any) -> dict[str, Any]:
+    """What is known of a model, whatever computes it."""
+    return {name: getattr(facts, name) for name in facts.__slots__ if name not in ("runtime", "folder")}
+
+
+def test_auto_takes_the_fastest_that_was_verified(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = find(bundle, threads=1)().facts
+    assert facts.runtime.startswith("onnxruntime ")
+    assert facts.runtime.endswith(", int8, cpu, 1 thread")
+    reseal(bundle, lambda manifest: manifest["parity"]["formats"].pop("onnx-int8"))
+    monkeypatch.setitem(KINDS, "openvino", exported.Kind("no_such_engine", "model.onnx", "bf16"))
+    assert ", float32, cpu, 2 threads" in find(bundle, threads=2)().facts.runtime
+    reseal(bundle, lambda manifest: manifest["parity"].pop("formats"))
+    assert find(bundle, threads=1)().facts.runtime.startswith("torch ")
+
+
+def test_auto_takes_torch_where_it_has_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "torch_has_gpu", lambda: True)
+    assert find(bundle, threads=1)().facts.runtime.startswith("torch ")
+    shutil.rmtree(bundle / "merged")
+    assert find(bundle, threads=1)().facts.runtime.startswith("onnxruntime ")
+
+
+@pytest.mark.parametrize("part", ["", "merged", "onnx"])
+def test_a_bundle_and_its_folders_are_the_same_model(original: Path, part: str) -> None:
+    assert find(original / part, threads=1)().facts == find(original, threads=1)().facts
+
+
+def test_only_what_is_loaded_is_needed_and_verified(bundle: Path) -> None:
+    (bundle / "merged" / "model.safetensors").write_bytes(b"broken")
+    (bundle / "onnx" / "model.onnx").write_bytes(b"broken")
+    assert find(bundle, "onnx-int8", threads=1)().tokenize(["a card"])
+    with pytest.raises(ModelError, match=r"onnx/model\.onnx was changed"):
+        find(bundle, "onnx")
+    with pytest.raises(ModelError, match=r"merged/model\.safetensors was changed"):
+        find(bundle, "torch")
+    shutil.rmtree(bundle / "merged")
+    assert find(bundle, "auto", threads=1)().facts.labels == LABELS
+    tokenizer = bundle / "onnx" / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + " ")
+    with pytest.raises(ModelError, match=r"tokenizer\.json was changed"):
+        find(bundle, "auto")
+    (bundle / "labels.json").unlink()
+    with pytest.raises(ModelError, match=r"labels\.json is missing"):
+        find(bundle, "auto")
+
+
+def test_a_runtime_that_is_not_to_be_had_is_named(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    plain = write_tiny_model(tmp_path / "plain")
+    assert find(plain, threads=1)().facts.runtime.startswith("torch ")
+    with pytest.raises(ModelError, match=r"no format that was verified for onnx .*runtime: auto"):
+        find(plain, "onnx")
+
+    def fail(manifest: dict[str, Any]) -> None:
+        del manifest["parity"]["formats"]["onnx-int8"]
+        manifest["parity"]["left_out"] = {"onnx-int8": "it loses 3.00 points of accuracy"}
+
+    reseal(bundle, fail)
+    with pytest.raises(ModelError, match=r"it loses 3\.00 points"):
+        find(bundle, "onnx-int8")
+    monkeypatch.setitem(KINDS, "onnx", exported.Kind("no_such_engine", "model.onnx", "float32"))
+    with pytest.raises(ModelError, match="no_such_engine is not installed"):
+        find(bundle, "onnx")
+
+
+def test_a_machine_that_computes_otherwise_falls_back_or_says_so(bundle: Path, capsys, caplog) -> None:
+    path = bundle / "onnx" / "runtime.json"
+    settings = json.loads(path.read_text())
+    settings["probes"]["onnx-int8"][0][0] += 5
+    path.write_text(json.dumps(settings))
+    reseal(bundle)
+    with pytest.raises(ModelError, match="onnx-int8 gives other answers on this machine"):
+        find(bundle, "onnx-int8")()
+    assert ", int8," not in find(bundle, threads=1)().facts.runtime
+    assert "onnx-int8 gives other answers" in caplog.text
+
+
+def test_a_cpu_without_bf16_is_no_place_for_openvino(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
+    with pytest.raises(exported.Unfit, match="no bf16"):
+        ExportedModel(original / "onnx", KINDS["openvino"], 1)
+
+
+def test_openvino_runs_calls_of_several_threads_at_once(original: Path) -> None:
+    import openvino
+
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return  # the test above says what happens here
+    check_parallel(ExportedModel(original / "onnx", KINDS["openvino"], 2, workers=2), atol=0.05)
+
+
+def test_onnxruntime_runs_calls_of_several_threads_at_once(original: Path) -> None:
+    check_parallel(ExportedModel(original / "onnx", KINDS["onnx"], 2, workers=2), atol=1e-4)
+
+
+def check_parallel(model: ExportedModel, atol: float) -> None:
+    assert model.workers == 2
+    items = model.tokenize(TEXTS)
+    expected = [model.logits([item])[0] for item in items]
+    found: dict[int, Any] = {}
+
+    def ask(half: int) -> None:
+        found[half] = np.concatenate([model.logits([item]) for item in items[half::2]])
+
+    threads = [threading.Thread(target=ask, args=(half,)) for half in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for half in (0, 1):
+        np.testing.assert_allclose(found[half], expected[half::2], atol=atol)
+
+
+def test_a_tokenizer_that_pads_on_the_left_is_followed(bundle: Path) -> None:
+    path = bundle / "onnx" / "runtime.json"
+    right = ExportedModel(bundle / "onnx", KINDS["onnx"], 1)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    left = ExportedModel(bundle / "onnx", KINDS["onnx"], 1)
+    items = left.tokenize(["my card has not arrived", "pin"])
+    length = len(items[1])
+    for name, padding in right.settings.padding.items():
+        assert left.feeds(items)[name][1].tolist()[-length:] == right.feeds(items)[name][1].tolist()[:length]
+        assert set(left.feeds(items)[name][1].tolist()[:-length]) == {padding}
+
+
+def test_serving_a_format_imports_neither_torch_nor_transformers_nor_pandas(original: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from fastapi.testclient import TestClient
+import backend
+with TestClient(backend.app) as client:
+    while client.get("/health/ready").status_code != 200:
+        pass
+    answer = client.post("/predict/", json={"text": ["my card has not arrived", "pin " * 100]}).json()
+    assert answer[0]["label"] and [one["truncated"] for one in answer] == [False, True], answer
+    print(client.get("/info").json()["runtime"])
+print(sorted({"torch", "transformers", "pandas", "sklearn", "scipy", "pyarrow", "mlflow"} & set(sys.modules)))
+"""
+    passed = layout.read_manifest(original)["parity"]["formats"]
+    for name in sorted({"onnx-int8", "openvino"} & set(passed)):
+        (tmp_path / "serve.yaml").write_text(f"runtime: {name}\nthreads: 1\n")
+        env = environment(SERVE_CONFIG=str(tmp_path / "serve.yaml"), MODEL_DIR=str(original))
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        engine, imported = done.stdout.strip().splitlines()
+        assert engine.startswith(KINDS[name].engine)
+        assert imported == "[]"
+
+
+def test_long_texts_are_cut_where_the_model_ends(original: Path) -> None:
+    model = find(original, "onnx", threads=1)()
+    cut, whole = model.tokenize(["card " * 100, "card " * 5])
+    assert len(cut) == model.facts.max_length == MAX_LENGTH
+    assert cut.truncated and not whole.truncated

@@ -5,7 +5,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help quickstart test check check-style mlflow clean
+.PHONY: help quickstart bench test check check-style mlflow notebook pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,12 @@ quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation 
 	@echo "  real BANKING77      $(BIN)/python -m etl --config configs/banking77/data.yaml"
 	@echo "                      $(BIN)/python -m multiregime --config configs/banking77/lora.yaml"
 
+bench: .venv/installed  ## all CPU benchmarks on the quickstart bundle; about 15 minutes on two idle cores
+	@test -f data/quickstart/manifest.json || $(BIN)/python -m etl --config configs/quickstart/data.yaml
+	@test -f artifacts/models/quickstart/manifest.json \
+	  || $(BIN)/python -m multiregime --config configs/quickstart/train.yaml
+	$(BIN)/python -m benchmarks
+
 test: .venv/installed-dev  ## install, then run the tests
 	$(BIN)/python -m pytest
 
@@ -43,6 +49,13 @@ check-style: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebook: .venv/installed-dev  ## execute the walkthrough anew and save it with its outputs (OUT=... saves it elsewhere)
+	rm -rf artifacts/studies/walkthrough
+	$(BIN)/python -m notebooks.execute $(if $(OUT),--output $(OUT))
+
+pictures: .venv/installed-dev  ## the README's screenshots of both pages, with the quickstart bundle and chromium
+	$(BIN)/python -m docs.pictures artifacts/models/quickstart
 
 mlflow: .venv/installed  ## open the page with all tracked runs
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///artifacts/mlflow.db --host 127.0.0.1 --port 5000

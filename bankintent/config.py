@@ -136,6 +136,18 @@ class ContrastiveSection(Section):
     brings into the batch; they are written to `<output_dir>.negatives.csv`."""
 
 
+class DistillSection(Section):
+    """`distill:` a student with some layers of a trained model, which `model_name` names, learns the model's answers."""
+
+    layers: Annotated[int, Field(ge=1)]
+    """Encoder layers of the student (its `num_hidden_layers`), taken evenly from its teacher's: the last always, and from
+    two on the first. A teacher with `pooling: mean` has one more than its backbone: the last, which takes the mean."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Divides the logits of both; higher makes more of what the teacher says of the other intents."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of the loss that is distance from the teacher's answers; the rest is that on the labels."""
+
+
 class ExportSection(Section):
     """`export:` formats that are published beside the model, each only where it passes its gate."""
 
@@ -149,7 +161,7 @@ class TrainConfig(Section):
     """train.yaml: one training run, whatever its regime."""
 
     model_name: Name
-    """A Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
+    """A Hub name, a folder (also a bundle), or `bundled/all-MiniLM-L6-v2`."""
     revision: str | None = None
     """Hub revision of the model."""
     regime: Regime | None = None
@@ -198,6 +210,8 @@ class TrainConfig(Section):
     """balanced: an intent's loss is weighted by the inverse of its frequency."""
     contrastive: ContrastiveSection | None = None
     """A supervised contrastive stage before training (not for head-only, whose encoder is frozen)."""
+    distill: DistillSection | None = None
+    """Make the trained model `model_name` the teacher of a smaller one (full-ft alone)."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's weights; without
     it the last epoch is kept."""
@@ -207,6 +221,22 @@ class TrainConfig(Section):
     lora: LoraSection = LoraSection()
     export: ExportSection = ExportSection()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _student_starts_trained(self) -> Self:
+        if self.distill is None:
+            return self
+        if self.regime not in (None, "full-ft"):
+            raise ValueError(f"distill: trains all weights of the student, with regime full-ft, not {self.regime}")
+        changes = {
+            "contrastive": self.contrastive is not None,
+            "head_init: probe": self.head_init == "probe",
+            "pooling: mean": self.pooling == "mean",
+        }
+        for key, is_set in changes.items():
+            if is_set:
+                raise ValueError(f"distill: the student takes encoder, pooling and head from its teacher; remove {key}")
+        return self
 
 
 class EvalConfig(Section):

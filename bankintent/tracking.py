@@ -20,6 +20,11 @@ class Tracker:
         self._active = config.enabled
         self.run_id: str | None = None
 
+    @property
+    def keeps_files(self) -> bool:
+        """Whether a file given now would be logged."""
+        return self._active and self.run_id is not None and self._config.files
+
     def start(self, name: str, tags: dict[str, str]) -> None:
         self._guard(lambda: self._start(name, tags))
 

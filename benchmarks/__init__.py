@@ -1,1 +1,1 @@
-"""Speed harnesses, run by hand; the tests never run them."""
+"""Speed harnesses, run by hand (`make bench`); the tests only see that they work."""

@@ -4,11 +4,10 @@ python -m benchmarks.scoring --model-dir artifacts/models/quickstart
 
 The bulk rate is that of the encoder alone: texts tokenized before the clock starts, sorted by length, in the same
 batches on the same threads. `score` is the whole way from a file to a file: reading, tokenizing, scoring, keeping parts
-and putting them together, with the model loaded. Both are measured in turn on one loaded model. Writes a table and a
-JSON file.
+and putting them together, with the model loaded. Both are measured in turn on one loaded model, and stand beside the
+floor (benchmarks/machine.py). Writes a table and a JSON file.
 """
 
-import platform
 import statistics
 import tempfile
 import time
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -24,13 +23,15 @@ import pyarrow.parquet as pq
 import typer
 
 from bankintent import cli, files
+from bankintent.bundle.layout import open_checkpoint
 from bankintent.config import ScoreConfig
 from bankintent.configfile import load
-from bankintent.inference import runtime as runtimes
 from bankintent.inference import scoring
 from bankintent.inference.runtime import Runtime
+from benchmarks import machine, tables
+from benchmarks.tables import Table, share
 
-TEXTS = Path(__file__).parents[1] / "data" / "bundled" / "sentences.csv"
+TEXTS = machine.ROOT / "data" / "bundled" / "sentences.csv"
 FORMATS = (".parquet", ".csv")
 
 
@@ -68,11 +69,22 @@ def main(
     for _ in range(rounds):
         measured.append(bulk(model, texts, batch_tokens))
         measured += [through_files(model, texts, settings, ending) for ending in FORMATS]
-    facts = {"model": model.facts.name, "runtime": model.facts.runtime, "workers": model.workers, **machine()}
-    figures = [{**asdict(m), "rate": m.rate} for m in measured]
-    files.write_text(output, files.json_text({**facts, "batch_tokens": batch_tokens, "measurements": figures}))
-    cli.print_table(f"{model.facts.name}: {rows:,} rows", *table(measured))
-    cli.say(f"{model.facts.runtime}; written to {cli.show_path(output)}.")
+    tokens = statistics.fmean(map(len, model.tokenize(texts)))
+    record = {
+        "model": model.facts.name,
+        "runtime": model.facts.runtime,
+        "workers": model.workers,
+        "machine": machine.describe(),
+        "peak": machine.peak(),
+        "precision": next(kind for kind in ("int8", "bf16", "float32") if kind in model.facts.runtime),
+        "flops_per_row": machine.flops_per_token(open_checkpoint(model_dir).model) * tokens,
+        "rows": rows,
+        "batch_tokens": batch_tokens,
+        "measurements": [{**asdict(m), "rate": m.rate} for m in measured],
+    }
+    files.write_text(output, files.json_text(record))
+    tables.show(make_tables(record))
+    cli.say(f"Written to {cli.show_path(output)}.")
 
 
 def read_texts(rows: int) -> list[str]:
@@ -102,25 +114,18 @@ def through_files(model: Runtime, texts: list[str], settings: ScoreConfig, endin
         return Measurement(ending, len(texts), time.perf_counter() - started)
 
 
-def table(measured: list[Measurement]) -> tuple[list[str], list[list[str]]]:
-    """The median rate of each way, and its share of the bulk rate."""
-    ways = dict.fromkeys(m.way for m in measured)
-    rates = {way: statistics.median(m.rate for m in measured if m.way == way) for way in ways}
-    body = [[way, f"{rate:,.0f}", f"{100 * rate / rates['bulk']:.0f} %"] for way, rate in rates.items()]
-    return ["way", "rows/s", "of bulk"], body
+def make_tables(record: dict[str, Any]) -> list[Table]:
+    """The median rate of each way, beside the bulk rate and the floor."""
+    rates = {way: rate(record, way) for way in dict.fromkeys(m["way"] for m in record["measurements"])}
+    floor = record["peak"][record["precision"]] / record["flops_per_row"]
+    body = [[way, f"{value:.0f}", share(value, rates["bulk"]), share(value, floor)] for way, value in rates.items()]
+    title = f"Scoring {record['rows']:,} rows with {record['model']} ({record['runtime']})"
+    return [Table(title, ["way", "rows/s", "of bulk", "of the floor"], body, f"The floor is {floor:.0f} rows/s.")]
 
 
-def machine() -> dict[str, str | int]:
-    """What the figures depend on."""
-    from importlib.metadata import version
-
-    libraries = {name: version(name) for name in ("pyarrow", "tokenizers")}
-    return {
-        "cores": runtimes.cores(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        **libraries,
-    }
+def rate(record: dict[str, Any], way: str) -> float:
+    """Rows a second, the median of the passes."""
+    return statistics.median(m["rate"] for m in record["measurements"] if m["way"] == way)
 
 
 if __name__ == "__main__":

@@ -5,27 +5,28 @@ python -m benchmarks.training --data-dir data/quickstart
 Each contender trains in a process of its own, one after the other, in rounds: a Trainer with the defaults of
 transformers' run_classification.py (padding to 128 tokens, float32), a tuned one (dynamic padding, length grouping, the
 precision of ours), and this project's, for full fine-tuning and LoRA. Beside the rates stand the quality after the same
-number of epochs, the peak memory, and the share of the machine's measured matrix-multiply rate that the floating-point
-operations of the real tokens reach. Writes a table and a JSON file.
+number of epochs, the peak memory of the process, and the share of the floor: of the machine's measured rate of matrix
+products, what the operations of the real tokens reach. Writes a table and a JSON file.
 """
 
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bankintent import cli, files
-from bankintent.config import TrainConfig
+from bankintent.config import LoraSection, Regime, TrackingConfig, TrainConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import UserError
+from benchmarks import machine, tables
+from benchmarks.tables import Table, share
 
 CONTENDERS = {
     "stock, defaults": "stock-default",
@@ -35,9 +36,12 @@ CONTENDERS = {
     "ours, LoRA": "lora",
 }
 STOCK = "stock, defaults"
-BATCH = 64
-LR = {"full-ft": 1e-4, "lora": 1e-3}
+BATCH, MAX_LENGTH = 64, 128
+LR: dict[str, float] = {"full-ft": 1e-4, "lora": 1e-3}
+LORA = LoraSection(dropout=0)
 MODEL = "bundled/all-MiniLM-L6-v2"
+PEAKS = {"fp32": "float32", "bf16": "bf16", "fp16": "float32"}
+"""The measured peak that a precision is held against."""
 
 
 def main(
@@ -57,156 +61,176 @@ def main(
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for number in range(rounds):
         for name in chosen:
-            cli.say(f"round {number + 1} of {rounds}: {name} ...")
-            job = {"contender": CONTENDERS[name], "data_dir": str(data_dir), "sentences": sentences, "epochs": epochs}
-            results[name].append(_measure(job))
-    peak = _measure({"contender": "peak"})
+            cli.say(f"Round {number + 1} of {rounds}: {name} ...")
+            sizes = {"sentences": sentences, "epochs": epochs}
+            job = {"contender": CONTENDERS[name], "data_dir": str(data_dir.absolute()), **sizes}
+            results[name].append(machine.run_apart("benchmarks.training", job))
     record = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {results[chosen[0]][0]['threads']} threads",
+        "machine": machine.describe(),
+        "peak": machine.peak(),
         "sentences": sentences,
         "epochs": epochs,
-        "matmul_flops_per_second": peak,
         "results": results,
     }
     files.write_text(output, files.json_text(record))
-    _show(record)
-    cli.say(f"Written to {cli.show_path(output)}")
+    tables.show(make_tables(record))
+    cli.say(f"Written to {cli.show_path(output)}.")
 
 
-def _show(record: dict[str, Any]) -> None:
-    rates = {n: statistics.median(r["sentences_per_second"] for r in runs) for n, runs in record["results"].items()}
-    body = []
-    for name, runs in record["results"].items():
-        run = runs[0]
-        peak = record["matmul_flops_per_second"]["fp32" if name == STOCK else run["precision"]]
-        reached = statistics.median(r["useful_flops_per_second"] for r in runs) / peak
-        times = f"{rates[name] / rates[STOCK]:.1f}" if STOCK in rates else ""
-        body.append(
-            [
-                name,
-                run["precision"],
-                f"{rates[name]:.1f}",
-                times,
-                f"{100 * run['accuracy']:.1f} %",
-                f"{run['peak_memory_bytes'] / 2**30:.2f} GiB",
-                f"{100 * reached:.0f} %",
-            ]
-        )
-    header = ["", "precision", "sentences/s", "times", "val accuracy", "peak memory", "of matmul peak"]
-    cli.print_table(f"{record['sentences']:,} sentences x {record['epochs']} epochs, {record['machine']}", header, body)
+@dataclass(frozen=True)
+class Setting:
+    """A model prepared for a regime, and what it is trained on."""
 
+    backbone: Any
+    model: Any
+    train: SplitData
+    val: SplitData
+    labels: Any
+    regime: Regime
+    config: TrainConfig
 
-def _measure(job: dict[str, Any]) -> dict[str, Any]:
-    """One contender in a fresh process; UserError with its last line where it fails."""
-    command = [sys.executable, "-m", "benchmarks.training", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    if done.returncode != 0:
-        cause = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UserError(f"{job['contender']} failed: {cause}", "Run it by itself with --contender")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    @property
+    def flops_per_token(self) -> int:
+        """Operations of a step for each token: 6 a weight that is trained, 4 a frozen one that gradients pass.
+
+        Two of them forward, two for the gradient of the inputs, two for that of the weights (Kaplan et al., 2020).
+        """
+        weights = [
+            (parameter.numel(), parameter.requires_grad)
+            for name, parameter in self.model.named_parameters()
+            if parameter.dim() == 2 and not any(part in name.lower() for part in machine.NOT_PER_TOKEN)
+        ]
+        return sum((6 if trained else 4) * count for count, trained in weights)
 
 
 def contend(job: dict[str, Any]) -> dict[str, Any]:
     """What one contender reaches: rate, quality, memory."""
     import torch
 
-    from bankintent.training import backbones, regimes, trainer
+    from bankintent.training import trainer
 
-    if job["contender"] == "peak":
-        return matmul_rates()
-    data = dataset.load(Path(job["data_dir"]))
-    train, val = data.read("train"), data.read("val")
-    train = train.take(list(torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: job["sentences"]]))
-    torch.manual_seed(0)
-    backbone = backbones.load(MODEL, data.labels, 128)
-    stock, regime = job["contender"].startswith("stock"), "lora" if "lora" in job["contender"] else "full-ft"
-    config = TrainConfig(model_name=MODEL, output_dir=Path("unused"), epochs=job["epochs"], lr=LR[regime])
-    model = regimes.prepare(backbone, regime, config.lora)  # type: ignore[arg-type]
-    started = time.perf_counter()
+    contender = job["contender"]
+    regime: Regime = "lora" if "lora" in contender else "full-ft"
+    setting = prepare(regime, Path(job["data_dir"]), job["sentences"], job["epochs"])
+    flops, started = setting.flops_per_token, time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
-        if stock:
-            precision = _stock(model, backbone.tokenizer, train, job, LR[regime], Path(work))
+        if contender.startswith("stock"):
+            precision = fit_stock(setting, Path(work), tuned=contender != "stock-default")
         else:
-            precision = _ours(model, backbone.tokenizer, train, val, regime, config, Path(work))
-    seconds = time.perf_counter() - started
-    tokens = sum(len(row["input_ids"]) for row in trainer.encode(train, backbone.tokenizer))
-    encoder = sum(p.numel() for n, p in backbone.model.base_model.named_parameters() if "embeddings" not in n)
-    passes = job["epochs"] * len(train) / seconds
+            precision = fit_ours(setting, Path(work))
+    seconds, memory = time.perf_counter() - started, trainer.peak_memory()
+    tokens = sum(len(row["input_ids"]) for row in trainer.encode(setting.train, setting.backbone.tokenizer))
+    passes = job["epochs"] * len(setting.train) / seconds
     return {
         "seconds": seconds,
         "sentences_per_second": passes,
         "precision": precision,
         "threads": torch.get_num_threads(),
-        "accuracy": _accuracy(backbone, data.labels, val),
-        "peak_memory_bytes": trainer.peak_memory(),
-        # Two operations a weight and token forward, four backward (Kaplan et al., 2020); attention is negligible here.
-        "useful_flops_per_second": 6 * encoder * tokens / len(train) * passes,
+        "accuracy": accuracy(setting),
+        "peak_memory_bytes": memory,
+        "useful_flops_per_second": flops * tokens / len(setting.train) * passes,
     }
 
 
-def _ours(
-    model: Any, tokenizer: Any, train: SplitData, val: SplitData, regime: Any, config: TrainConfig, work: Path
-) -> str:
-    from bankintent.config import TrackingConfig
+def prepare(regime: Regime, data_dir: Path, sentences: int, epochs: int) -> Setting:
+    """The embedded encoder prepared for a regime, and training sentences drawn with one seed (again where they end)."""
+    import torch
+
+    from bankintent.training import backbones, regimes
+
+    data = dataset.load(data_dir)
+    train, val = data.read("train"), data.read("val")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
+    train = train.take((order * (1 + sentences // len(order)))[:sentences])
+    torch.manual_seed(0)
+    backbone = backbones.load(MODEL, data.labels, MAX_LENGTH)
+    config = TrainConfig(
+        model_name=MODEL, output_dir=Path("unused"), epochs=epochs, batch_size=BATCH, lr=LR[regime], lora=LORA
+    )
+    model = regimes.prepare(backbone, regime, config.lora)
+    return Setting(backbone, model, train, val, data.labels, regime, config)
+
+
+def fit_ours(setting: Setting, work: Path) -> str:
+    """Train as `multiregime` does, but for checking on two validation rows only: that is no part of the race."""
     from bankintent.tracking import Tracker
     from bankintent.training import trainer
 
-    few = val.take([0, 1])  # validation is no part of the race
-    labels = int(model.config.num_labels)
-    tracker = Tracker(TrackingConfig(enabled=False))
-    return trainer.fit(model, tokenizer, train, few, labels, regime, config, work, tracker).precision
+    few, tracker = setting.val.take([0, 1]), Tracker(TrackingConfig(enabled=False))
+    labels = int(setting.model.config.num_labels)
+    tokenizer = setting.backbone.tokenizer
+    return trainer.fit(
+        setting.model, tokenizer, setting.train, few, labels, setting.regime, setting.config, work, tracker
+    ).precision
 
 
-def _stock(model: Any, tokenizer: Any, train: SplitData, job: dict[str, Any], lr: float, work: Path) -> str:
+def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
+    """Train with transformers' own Trainer as it comes, or with what its documentation advises."""
+    import torch
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
 
     from bankintent.training.trainer import pick_precision
 
-    tuned = job["contender"] != "stock-default"
     precision = pick_precision("auto") if tuned else "fp32"
-    encoded = tokenizer(train.texts, truncation=True, max_length=128, padding=False if tuned else "max_length")
+    tokenizer, train = setting.backbone.tokenizer, setting.train
+    encoded = tokenizer(train.texts, truncation=True, max_length=MAX_LENGTH, padding=False if tuned else "max_length")
     rows = [{**{key: encoded[key][i] for key in encoded}, "labels": label} for i, label in enumerate(train.labels)]
     options: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if tuned else {}
     arguments = TrainingArguments(
         output_dir=str(work),
-        num_train_epochs=job["epochs"],
+        num_train_epochs=setting.config.epochs,
         per_device_train_batch_size=BATCH,
-        learning_rate=lr,
+        learning_rate=setting.config.lr,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else bf16 is refused
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         **options,
     )
     collator = DataCollatorWithPadding(tokenizer) if tuned else default_data_collator
-    Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
+    Trainer(model=setting.model, args=arguments, train_dataset=rows, data_collator=collator).train()
     return precision
 
 
-def _accuracy(backbone: Any, labels: Any, val: SplitData) -> float:
+def accuracy(setting: Setting) -> float:
+    """Of the trained model on the validation rows, in float32."""
     from bankintent.inference.predictor import Predictor
 
-    model = backbone.model.to("cpu").float()
-    logits = Predictor(model, backbone.tokenizer, labels).logits(val.texts)
-    return float((logits.argmax(axis=1) == val.labels).mean())
+    model = setting.backbone.model.to("cpu").float()
+    logits = Predictor(model, setting.backbone.tokenizer, setting.labels).logits(setting.val.texts)
+    return float((logits.argmax(axis=1) == setting.val.labels).mean())
 
 
-def matmul_rates() -> dict[str, float]:
-    """Operations a second of square matrix products of the encoder's size of work, by precision."""
-    import torch
+def make_tables(record: dict[str, Any]) -> list[Table]:
+    """One row for each contender: the median of its rounds."""
+    rates = {name: rate(record, name) for name in record["results"]}
+    rows = []
+    for name, runs in record["results"].items():
+        run = runs[0]
+        peak = record["peak"][PEAKS[run["precision"]]]
+        reached = statistics.median(one["useful_flops_per_second"] for one in runs)
+        rows.append(
+            [
+                name,
+                run["precision"],
+                f"{rates[name]:.1f}",
+                f"{rates[name] / rates[STOCK]:.1f}" if STOCK in rates else "",
+                f"{100 * statistics.median(one['accuracy'] for one in runs):.1f} %",
+                f"{max(one['peak_memory_bytes'] for one in runs) / 2**30:.2f}",
+                share(reached, peak),
+            ]
+        )
+    header = ["trainer", "precision", "sentences/s", f"x {STOCK}", "val accuracy", "peak GiB", "of the floor"]
+    threads = next(iter(record["results"].values()))[0]["threads"]
+    title = f"Training: {record['sentences']:,} sentences x {record['epochs']} epochs, {threads} threads"
+    return [Table(title, header, rows)]
 
-    rates = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = torch.randn(1024, 1536).to(dtype), torch.randn(1536, 1536).to(dtype)
-        best = 0.0
-        for _ in range(30):
-            started = time.perf_counter()
-            a @ b
-            best = max(best, 2 * 1024 * 1536 * 1536 / (time.perf_counter() - started))
-        rates[name] = best
-    return rates
+
+def rate(record: dict[str, Any], name: str) -> float:
+    """Sentences a second of a contender, the median of its rounds."""
+    return statistics.median(one["sentences_per_second"] for one in record["results"][name])
 
 
 if __name__ == "__main__":

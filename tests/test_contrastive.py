@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,30 @@ def test_the_stage_groups_sentences_by_intent_before_training(
 
     if regime == "full-ft":  # twenty steps are few for an adapter that starts at zero on random weights
         assert spread("staged") > 1.5 * spread("plain")
+
+
+def test_training_after_the_stage_keeps_the_precision_that_was_asked_for(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two Trainers prepare one model in turn; Accelerate passes over a model that it has prepared before."""
+    import torch
+
+    from bankintent.training import regimes
+
+    seen, prepare = [], regimes.prepare
+
+    def watched(*arguments: Any) -> Any:
+        model = prepare(*arguments)
+        layer = next(module for name, module in model.named_modules() if name.endswith("attention.self.query"))
+        layer.register_forward_hook(lambda module, given, out: seen.append((module.training, out.dtype)))
+        return model
+
+    monkeypatch.setattr(regimes, "prepare", watched)
+    options = {"contrastive": {"steps": 2}, "epochs": 1, "precision": "bf16", "export": {"onnx": False}}
+    config = train_config(tmp_path / "t.yaml", tiny_bert, data_dir, tmp_path / "bundle", **options)
+    assert run(multiregime.main, "--config", config, "--regime", "full-ft").code == 0
+    assert {dtype for training, dtype in seen if training} == {torch.bfloat16}
+    assert seen[-1] == (False, torch.float32)
 
 
 def test_a_frozen_encoder_has_no_contrastive_stage(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:

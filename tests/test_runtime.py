@@ -211,6 +211,25 @@ print(sorted({"torch", "transformers", "pandas", "sklearn", "scipy", "pyarrow", 
         assert imported == "[]"
 
 
+def test_openvino_is_imported_without_calling_out(tmp_path: Path) -> None:
+    program = """
+import sys
+seen = set()
+sys.addaudithook(lambda event, _: seen.add(event))
+from bankintent.inference.exported import import_openvino
+assert import_openvino().Core().available_devices and import_openvino() is import_openvino()
+print(sorted(seen & {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "urllib.Request"}))
+print([name for name in sys.modules if name.startswith(("openvino_telemetry", "openvino.tools.ovc"))])
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {name: value for name, value in environment(HOME=str(home)).items() if name != "CI"}  # it is silent in CI
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+    assert not list(home.iterdir())
+
+
 def test_long_texts_are_cut_where_the_model_ends(original: Path) -> None:
     model = find(original, "onnx", threads=1)()
     cut, whole = model.tokenize(["card " * 100, "card " * 5])

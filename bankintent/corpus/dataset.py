@@ -72,6 +72,11 @@ class Dataset:
     manifest: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """What the user called the source: a Hub name, or the last part of its path."""
+        return Path(str(self.manifest["config"]["dataset_name"])).name
+
+    @property
     def hash(self) -> str:
         """sha256 of the rows of all splits and the labels, as ETL recorded it; independent of the file format."""
         return str(self.manifest["data_hash"])

@@ -19,13 +19,6 @@ from bankintent.labels import LabelSchema
 from bankintent.measures import metrics, plots
 
 EVALS = Path("artifacts/evals")
-SHOWN = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "top3_accuracy": "top-3 accuracy",
-    "ece": "expected calibration error",
-    "nll": "negative log-likelihood",
-}
 FILES = {"metrics.json", "report.md", "confusion.png", "reliability.png", "predictions.parquet"}
 Logits = NDArray[np.float32]
 
@@ -83,7 +76,7 @@ def evaluate(
     counts = metrics.confusion(true, predicted, len(names))
     return {
         "checkpoint": {"name": subject.name, "format": subject.format, "labels_hash": data.labels.hash},
-        "data": {"name": Path(str(data.manifest["config"]["dataset_name"])).name, "data_hash": data.hash},
+        "data": {"name": data.name, "data_hash": data.hash},
         "split": config.split,
         "rows": len(rows),
         "metrics": metrics.summary(logits, true),
@@ -140,21 +133,11 @@ def log(result: dict[str, Any], folder: Path, config: EvalConfig | BaselineConfi
         tracker.files(folder)
 
 
-def overview(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the metrics table, for the terminal and for Markdown alike."""
-    body = []
-    for key, name in SHOWN.items():
-        interval = result["intervals"].get(key)
-        percent = key not in ("ece", "nll")
-        value = f"{100 * result['metrics'][key]:.2f} %" if percent else f"{result['metrics'][key]:.4f}"
-        body.append([name, value, f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else ""])
-    return ["metric", "value", "95 % interval"], body
-
-
 def show(result: dict[str, Any], folder: Path) -> None:
     """Print the table, the most confused pairs and where the rest is."""
     name, split = result["checkpoint"]["name"], result["split"]
-    cli.print_table(f"{name} ({result['checkpoint']['format']}) on {result['rows']:,} {split} rows", *overview(result))
+    table = metrics.overview(result["metrics"], result["intervals"])
+    cli.print_table(f"{name} ({result['checkpoint']['format']}) on {result['rows']:,} {split} rows", *table)
     pairs = [[p["true"], p["predicted"], str(p["count"])] for p in result["confused_pairs"][:5]]
     if pairs:
         cli.print_table("Most confused", ["true", "predicted", "rows"], pairs)
@@ -169,7 +152,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [f"# {checkpoint['name']} on {result['data']['name']}, {result['split']}", ""]
     lines += [f"{result['rows']:,} rows; {origin}; intervals from"]
     lines += [f"{result['bootstrap']['resamples']:,} bootstrap resamples of the rows.", ""]
-    lines += cli.markdown_table(*overview(result))
+    lines += cli.markdown_table(*metrics.overview(result["metrics"], result["intervals"]))
     lines += ["", "![confusion matrix](confusion.png)", "", "![calibration](reliability.png)", ""]
     lines += ["## Most confused pairs", ""]
     lines += cli.markdown_table(

@@ -9,6 +9,14 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 ECE_BINS = 15
+SHOWN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "top3_accuracy": "top-3 accuracy",
+    "ece": "expected calibration error",
+    "nll": "negative log-likelihood",
+}
+"""What tables show of a summary, and how they name it."""
 
 
 def softmax(logits: Floats) -> Floats:
@@ -85,6 +93,16 @@ def summary(logits: Floats, true: Ints) -> dict[str, float]:
         "ece": expected_calibration_error(probabilities, true),
         "nll": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
     }
+
+
+def overview(values: dict[str, float], intervals: dict[str, list[float]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of a summary, for the terminal and for Markdown alike."""
+    body = []
+    for key, name in SHOWN.items():
+        interval = intervals.get(key)
+        value = f"{values[key]:.4f}" if key in ("ece", "nll") else f"{100 * values[key]:.2f} %"
+        body.append([name, value, f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else ""])
+    return ["metric", "value", "95 % interval"], body
 
 
 def per_intent(counts: Ints, names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ class Rows(Record):
     @classmethod
     def of(cls, data: Dataset, split: str) -> Self:
         rows = data.read(split)
-        name = Path(str(data.manifest["config"]["dataset_name"])).name
+        name = data.name
         return cls(
             dataset=name,
             split=split,

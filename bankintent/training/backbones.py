@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
 from bankintent import files, hub
+from bankintent.bundle import layout
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
 from bankintent.training.pooling import pool_by_mean
@@ -86,6 +87,8 @@ def locate(
     if name.startswith("bundled/"):
         raise ModelError(f'there is no embedded backbone "{name}"', f"The embedded one is {BUNDLED}")
     path = Path(name).expanduser()
+    if (path / layout.MANIFEST).is_file():
+        return str(_merged(path)), name
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name} is no model folder (no config.json)", "Name a transformers checkpoint folder")
@@ -96,6 +99,14 @@ def locate(
         raise ModelError(f"{name} does not exist", f"Name a folder, a Hub model or {BUNDLED}")
     hub.require_reachable(f'the model "{name}"', choices)
     return name, name
+
+
+def _merged(bundle: Path) -> Path:
+    """The plain model in a bundle, verified; ModelError where it was changed or left out."""
+    checkpoint = layout.open_checkpoint(bundle)
+    if checkpoint.adapter is not None:
+        raise ModelError(f"{bundle} holds no {layout.MERGED}/", "Name a bundle that does, or the base of its adapter")
+    return checkpoint.model
 
 
 def require_positions(config: Any, max_length: int, name: str) -> None:

@@ -24,6 +24,7 @@ from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.training.probe import output_layer
 from bankintent.training.regimes import fast_adapters
+from bankintent.training.trainer import release
 
 PART = 64
 """Sentences in one forward pass of the stage."""
@@ -207,5 +208,5 @@ def run(
         trainer.remove_callback(unwanted)
     with fast_adapters(model):
         trainer.train()
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    release(trainer, model)
     return next(float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry)

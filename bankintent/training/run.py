@@ -1,7 +1,6 @@
 """One training run from a config to a published bundle: started anew, continued, or found finished."""
 
 import json
-import platform
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-import bankintent
 from bankintent import cli, files, tracking
 from bankintent.bundle import card, layout
 from bankintent.config import Regime, TrainConfig
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bankintent.training.backbones import Backbone
-    from bankintent.training.export import Exported
     from bankintent.training.regimes import Parameters
     from bankintent.training.trainer import Fit
 
@@ -37,7 +34,13 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     )
     if config.regime != "lora":
         settings.pop("lora")
-    return {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
+    what = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
+    if config.distill is None:
+        settings.pop("distill")
+        return what
+    from bankintent.training import distillation
+
+    return what | {"teacher": distillation.open_teacher(config, data.labels).weights_hash}
 
 
 def find_finished(config: TrainConfig, wanted: dict[str, Any], overwrite: bool) -> bool:
@@ -106,7 +109,7 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
         train_rows = train_rows.few_shot(config.few_shot, config.seed)
     with files.exclusive(config.output_dir) as work:
         open_work(work, wanted, overwrite)
-        tags = {"dataset": _data_name(data), "backbone": config.model_name, "regime": regime}
+        tags = {"dataset": data.name, "backbone": config.model_name, "regime": regime}
         with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
             tracker.params(config.model_dump(mode="json", exclude={"tracking"}))
             job = Job(config, regime, data, train_rows, val_rows, work, tracker)
@@ -125,19 +128,24 @@ class Fitted:
     model: "nn.Module"
     parameters: "Parameters"
     fit: "Fit"
+    teacher: dict[str, Any] | None = None
+    """What is recorded of a student's teacher."""
 
 
 def fit(job: Job) -> Fitted:
     """Load, prepare and train; nothing is published. Each epoch's metrics go to `job.tracker`."""
     from transformers import set_seed
 
-    from bankintent.training import backbones, export, regimes, trainer
+    from bankintent.training import backbones, distillation, export, regimes, trainer
 
     config, labels = job.config, job.data.labels
     started = time.perf_counter()
     set_seed(config.seed)
     backbone = backbones.load(config.model_name, labels, config.max_length, config.revision, config.pooling)
-    table = None
+    table = lesson = None
+    if config.distill:
+        lesson = distillation.prepare(config, job.data, backbone, job.train, job.val)
+        backbone = lesson.student
     if config.head_init == "probe" or config.contrastive or job.regime == "head-only":
         table = _frozen_features(job, backbone)
     if config.head_init == "probe" and table is not None and not config.contrastive:
@@ -161,8 +169,10 @@ def fit(job: Job) -> Fitted:
         job.work,
         job.tracker,
         table if job.regime == "head-only" else None,
+        lesson.logits if lesson else None,
     )
-    return Fitted(backbone, model, parameters, replace(cost, seconds=time.perf_counter() - started))
+    cost = replace(cost, seconds=time.perf_counter() - started)
+    return Fitted(backbone, model, parameters, cost, lesson.facts if lesson else None)
 
 
 def _probe(job: Job, backbone: "Backbone", table: "torch.Tensor") -> None:
@@ -206,7 +216,7 @@ def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.
 
 def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
     """Fit and publish; returns the facts that the bundle records."""
-    from bankintent.training import export
+    from bankintent.training import export, facts
 
     config, labels = job.config, job.data.labels
     done = fit(job)
@@ -227,10 +237,10 @@ def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
         staging,
         config.export,
     )
-    facts = _facts(job, done.backbone, done.parameters, done.fit, exported)
-    _seal(staging, facts, wanted, job.data)
+    found = facts.gather(job, wanted, done, exported)
+    _seal(staging, found, wanted, job.data)
     files.publish(staging, config.output_dir)
-    return facts
+    return found
 
 
 def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
@@ -245,34 +255,6 @@ def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
     return found.table
 
 
-def _facts(
-    job: Job, backbone: "Backbone", parameters: "Parameters", fit: "Fit", exported: "Exported"
-) -> dict[str, Any]:
-    from bankintent.measures import metrics
-    from bankintent.training.backbones import HUB_NAMES
-
-    return {
-        "name": job.config.output_dir.name,
-        "base_model": HUB_NAMES.get(backbone.name, backbone.name),
-        "labels": list(job.data.labels.names),
-        "config": job.config.model_dump(mode="json"),
-        "data": {"name": _data_name(job.data), "train_rows": len(job.train), "val_rows": len(job.val)},
-        "metrics": {"val": metrics.summary(exported.val_logits, np.asarray(job.val.labels))},
-        "training": {
-            "trainable_parameters": parameters.trainable,
-            "total_parameters": parameters.total,
-            "seconds": round(fit.seconds, 1),
-            "epochs": fit.epochs,
-            "sentences_per_second": round(fit.sentences_per_second, 1),
-            "peak_memory_bytes": fit.peak_memory_bytes,
-            "precision": fit.precision,
-            "hardware": fit.hardware,
-            "history": fit.history,
-        },
-        "parity": exported.parity,
-    }
-
-
 def _log(tracker: tracking.Tracker, bundle: Path, facts: dict[str, Any]) -> None:
     training = facts["training"]
     tracker.params({f"parameters.{k}": training[f"{k}_parameters"] for k in ("trainable", "total")})
@@ -282,11 +264,13 @@ def _log(tracker: tracking.Tracker, bundle: Path, facts: dict[str, Any]) -> None
 
 
 def _seal(staging: Path, facts: dict[str, Any], wanted: dict[str, Any], data: Dataset) -> None:
-    metrics_record = {key: facts[key] for key in ("metrics", "training", "parity")}
+    metrics_record = {key: facts[key] for key in ("metrics", "validation", "training", "parity")}
+    if "distilled_from" in facts:
+        metrics_record["distilled_from"] = facts["distilled_from"]
     files.write_text(staging / layout.METRICS, files.json_text(metrics_record))
     settings = {key: value for key, value in facts["config"].items() if value is not None}
     files.write_text(staging / layout.CONFIG, yaml.safe_dump(settings, sort_keys=False))
-    files.write_text(staging / layout.CARD, card.render(facts))
+    card.write(staging, facts)
     layout.seal(
         staging,
         {
@@ -297,7 +281,7 @@ def _seal(staging: Path, facts: dict[str, Any], wanted: dict[str, Any], data: Da
             "data_dir": str(facts["config"]["data_dir"]),
             "base_model": facts["base_model"],
             "parity": facts["parity"],
-            "versions": _versions(),
+            "versions": facts["versions"],
         },
     )
 
@@ -341,18 +325,7 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
             name = key.removeprefix("settings.")
             if name in ("data_hash", "labels_hash"):
                 return "it was trained on other data"
+            if name == "teacher":
+                return "it learned from another teacher"
             return f"{name} is {old.get(key)}, now {new.get(key)}"
     return "its record differs"
-
-
-def _data_name(data: Dataset) -> str:
-    return Path(str(data.manifest["config"]["dataset_name"])).name
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
-    return {"bankintent": bankintent.__version__, "python": platform.python_version()} | {
-        package: version(package) for package in packages
-    }

@@ -1,0 +1,50 @@
+"""Apps with no model behind them: what a request costs besides the model.
+
+uvicorn benchmarks.bare_apps:empty --lifespan off
+uvicorn --factory benchmarks.bare_apps:constant
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+
+from bankintent.config import ServeConfig
+from bankintent.inference.runtime import Logits, ModelFacts, Tokens
+from bankintent.serving.app import create_app
+
+LABELS = tuple(f"intent_{number}" for number in range(77))
+BODY = json.dumps({"label": LABELS[0]}).encode()
+HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
+
+
+async def empty(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI app that reads the body and answers every request alike: the cost of the HTTP server itself."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+class ConstantRuntime:
+    """A model of 77 labels that answers at once, and the same to all."""
+
+    def __init__(self) -> None:
+        self.facts = ModelFacts("constant", "0", LABELS, "0", "none", 0, 128, "constant, float32", Path())
+        self.workers = 1
+        self._row = np.linspace(1, 0, len(LABELS), dtype=np.float32)
+
+    def tokenize(self, texts: list[str]) -> list[Tokens]:
+        """Sixteen tokens for every text."""
+        return [Tokens({"input_ids": [0] * 16}, False)] * len(texts)
+
+    def logits(self, items: list[Tokens]) -> Logits:
+        """(items, 77) float32."""
+        return np.tile(self._row, (len(items), 1))
+
+
+def constant() -> FastAPI:
+    """This project's whole API over a constant: everything but tokenizing and the model."""
+    return create_app(ServeConfig(), lambda _: ConstantRuntime)

@@ -96,6 +96,15 @@ def test_an_official_test_split_is_kept_whole(tmp_path: Path, run: Run) -> None:
     assert len(data.read("train")) + len(data.read("val")) == 60
 
 
+def test_an_intent_with_few_sentences_is_pointed_out(tmp_path: Path, run: Run) -> None:
+    source = write_csv(tmp_path / "a.csv", [*rows(), *((f"a person please {i}", "agent") for i in range(3))])
+    result = run(etl.main, "--config", config(tmp_path, source))
+    assert "1 intent has fewer than 5 training sentences" in " ".join(result.out.split())
+    assert "agent (1)" in result.out
+    plenty = run(etl.main, "--config", config(tmp_path, write_csv(tmp_path / "b.csv", rows())))
+    assert "fewer than 5" not in plenty.out
+
+
 def test_few_shot_keeps_k_training_rows_of_each_intent(tmp_path: Path, run: Run) -> None:
     path = config(tmp_path, write_csv(tmp_path / "a.csv", rows()), few_shot=3)
     assert run(etl.main, "--config", path).code == 0

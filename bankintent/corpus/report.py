@@ -19,6 +19,9 @@ NEAR = 0.95
 KEEP_ORDER = ("test", "val", "train")
 """Of two splits that share a text, the one named first keeps it: evaluation data is never changed."""
 
+FEW = 5
+"""Training sentences below which an intent is pointed out."""
+
 Leak = tuple[str, str, float]
 """(id in the kept split, id in the other split, similarity; 1.0 is the same after normalisation)."""
 
@@ -174,9 +177,19 @@ def notes(report: dict[str, Any]) -> list[str]:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in report["refused"]["reasons"].items())
         rows = ", ".join(row["id"] for row in report["refused"]["rows"][:5])
         more = ", ..." if report["refused"]["count"] > 5 else ""
-        lines.append(f"{report['refused']['count']} rows were left out: {reasons} ({rows}{more}).")
+        count = report["refused"]["count"]
+        lines.append(f"{count} {'row was' if count == 1 else 'rows were'} left out: {reasons} ({rows}{more}).")
     if report["two_labels"]:
         lines.append(f"{len(report['two_labels'])} texts carry two labels (ids in report.json).")
+    rare = {label: count for label, count in report["splits"]["train"]["per_intent"].items() if count < FEW}
+    if rare and not report["few_shot"]:
+        rarest = sorted(rare.items(), key=lambda item: item[1])
+        named = ", ".join(f"{label} ({count})" for label, count in rarest[:5])
+        more = ", ..." if len(rare) > 5 else ""
+        lines.append(
+            f"{len(rare)} {'intent has' if len(rare) == 1 else 'intents have'} fewer than {FEW} training sentences and will"
+            f" hardly be learned: {named}{more}."
+        )
     return lines
 
 

@@ -233,7 +233,8 @@ def show(summary: Summary) -> None:
     rate = f", {summary.scored / summary.seconds:,.0f} rows/s" if summary.scored else ""
     cli.say(f"{summary.rows:,} rows{rate}.")
     if summary.without_text:
-        cli.say(f"{summary.without_text:,} rows have no text, and so neither label nor score.")
+        rows = "1 row has" if summary.without_text == 1 else f"{summary.without_text:,} rows have"
+        cli.say(f"{rows} no text, and so neither label nor score.")
     if summary.truncated:
         cli.say(f"{summary.truncated:,} texts were longer than the model reads; their ends were cut off.")
     cli.say(f"Written to {cli.show_path(summary.output)}.")

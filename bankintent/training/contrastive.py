@@ -26,7 +26,7 @@ from bankintent.training.probe import output_layer
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release
 
-PART = 64
+PART = 16
 """Sentences in one forward pass of the stage."""
 
 MINED = 5
@@ -159,9 +159,11 @@ class ContrastiveTrainer(Trainer):
         handle = self._layer.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
         try:
             # One loss, but several forward passes over texts of like length: most of one wide pass would be padding.
-            for part in order.split(PART):
-                longest = int(lengths[part].max())
-                model(**{key: values[part, :longest] for key, values in inputs.items()})
+            # The outer autocast lets them share one cast of the weights.
+            with self.accelerator.autocast():
+                for part in order.split(PART):
+                    longest = int(lengths[part].max())
+                    model(**{key: values[part, :longest] for key, values in inputs.items()})
         finally:
             handle.remove()
         return supervised_contrastive_loss(torch.cat(kept), labels[order], self._temperature)

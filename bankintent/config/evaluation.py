@@ -1,0 +1,127 @@
+"""eval.yaml, baseline.yaml and score.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from bankintent.config.base import Name, RuntimeName, Section, Slug, Split, TrackingConfig
+
+
+class EvalConfig(Section):
+    """eval.yaml: one evaluation of one checkpoint."""
+
+    checkpoint_path: Path
+    """A bundle, its merged/, or a transformers checkpoint folder with labels."""
+    data_dir: Path | None = None
+    """ETL's output; by default the one recorded with the model."""
+    split: Split = "test"
+    """Which split to read."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass; does not change the result."""
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind the 95 % intervals."""
+    seed: int = 6
+    """Seed of the bootstrap."""
+    output_dir: Path | None = None
+    """Where the report goes; by default artifacts/evals/<run>."""
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def _one_gap(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"a template holds {{}} once, where the text of the label goes; found {template!r}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_gap)]
+
+
+class EmbeddingSection(Section):
+    """`embedding:` zero-shot by the cosine of a text's embedding with those of the label texts."""
+
+    template: Template = "{}"
+    """What is embedded for a label; {} is its text."""
+    scale: Annotated[float, Field(gt=0)] = 20.0
+    """The cosines are multiplied by this before the softmax: sentence encoders are trained so, and confidence follows
+    it; predictions do not."""
+
+
+class NliSection(Section):
+    """`nli:` zero-shot with a model of natural language inference (Yin et al., 2019)."""
+
+    model_name: Name = "facebook/bart-large-mnli"
+    """A Hub name or a folder: a sequence classifier that has an entailment label."""
+    revision: str | None = None
+    """Hub revision of the model."""
+    template: Template = "This example is {}."
+    """The hypothesis that a label stands for; {} is its text. The sentence itself is the premise."""
+    max_length: Annotated[int, Field(ge=4)] = 128
+    """Longest pair in tokens; of a longer one the sentence is cut, never the hypothesis."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sentence-label pairs in one forward pass; does not change the result."""
+
+
+class BaselineConfig(Section):
+    """baseline.yaml: references that need no training of an encoder, on the split that models are evaluated on."""
+
+    name: Slug = "baseline"
+    """Name of the reports: `<name>-<reference>`."""
+    references: Annotated[list[Name], Field(min_length=1)]
+    """Which to measure, in this order: majority, tfidf, untrained, embedding, nli."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    split: Literal["val", "test"] = "test"
+    """Which split to predict."""
+    output_dir: Path = Path("artifacts/evals")
+    """Where each reference gets its report folder."""
+    model_name: Name = "bundled/all-MiniLM-L6-v2"
+    """Backbone of untrained and embedding: a Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
+    revision: str | None = None
+    """Hub revision of the backbone."""
+    max_length: Annotated[int, Field(ge=2)] = 128
+    """Longest input of the backbone in tokens; longer texts are truncated."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass of the backbone; does not change the result."""
+    label_texts: dict[Name, Name] = {}
+    """intent -> how embedding and nli say it; by default its name with spaces for underscores."""
+    embedding: EmbeddingSection = EmbeddingSection()
+    nli: NliSection = NliSection()
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind the 95 % intervals."""
+    seed: int = 6
+    """Seed of the untrained head, of the folds of tfidf and of the bootstrap."""
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("references")
+    @classmethod
+    def _no_repeats(cls, value: list[str]) -> list[str]:
+        repeated = [name for name in value if value.count(name) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice")
+        return value
+
+
+class ScoreConfig(Section):
+    """score.yaml: a label and a score for every row of a table."""
+
+    input: Path
+    """A Parquet, CSV or TSV file; .csv.gz and .tsv.gz too."""
+    output: Path
+    """The file to write; its ending says in which of these formats."""
+    model_dir: Path
+    """A bundle, its merged/, or a sequence classification folder."""
+    text_column: str | None = None
+    """Column that holds the sentence; found by name (text, sentence, utterance, query, message) when not given."""
+    prefix: str = ""
+    """Put before the names of the added columns, for example predicted_ where the table has a `label` already."""
+    bad_rows: Literal["keep", "fail"] = "keep"
+    """Rows without a text (null or blank): keep them with neither label nor score, or fail before any is scored."""
+    runtime: RuntimeName = "auto"
+    """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the model; by default one for each core that the process may use."""
+    batch_tokens: Annotated[int, Field(ge=1)] = 512
+    """Tokens in one forward pass, padding included; a longer single text goes alone. A GPU wants 16384 or so."""
+    chunk_rows: Annotated[int, Field(ge=1)] = 8192
+    """Rows that are read together, sorted by length and kept as one part; a kill costs at most one part's work."""

@@ -1,0 +1,123 @@
+"""compare.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from bankintent.config.base import Name, Section, Slug, TrackingConfig
+
+
+def _size(value: Any) -> Any:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"a size is a number of sentences for each intent, or all; found {value!r}")
+
+
+Size = Annotated[int | Literal["all"], BeforeValidator(_size)]
+Scalar = int | float | bool | str | None
+
+
+class RangeSection(Section):
+    """`{low: 1e-4, high: 5e-3, log: true}`: the numbers between two ends; whole ones where both ends are."""
+
+    low: int | float
+    """Smallest value."""
+    high: int | float
+    """Largest value."""
+    log: bool = False
+    """true: drawn evenly over orders of magnitude."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g}, not below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}; log: true takes numbers above zero")
+        return self
+
+
+Choices = Annotated[
+    Annotated[RangeSection, Tag("range")] | Annotated[list[Scalar], Field(min_length=2), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "range"),
+]
+
+
+class FoldsSection(Section):
+    """`{kfold: 5}`: stratified cross-validation of the train split."""
+
+    kfold: Annotated[int, Field(ge=2, le=20)]
+    """Number of folds."""
+
+
+class SweepSection(Section):
+    """`sweep:` settings chosen with Optuna before the comparison, never on the test split."""
+
+    trials: Annotated[int, Field(ge=1)] = 20
+    """Trials for each recipe."""
+    choose_on: Annotated[
+        Annotated[Literal["val"], Tag("val")] | Annotated[FoldsSection, Tag("folds")],
+        Discriminator(lambda value: "val" if isinstance(value, str) else "folds"),
+    ] = "val"
+    """val: the validation split; {kfold: 5}: cross-validation of the train split."""
+    metric: Literal["macro_f1", "accuracy"] = "macro_f1"
+    """What the chosen values make largest: after the last epoch, or in the best one under early stopping."""
+    seed: int = 6
+    """Seed of the trials' runs, of the folds and of what is tried."""
+    space: Annotated[dict[str, dict[str, Choices]], Field(min_length=1)]
+    """recipe -> config key -> a list of values, or a range."""
+
+
+class CompareConfig(Section):
+    """compare.yaml: recipes x backbones x training sizes x seeds, one report."""
+
+    name: Slug
+    """Name of the study."""
+    output_dir: Path | None = None
+    """The study's folder; by default artifacts/studies/<name>."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    recipes: Annotated[dict[Slug, Path], Field(min_length=1)]
+    """name -> a train.yaml that says its regime. Data, output, seed, size and tracking are the study's."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    """One run of every cell for each seed."""
+    backbones: list[Name] = []
+    """Models that every recipe is run on; by default each recipe's own."""
+    sizes: Annotated[list[Size], Field(min_length=1)] = ["all"]
+    """Training sentences for each intent (all it has, where it has fewer), drawn with the run's seed; validation and
+    test stay whole."""
+    split: Literal["val", "test"] = "test"
+    """The split of the final figures."""
+    set: dict[str, Any] = {}
+    """Overrides of every recipe, for example {epochs: 2, lora.r: 8}."""
+    bootstrap: Annotated[int, Field(ge=1000)] = 10_000
+    """Resamples behind the intervals of differences."""
+    keep_models: bool = False
+    """true keeps the bundle of every run, under models/ in the study's folder, without exported formats."""
+    sweep: SweepSection | None = None
+    tracking: TrackingConfig = TrackingConfig()
+    """Where runs are logged: parameters and metrics, no files."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lives."""
+        return self.output_dir or Path("artifacts/studies") / self.name
+
+    @field_validator("seeds", "sizes", "backbones")
+    @classmethod
+    def _no_repeats(cls, value: list[Any]) -> list[Any]:
+        repeated = [item for item in value if value.count(item) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice")
+        return value
+
+    @model_validator(mode="after")
+    def _sweep_fits(self) -> Self:
+        if self.sweep is None:
+            return self
+        for name in self.sweep.space:
+            if name not in self.recipes:
+                raise ValueError(f'sweep.space names the recipe "{name}"; there are {", ".join(self.recipes)}')
+        if self.split == "val" and self.sweep.choose_on == "val":
+            raise ValueError("the sweep would choose on the split of the final figures; choose_on {kfold: 5} does not")
+        return self

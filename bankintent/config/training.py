@@ -1,0 +1,149 @@
+"""train.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from bankintent.config.base import Name, Regime, Section, TrackingConfig
+
+
+class LoraSection(Section):
+    """`lora:` the low-rank adapter (Hu et al., 2021)."""
+
+    r: Annotated[int, Field(ge=1)] = 16
+    """Rank of the update."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """The update is scaled by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout on the adapter's input."""
+    target_modules: list[Name] | Literal["auto"] = "auto"
+    """Names of the linear modules to adapt; auto: every linear layer of the encoder."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _some_module(cls, value: list[str] | str) -> list[str] | str:
+        if not value:
+            raise ValueError("an empty list adapts nothing; name modules or write auto")
+        return value
+
+
+class ContrastiveSection(Section):
+    """`contrastive:` a stage before training that groups sentences by intent (supervised contrastive learning)."""
+
+    steps: Annotated[int, Field(ge=1)] = 250
+    """Optimizer steps of the stage."""
+    lr: Annotated[float, Field(gt=0, lt=10)] = 1e-4
+    """Peak learning rate of the stage."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Divides cosine similarities; lower looks harder at the nearest sentences."""
+    intents: Annotated[int, Field(ge=2)] = 32
+    """Intents in a batch."""
+    sentences: Annotated[int, Field(ge=2)] = 4
+    """Sentences of each intent in a batch."""
+    hard: Annotated[int, Field(ge=0)] = 0
+    """Hard negatives: how many of its nearest sentences of other intents, mined with the pretrained encoder, a sentence
+    brings into the batch; they are written to `<output_dir>.negatives.csv`."""
+
+
+class DistillSection(Section):
+    """`distill:` a student with some layers of a trained model, which `model_name` names, learns the model's answers."""
+
+    layers: Annotated[int, Field(ge=1)]
+    """Encoder layers of the student (its `num_hidden_layers`), taken evenly from its teacher's: the last always, and from
+    two on the first. A teacher with `pooling: mean` has one more than its backbone: the last, which takes the mean."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Divides the logits of both; higher makes more of what the teacher says of the other intents."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of the loss that is distance from the teacher's answers; the rest is that on the labels."""
+
+
+class ExportSection(Section):
+    """`export:` formats that are published beside the model, each only where it passes its gate."""
+
+    onnx: bool = True
+    """onnx/model.onnx: float32 for ONNX Runtime and OpenVINO, within 1e-3 of the trained model."""
+    int8: bool = True
+    """onnx/model_int8.onnx: about twice as fast, within 0.2 points of validation accuracy; not without `onnx`."""
+
+
+class TrainConfig(Section):
+    """train.yaml: one training run, whatever its regime."""
+
+    model_name: Name
+    """A Hub name, a folder (also a bundle), or `bundled/all-MiniLM-L6-v2`."""
+    revision: str | None = None
+    """Hub revision of the model."""
+    regime: Regime | None = None
+    """head-only, lora or full-ft; the --regime flag wins."""
+    data_dir: Path = Path("data/processed")
+    """ETL's output."""
+    output_dir: Path
+    """The bundle to write."""
+    seed: int = 6
+    """Seed of head initialisation, dropout, batch order and the few-shot draw."""
+    few_shot: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many training sentences of each intent, drawn with `seed`; validation stays whole."""
+    max_length: Annotated[int, Field(ge=2)] = 128
+    """Longest input in tokens; longer texts are truncated."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass of training."""
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes in one optimizer step."""
+    eval_batch_size: Annotated[int, Field(ge=1)] = 128
+    """Sentences in one forward pass of evaluation."""
+    epochs: Annotated[int, Field(ge=1)] = 10
+    """Passes over the training split."""
+    lr: Annotated[float, Field(gt=0, lt=10)] = 1e-3
+    """Peak learning rate of AdamW."""
+    head_lr: Annotated[float, Field(gt=0, lt=10)] | None = None
+    """Peak learning rate of the classification head where it differs from `lr`."""
+    head_init: Literal["random", "probe"] = "random"
+    """probe: the head starts as a logistic regression on the frozen encoder's features, which takes one pass over the
+    data."""
+    pooling: Literal["first", "mean"] = "first"
+    """What the classifier reads: the first token, as the plain class does, or the mean over all tokens, which suits
+    sentence encoders and costs one more layer (none for ModernBERT)."""
+    cache_dir: Path = Path("artifacts/cache")
+    """Where features of frozen encoders are kept, so that a second run need not compute them; safe to remove."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Decoupled weight decay."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after warm-up."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """Share of the steps over which the learning rate rises."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target probability spread over all labels."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: an intent's loss is weighted by the inverse of its frequency."""
+    contrastive: ContrastiveSection | None = None
+    """A supervised contrastive stage before training (not for head-only, whose encoder is frozen)."""
+    distill: DistillSection | None = None
+    """Make the trained model `model_name` the teacher of a smaller one (full-ft alone)."""
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's weights; without
+    it the last epoch is kept."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of training; weights stay float32. auto: bf16 where the hardware has it, fp16 on older CUDA GPUs,
+    else fp32."""
+    lora: LoraSection = LoraSection()
+    export: ExportSection = ExportSection()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _student_starts_trained(self) -> Self:
+        if self.distill is None:
+            return self
+        if self.regime not in (None, "full-ft"):
+            raise ValueError(f"distill: trains all weights of the student, with regime full-ft, not {self.regime}")
+        changes = {
+            "contrastive": self.contrastive is not None,
+            "head_init: probe": self.head_init == "probe",
+            "pooling: mean": self.pooling == "mean",
+        }
+        for key, is_set in changes.items():
+            if is_set:
+                raise ValueError(f"distill: the student takes encoder, pooling and head from its teacher; remove {key}")
+        return self

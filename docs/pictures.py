@@ -18,7 +18,7 @@ from bankintent.serving.child import own_api
 
 OUTPUT = Path(__file__).parent / "pictures"
 SENTENCE = "I still haven't received the card I ordered two weeks ago"
-WIDTH, HEIGHT = 1100, 820
+WIDTH, HEIGHT = 1100, 620
 START_SECONDS = 120
 
 

@@ -151,13 +151,19 @@ def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 name,
                 f"{part['rows']:,}",
                 str(part["intents"]),
-                f"{per['min']}-{per['max']} ({per['median']:g})" if per else "",
-                f"{words['min']}-{words['max']} ({words['median']:g})" if words else "",
+                _range(per),
+                _range(words),
                 str(part["duplicates"]),
                 str(part["two_labels"]),
             ]
         )
     return header, body
+
+
+def _range(spread: dict[str, float]) -> str:
+    if not spread or spread["min"] == spread["max"]:
+        return f"{spread['min']}" if spread else ""
+    return f"{spread['min']}-{spread['max']} ({spread['median']:g})"
 
 
 def notes(report: dict[str, Any]) -> list[str]:

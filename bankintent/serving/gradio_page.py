@@ -22,6 +22,7 @@ SHOWN_CHARS = 120
 CSS = """
 .gradio-container { max-width: 68rem !important; width: 100%; margin: 0 auto !important; }
 #intents h2 { font-size: 1.3rem; overflow-wrap: anywhere; }
+#intents dt { min-width: 0; overflow-wrap: anywhere; } #intents dd { flex-shrink: 0; }
 .card table { border-collapse: collapse; } .card thead:not(:has(th:not(:empty))) { display: none; }
 .card td, .card th {
   padding: 0.25rem 1rem 0.25rem 0 !important;

@@ -56,7 +56,7 @@ def shrink(config: Path) -> None:
     if "references" in settings:
         settings |= {"max_length": 64, "nli": settings.get("nli", {}) | {"max_length": 64}}
     if "recipes" in settings:
-        settings |= {"sizes": settings.get("sizes", ["all"])[:1], "seeds": [1], "bootstrap": 1000}
+        settings |= {"sizes": ["all"], "seeds": [1], "bootstrap": 1000}
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

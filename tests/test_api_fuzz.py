@@ -3,6 +3,7 @@
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving_fixtures import serving, write_tiny_bundle
 
 from bankintent.config import ServeConfig
@@ -26,7 +27,10 @@ tried = settings(deadline=None, derandomize=True, database=None, suppress_health
 @api.include(method="POST").parametrize()
 @settings(tried, max_examples=1000)
 def test_predicting_keeps_its_description(case, server):
-    case.call_and_validate(base_url=server.url)
+    response = case.call(base_url=server.url)
+    # How many tokens a text has is nothing that a schema can say.
+    too_long = response.status_code == 422 and "truncate is false" in response.text
+    case.validate_response(response, excluded_checks=[positive_data_acceptance] if too_long else [])
 
 
 @api.include(method="GET").parametrize()

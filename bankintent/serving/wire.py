@@ -46,7 +46,8 @@ def _dialect(value: Any) -> str:
     return "tei" if isinstance(value, dict) and "inputs" in value else "own"
 
 
-Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+# What counts as blank, spelled out where the regular expressions of JavaScript, Python and Rust differ about \s.
+Text = Annotated[str, Field(min_length=1, pattern=r"[^\s\u001c-\u001f\u0085\ufeff]")]
 Texts = Annotated[list[Text], Field(min_length=1)]
 OneOrMany = Annotated[Annotated[Text, Tag("one")] | Annotated[Texts, Tag("many")], Discriminator(_is_list)]
 

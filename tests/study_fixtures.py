@@ -74,7 +74,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
     fake = InProcess()
     monkeypatch.setattr(process, "run", fake)
-    parity = {"rows": 1, "tolerance": 1.0, "largest_logit_difference": {"merged": 0.0}}
+    parity = {"rows": 1, "tolerance": 1.0, "largest_logit_difference": {"merged": 0.0}, "formats": {}, "left_out": {}}
     monkeypatch.setattr(export, "check_parity", lambda *_: parity)
     return fake
 

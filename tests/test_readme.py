@@ -149,7 +149,7 @@ def test_commands_that_ci_runs_stand_there() -> None:
     assert shown
     for command in shown:
         assert command.startswith(IN_CI), f"{command} is neither in IN_CI nor run here"
-    for command in ("make quickstart", "make test", "make notebook", "python -m benchmarks --smoke"):
+    for command in ("make quickstart", "make test", "make notebook", "make mlflow", "python -m benchmarks --smoke"):
         assert command in script
 
 

@@ -135,7 +135,7 @@ def test_paths_of_the_project_are_saved_relative_to_it() -> None:
     assert book.metadata == execute.METADATA
 
 
-@pytest.mark.parametrize("path", ["/home/someone/x.csv", "/tmp/x", "/content/bankintent"])
+@pytest.mark.parametrize("path", ["/Users/someone/x.csv", "/tmp/x", "/content/bankintent"])
 def test_another_path_of_the_machine_is_refused(path: str) -> None:
     with pytest.raises(OutputError, match=re.escape(path)):
         execute.tidy(executed(f"read {path}"))

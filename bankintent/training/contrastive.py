@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from bankintent import files
 from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
-from bankintent.training.probe import output_layer
+from bankintent.training.backbones import output_layer
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release
 

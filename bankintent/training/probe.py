@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bankintent.training import features
+from bankintent.training.backbones import output_layer
 
 STRENGTH = 0.1
 """Inverse regularisation strength on standardised features, chosen by cross-validation on BANKING77's train split."""
@@ -43,11 +44,6 @@ def warm_start(model: PreTrainedModel, table: torch.Tensor, train: list[int], va
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
     return float(((x_val @ weight.T + bias).argmax(axis=1) == val).mean())
-
-
-def output_layer(model: nn.Module, labels: int) -> nn.Linear:
-    """The last linear layer of the model, which gives the logits."""
-    return [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels][-1]
 
 
 @torch.inference_mode()

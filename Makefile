@@ -41,7 +41,7 @@ bench: .venv/installed  ## all CPU benchmarks on the quickstart bundle; about 15
 	$(BIN)/python -m benchmarks
 
 test: .venv/installed-dev  ## install, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: test check-style  ## the tests, the linter and the type checker
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread for each of the processes that `make test` runs side by side: more than cores cost far more than they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's tests run in processes of their own, against a stand-in
 
 import pytest
@@ -25,6 +26,11 @@ needs_datasets = pytest.mark.skipif(
 )
 
 EXPECTED_SKIPS = ("the real datasets are not at hand",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first, or one of two processes would end long before the other."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -178,12 +184,12 @@ def tiny_tokenizer(texts: list[str]) -> Any:
     )
 
 
-def tiny_encoder(architecture: str, folder: Path) -> Path:
+def tiny_encoder(architecture: str, folder: Path, seed: int = 0) -> Path:
     """Save a randomly initialised encoder (no classification head) as its pretrained checkpoint would be."""
     import torch
     from transformers import AutoConfig, AutoModel
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     tokenizer = tiny_tokenizer([text for text, _ in rows()])
     sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     extra: dict[str, Any] = {"intermediate_size": 48, "max_position_embeddings": 66, "pad_token_id": 0}

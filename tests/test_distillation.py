@@ -254,7 +254,7 @@ def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(data_dir: 
 
     config = configfile.load(TrainConfig, train_config(Path("t.yaml"), tiny_bert, data_dir, Path("out")))
     what = identity(config, dataset.load(data_dir))
-    assert set(what) == {"settings", "data_hash", "labels_hash"}
+    assert set(what) == {"settings", "data_hash", "labels_hash", "model"}
     assert "distill" not in what["settings"]
 
 

@@ -146,6 +146,11 @@ def test_a_finished_run_is_left_alone_and_another_configuration_refused(
     assert run(multiregime.main, "--config", config, "--regime", "full-ft").code == 0
     before = (bundle / "manifest.json").read_bytes()
     assert "nothing to do" in run(multiregime.main, "--config", config, "--regime", "full-ft").out
+    other = shutil.copytree(tiny_bert, tmp_path / "other")
+    changed = train_config(tmp_path / "other.yaml", other, data_dir, tmp_path / "second", epochs=1)
+    assert run(multiregime.main, "--config", changed, "--regime", "full-ft").code == 0
+    tiny_encoder("bert", other, seed=1)
+    assert "another model" in run(multiregime.main, "--config", changed, "--regime", "full-ft").one_line_error()
     message = run(multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.5").one_line_error()
     assert "lr is 0.001, now 0.5" in message
     assert "--overwrite" in message

@@ -152,6 +152,12 @@ def _config_labels(folder: Path) -> LabelSchema:
         raise ModelError(f"{folder}/config.json is not the config of a sequence classifier", "Name another") from None
 
 
+def weights_hash(model: Path) -> str:
+    """One hash of a model's weights; `model` is a transformers folder or a bundle, whose merged model is meant."""
+    folder = model / MERGED if (model / MANIFEST).is_file() else model
+    return files.sha256_text(" ".join(files.sha256(file) for file in sorted(folder.glob("*.safetensors"))))
+
+
 def read_manifest(root: Path) -> dict[str, Any]:
     """The manifest of a bundle; ModelError where it is not one."""
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import ModuleList, functional
 from transformers import AutoConfig, PreTrainedModel
 
-from bankintent import cli, files, hub
+from bankintent import cli, hub
 from bankintent.bundle import layout
 from bankintent.config import DistillSection, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
@@ -81,12 +81,11 @@ def open_teacher(config: TrainConfig, labels: LabelSchema) -> Teacher:
         raise ConfigError(
             f"distill.layers is {layers}, and the teacher {checkpoint.name} has {depth}", "Ask for fewer layers"
         )
-    weights = sorted(checkpoint.model.glob("*.safetensors"))
     manifest = checkpoint.manifest or {}
     return Teacher(
         checkpoint.name,
         manifest.get("base_model", name),
-        files.sha256_text(" ".join(files.sha256(file) for file in weights)),
+        layout.weights_hash(path),
         manifest.get("data_hash"),
     )
 

@@ -37,7 +37,9 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     what = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
     if config.distill is None:
         settings.pop("distill")
-        return what
+        start = Path(config.model_name).expanduser()
+        # A folder can hold other weights tomorrow under the same name.
+        return what | {"model": layout.weights_hash(start)} if start.is_dir() else what
     from bankintent.training import distillation
 
     return what | {"teacher": distillation.open_teacher(config, data.labels).weights_hash}
@@ -325,6 +327,8 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
             name = key.removeprefix("settings.")
             if name in ("data_hash", "labels_hash"):
                 return "it was trained on other data"
+            if name == "model":
+                return "it started from another model"
             if name == "teacher":
                 return "it learned from another teacher"
             return f"{name} is {old.get(key)}, now {new.get(key)}"

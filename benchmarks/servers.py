@@ -3,7 +3,7 @@
 All are given the same weights and every core. infinity-emb 0.0.78 needs older libraries, so a virtual environment apart:
 
 python -m venv infinity
-infinity/bin/pip install "infinity-emb[server,torch,optimum]==0.0.78" "optimum<2"
+infinity/bin/pip install "infinity-emb[server,torch,optimum]==0.0.78" "optimum<2" "transformers<4.49" "datasets<4" "pyarrow<21"
 infinity/bin/pip uninstall -y torchvision     # where there is one: another build than torch's breaks the import
 """
 

@@ -171,9 +171,12 @@ def measure_load(
 
 
 def check(reference: Server, server: Server, texts: list[str]) -> float:
-    """The share of texts with the same label; UserError where a server of the same weights says something else."""
+    """The share of texts with the same label; UserError where a server of the same weights says something else.
+
+    A student is another model, and infinity-emb rounds activations to 8 bits as it goes: they may, and the table shows it.
+    """
     same = servers.agreement(reference, server, texts)
-    if same < 0.9 and server.name != STUDENT:
+    if same < 0.9 and server.name not in (STUDENT, servers.INFINITY):
         raise UserError(
             f"{reference.name} and {server.name} give different labels ({100 * same:.0f} % the same)",
             "Check that both serve the same weights",

@@ -303,6 +303,34 @@ def test_long_inputs_are_limited_by_the_positions_of_the_model(
     assert "66 positions" in run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
 
 
+def test_fast_dropout_is_dropout() -> None:
+    import torch
+    from torch import nn
+
+    from bankintent.training.dropout import fast_dropout
+
+    model = nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.0))
+    values = torch.ones(200, 501, requires_grad=True)
+    with fast_dropout(model):
+        torch.manual_seed(1)
+        out = model(values)
+        out.sum().backward()
+        torch.manual_seed(1)
+        assert torch.equal(model(values), out)
+        assert not torch.equal(model(values), out)
+        assert torch.equal(model.eval()(values), values)
+    kept = out != 0
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.01)  # seven standard deviations
+    for axis in (0, 1):  # no stripes along either axis
+        assert (kept.float().mean(dim=axis) - 0.75).abs().max() < 0.2
+    assert torch.allclose(out[kept], torch.tensor(1 / 0.75))
+    assert torch.equal(values.grad, out.detach())
+    torch.manual_seed(1)
+    expected = nn.functional.dropout(values, 0.25)
+    torch.manual_seed(1)
+    assert torch.equal(model.train()(values), expected)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
 def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_for_others(
     architecture: str, encoders: dict[str, Path], tmp_path: Path

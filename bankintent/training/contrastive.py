@@ -23,6 +23,7 @@ from bankintent import files
 from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.training.backbones import output_layer
+from bankintent.training.dropout import fast_dropout
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release
 
@@ -208,7 +209,7 @@ def run(
     )
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
-    with fast_adapters(model):
+    with fast_adapters(model), fast_dropout(model):
         trainer.train()
     release(trainer, model)
     return next(float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry)

@@ -36,6 +36,7 @@ from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.training import features
 from bankintent.training.distillation import Floats, TaughtLoss
+from bankintent.training.dropout import fast_dropout
 from bankintent.training.progress import EpochReport
 from bankintent.training.regimes import fast_adapters, set_training_mode
 
@@ -133,7 +134,7 @@ def fit(
     else:
         keep_freed_memory()
     cached = contextlib.nullcontext() if table is None else features.replaced_encoder(model, table)
-    with cached, fast_adapters(model):
+    with cached, fast_adapters(model), fast_dropout(model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     release(trainer, model)

@@ -332,6 +332,44 @@ def test_fast_dropout_is_dropout() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
+def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[str, Path], data_dir: Path) -> None:
+    import torch
+
+    from bankintent.corpus import dataset
+    from bankintent.inference.predictor import Predictor
+    from bankintent.training import backbones, features, probe
+
+    data = dataset.load(data_dir)
+    train, val = data.read("train"), data.read("val")
+    torch.manual_seed(0)  # the dense layers of a new head are random, and the probe reads through them
+    backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
+    table = features.compute(backbone, data.labels, train.texts + val.texts, 7)
+    accuracy = probe.warm_start(backbone.model, table, train.labels, val.labels, len(data.labels))
+    predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
+    found = predictor.logits(val.texts).argmax(axis=1)
+    assert accuracy == pytest.approx(np.mean(found == val.labels))
+    assert np.mean(predictor.logits(train.texts).argmax(axis=1) == train.labels) > 2 / 3  # a random head has a third
+
+
+def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
+    from bankintent.training.probe import ABSENT, _fit
+
+    x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
+    weight, bias = _fit(x, [0, 0, 2, 2], labels=3)
+    assert bias[1] == ABSENT
+    assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
+
+
+def test_a_probed_head_goes_through_lora_to_a_bundle(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", head_init="probe", epochs=1
+    )
+    result = run(multiregime.main, "--config", config, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert "starts from a linear probe" in result.out
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
 def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_for_others(
     architecture: str, encoders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -356,41 +394,3 @@ def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_fo
     assert others.new_modules == ("classifier",)
     weight = backbones.output_layer(again.model, 3).weight
     assert not weight.isclose(backbones.output_layer(others.model, 3).weight).any()
-
-
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
-def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[str, Path], data_dir: Path) -> None:
-    import torch
-
-    from bankintent.corpus import dataset
-    from bankintent.inference.predictor import Predictor
-    from bankintent.training import backbones, features, probe
-
-    data = dataset.load(data_dir)
-    train, val = data.read("train"), data.read("val")
-    torch.manual_seed(0)  # the dense layers of a new head are random, and the probe reads through them
-    backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
-    table = features.compute(backbone, data.labels, train.texts + val.texts, 7)
-    accuracy = probe.warm_start(backbone.model, table, train.labels, val.labels, len(data.labels))
-    predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
-    found = predictor.logits(val.texts).argmax(axis=1)
-    assert accuracy == pytest.approx(np.mean(found == val.labels))
-    assert np.mean(predictor.logits(train.texts).argmax(axis=1) == train.labels) > 1 / 2  # a random head has a third
-
-
-def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
-    from bankintent.training.probe import ABSENT, _fit
-
-    x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
-    weight, bias = _fit(x, [0, 0, 2, 2], labels=3)
-    assert bias[1] == ABSENT
-    assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
-
-
-def test_a_probed_head_goes_through_lora_to_a_bundle(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
-    config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", head_init="probe", epochs=1
-    )
-    result = run(multiregime.main, "--config", config, "--regime", "lora")
-    assert result.code == 0, result.err
-    assert "starts from a linear probe" in result.out

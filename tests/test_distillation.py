@@ -183,7 +183,7 @@ def taught(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         distill = {"layers": 1, "weight": 1.0}  # the labels say nothing: what is learned came with the right row
         config = train_config(
-            folder / "student.yaml", Path("teacher"), Path("data"), Path("student"), epochs=6, lr=3e-3, distill=distill
+            folder / "student.yaml", Path("teacher"), Path("data"), Path("student"), epochs=12, lr=1e-3, distill=distill
         )
         multiregime.main(config, regime="full-ft")
     return folder

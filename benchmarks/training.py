@@ -145,7 +145,14 @@ def prepare(regime: Regime, data_dir: Path, sentences: int, epochs: int) -> Sett
     torch.manual_seed(0)
     backbone = backbones.load(MODEL, data.labels, MAX_LENGTH)
     config = TrainConfig(
-        model_name=MODEL, output_dir=Path("unused"), epochs=epochs, batch_size=BATCH, lr=LR[regime], lora=LORA
+        model_name=MODEL,
+        output_dir=Path("unused"),
+        epochs=epochs,
+        batch_size=BATCH,
+        lr=LR[regime],
+        lora=LORA,
+        warmup=0,  # as the stock Trainers, whose schedule is otherwise the same
+        weight_decay=0,
     )
     model = regimes.prepare(backbone, regime, config.lora)
     return Setting(backbone, model, train, val, data.labels, regime, config)

@@ -253,7 +253,7 @@ def test_the_report_follows_from_the_records_byte_for_byte(tmp_path: Path, run: 
     assert "http" not in page
     assert page.count("<table>") == 4
     text = first["report.md"].decode()
-    assert "in no figure here:** full-ft, all data, seed 3" in text
+    assert "in no figure here:** full-ft, all data, seed 3." in text
     figures = json.loads(first["report.json"])
     cell = next(c for c in figures["cells"] if c["recipe"] == "full-ft" and c["size"] == "all")
     assert cell["seeds"] == [1, 2]
@@ -263,6 +263,15 @@ def test_the_report_follows_from_the_records_byte_for_byte(tmp_path: Path, run: 
     counts = figures["intents"][0]["intents"]
     assert [row["difference"] for row in counts] == sorted((row["difference"] for row in counts), reverse=True)
     assert sum(row["rows"] for row in counts) == 60
+
+
+def test_runs_that_are_missing_are_named_by_cell(tmp_path: Path, run: Run) -> None:
+    recipes = [write_recipe(tmp_path, name) for name in ("lora", "full-ft")]
+    study = write_study(tmp_path, recipes, tmp_path / "nowhere", seeds=[1, 2, 3])
+    write_records(study, {"lora": 0.8, "full-ft": 0.9}, without=3)
+    assert run(verbs.compare, "--config", study, "--report-only").code == 0
+    text = (tmp_path / "study" / "report" / "report.md").read_text()
+    assert "in no figure here:** full-ft, all data, seeds 2, 3; lora, all data, seed 3." in text
 
 
 def compared(tmp_path: Path, a_right: list[list[bool]], b_right: list[list[bool]]) -> dict[str, Any]:

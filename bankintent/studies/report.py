@@ -185,10 +185,18 @@ def _introduction(result: Figures) -> list[str]:
         f" {' / '.join(made['precision'])}.",
     ]
     if runs["missing"]:
-        lines += ["", f"**Not finished, and in no figure here:** {'; '.join(runs['missing'])}."]
+        lines += ["", f"**Not finished, and in no figure here:** {_by_cell(runs['missing'])}."]
     if result["split"] == "val":
         lines += ["", "These are validation rows, which recipes may be chosen on: no estimate for new sentences."]
     return lines
+
+
+def _by_cell(labels: list[str]) -> str:
+    """Runs by what is trained: `lora, 5 per intent, seeds 4, 5; ...`."""
+    seeds: dict[str, list[str]] = {}
+    for cell, seed in (label.rsplit(", seed ", 1) for label in labels):
+        seeds.setdefault(cell, []).append(seed)
+    return "; ".join(f"{cell}, seed{'s' * (len(found) > 1)} {', '.join(found)}" for cell, found in seeds.items())
 
 
 def _verdicts(result: Figures) -> list[str]:

@@ -30,6 +30,7 @@ def wide_classifier(architecture: str, folder: Path):
     from transformers import AutoModelForSequenceClassification
 
     from bankintent.inference.predictor import Predictor
+    from bankintent.training.backbones import output_layer
 
     tiny_encoder(architecture, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=5)
@@ -40,7 +41,10 @@ def wide_classifier(architecture: str, folder: Path):
                 weight.normal_(0, 1.0 if "embeddings" in name else 0.3)
     model.config.id2label = dict(enumerate(LABELS))
     model.save_pretrained(folder)
-    return Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder, None, None))
+    predictor = Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder, None, None))
+    with torch.no_grad():  # no label has all texts
+        output_layer(predictor.model, len(LABELS)).bias -= torch.from_numpy(predictor.logits(SENTENCES).mean(axis=0))
+    return predictor
 
 
 @pytest.fixture(scope="module")

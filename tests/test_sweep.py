@@ -54,7 +54,7 @@ def test_the_better_of_two_values_is_chosen_without_the_test_split(
 ) -> None:
     hidden = (data_dir / "test.parquet").rename(tmp_path / "hidden.parquet")
     space = {"lora": {"lr": [1e-7, 5e-3]}}
-    recipe = write_recipe(tmp_path, "lora", tiny_bert, epochs=4)
+    recipe = write_recipe(tmp_path, "lora", tiny_bert, epochs=8)
     study = write_study(tmp_path, [recipe], data_dir, seeds=[1], sweep={"trials": 3, "space": space})
     stopped = run(verbs.compare, "--config", study)
     assert "test.parquet does not exist" in stopped.one_line_error()  # the grid needs it; the sweep did not
@@ -64,7 +64,7 @@ def test_the_better_of_two_values_is_chosen_without_the_test_split(
     assert len(result.trials) == 3
     assert {trial["values"]["lr"] for trial in result.trials} == {1e-7, 5e-3}
     assert result.value == max(trial["value"] for trial in result.trials if trial["state"] == "complete")
-    assert all(len(trial["after_each_epoch"]) == 4 for trial in result.trials if trial["state"] == "complete")
+    assert all(len(trial["after_each_epoch"]) == 8 for trial in result.trials if trial["state"] == "complete")
     assert "lr 0.005: complete" in stopped.out
     left = {path.name for path in (tmp_path / "study" / "sweep").iterdir()}
     assert left <= {"lora.json", "optuna.db", "cache"}

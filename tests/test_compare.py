@@ -314,6 +314,15 @@ def test_the_verdict_says_what_the_numbers_support(tmp_path: Path) -> None:
     assert single["resampled"] == "rows"
 
 
+def test_parameters_are_compared_where_they_differ(tmp_path: Path) -> None:
+    recipes = [write_recipe(tmp_path, "full-ft"), write_recipe(tmp_path, "longer", regime="full-ft", epochs=4)]
+    study = write_study(tmp_path, recipes, tmp_path / "nowhere")
+    settings, runs, rows = write_records(study, {"full-ft": 0.8, "longer": 0.9})
+    found = {r.key: RunRecord.load(path) for r in runs if (path := r.find_record())}
+    (pair,) = analysis.analyse(settings, runs, found, rows)["pairs"]
+    assert pair["verdict"].endswith("2 seeds).")
+
+
 def test_the_t_interval_is_students() -> None:
     values = np.array([0.931, 0.935, 0.928, 0.936, 0.933])
     low, high = paired.t_interval(values) or (0, 0)

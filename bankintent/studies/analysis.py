@@ -199,11 +199,12 @@ def _verdict(pair: Figures, a: Cell, b: Cell) -> str:
     )
     basis = f"95 % interval {signed(low)} to {signed(high)}, " + (f"{seeds} seeds" if seeds > 1 else "one seed")
     shares = [cell.first.trainable_parameters / cell.first.total_parameters for cell in (a, b)]
-    trained = f"with {percent(shares[0])} of the parameters trained against {percent(shares[1])}"
+    against = f", with {percent(shares[0])} of the parameters trained against {percent(shares[1])}"
+    trained = against if shares[0] != shares[1] else ""
     if low <= 0 <= high:
-        text = f"No difference was shown between {a.name} and {b.name}: {a.name} is {distance} ({basis}), {trained}."
+        text = f"No difference was shown between {a.name} and {b.name}: {a.name} is {distance} ({basis}){trained}."
     else:
-        text = f"{a.name} is {distance} ({basis}), {trained}."
+        text = f"{a.name} is {distance} ({basis}){trained}."
     text = text[0].upper() + text[1:] if a.name in NAMES.values() else text
     return text + (" Only the rows were resampled, as there is one seed." if seeds == 1 else "")
 

@@ -29,9 +29,13 @@ def main(
     from bankintent.labels import LabelSchema
 
     source = sources.read(settings)
+    extra = sources.read_extra(settings) if settings.extra_train else None
+    nameless = sources.read_unlabelled(settings) if settings.unlabelled else None
 
     cleaned = {name: cleaning.clean(rows, settings.max_chars) for name, rows in source.rows.items()}
-    refusals = [refusal for _, refused in cleaned.values() for refusal in refused]
+    more, more_refused = cleaning.clean(extra.pooled() if extra else [], settings.max_chars)
+    sentences, unread = cleaning.clean(nameless.pooled() if nameless else [], settings.max_chars, labelled=False)
+    refusals = [refusal for _, refused in cleaned.values() for refusal in refused] + more_refused + unread
     out_of_scope = {name: cleaning.clean(rows, settings.max_chars)[0] for name, rows in source.out_of_scope.items()}
     if settings.bad_rows == "fail":
         cleaning.require_none(refusals)
@@ -41,22 +45,19 @@ def main(
         raise DataError(
             f"{settings.dataset_name} has fewer than two intents with usable rows", "Check its label column"
         )
-    divided = splits.split(parts, settings)
-    identity = source.identity
-    if settings.extra_train:
-        extra = sources.read_extra(settings)
-        rows = [row for part in extra.rows.values() for row in part]
-        added, refused = cleaning.clean(rows, settings.max_chars)
-        divided, refusals = splits.extend_train(divided, added), refusals + refused
-        identity = {**identity, "extra_train": extra.identity}
+    divided = splits.extend_train(splits.split(parts, settings), more)
+    unlabelled = splits.only_new(divided, sentences)
     leaks = report.find_leaks(divided)
     divided = report.apply_leakage(divided, leaks, settings.leakage)
     splits.require_usable(divided)
 
     names = {example.label_text for examples in divided.values() for example in examples}
     labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
-    figures = report.describe(divided, leaks, refusals, identity, settings)
-    dataset.write(settings.output_dir, divided, out_of_scope, labels, figures, settings.model_dump(mode="json"))
+    beside = {"extra_train": extra, "unlabelled": nameless}
+    identity = source.identity | {name: given.identity for name, given in beside.items() if given}
+    figures = report.describe(divided, len(unlabelled), leaks, refusals, identity, settings)
+    record = settings.model_dump(mode="json")
+    dataset.write(settings.output_dir, divided, out_of_scope, unlabelled, labels, figures, record)
 
     title = f"{settings.dataset_name}: {len(labels)} intents (ranges, medians in brackets)"
     cli.print_table(title, *report.table(figures))

@@ -35,6 +35,11 @@ class LabelSchema:
     def id2label(self) -> dict[int, str]:
         return dict(enumerate(self.names))
 
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        """Each name as words, in id order: spaces for underscores."""
+        return tuple(name.replace("_", " ") for name in self.names)
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -81,6 +81,7 @@ def facts(**changes: Any) -> dict[str, Any]:
             "hash": "1" * 64,
             "train_rows": 1000,
             "val_rows": 100,
+            "unlabelled_rows": 0,
         },
         "metrics": {"val": figures},
         "validation": {

@@ -70,14 +70,14 @@ BACKBONE_LICENSES = {"sentence-transformers/all-MiniLM-L6-v2": "apache-2.0"}
 
 
 def origins(source: dict[str, Any], name: str) -> list[Origin]:
-    """Where the rows came from, as ETL's manifest identifies it, further training sentences included.
+    """Where the rows came from, as ETL's manifest identifies it, further sentences to train on included.
 
     `name` is what the user calls a source that is not recognised. A file is recognised by its content, never by its
     name.
     """
     found = [_origin(source, name)]
-    if extra := source.get("extra_train"):
-        found.append(_origin(extra, ", ".join(extra.get("files", {})) or "further sentences"))
+    for more in filter(None, map(source.get, ("extra_train", "unlabelled"))):
+        found.append(_origin(more, ", ".join(more.get("files", {})) or "further sentences"))
     return list(dict.fromkeys(found))
 
 

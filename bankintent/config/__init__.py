@@ -5,7 +5,14 @@ from bankintent.config.data import DataConfig
 from bankintent.config.evaluation import BaselineConfig, EmbeddingSection, EvalConfig, NliSection, ScoreConfig
 from bankintent.config.serving import BatchingSection, FrontendConfig, LimitsSection, ServeConfig
 from bankintent.config.studies import Choices, CompareConfig, FoldsSection, RangeSection, SweepSection
-from bankintent.config.training import ContrastiveSection, DistillSection, ExportSection, LoraSection, TrainConfig
+from bankintent.config.training import (
+    ContrastiveSection,
+    DistillSection,
+    ExportSection,
+    LoraSection,
+    PseudoLabelsSection,
+    TrainConfig,
+)
 
 __all__ = [
     "BaselineConfig",
@@ -25,6 +32,7 @@ __all__ = [
     "LoraSection",
     "Name",
     "NliSection",
+    "PseudoLabelsSection",
     "RangeSection",
     "Regime",
     "RuntimeName",

@@ -34,6 +34,9 @@ class DataConfig(Section):
     extra_train: Name | None = None
     """A second source of the same intents whose sentences go to train alone, for example sentences written for the
     purpose; those that stand in the dataset already are left out. Named like `dataset_name`."""
+    unlabelled: Path | None = None
+    """A table of sentences without labels, for `pseudo_labels` in train.yaml; those that stand in the dataset already are
+    left out. Its column of sentences is found like `text_column`."""
     seed: int = 6
     """Seed of the split and of the few-shot draw."""
     leakage: Literal["report", "drop", "fail"] = "report"

@@ -46,6 +46,16 @@ class ContrastiveSection(Section):
     brings into the batch; they are written to `<output_dir>.negatives.csv`."""
 
 
+class PseudoLabelsSection(Section):
+    """`pseudo_labels:` sentences without labels are trained on too, with the intent that a few labelled ones, spread over
+    the graph of nearest neighbours, give them (label spreading; Zhou et al., 2004)."""
+
+    neighbours: Annotated[int, Field(ge=1)] = 7
+    """Sentences, nearest by the pretrained encoder, that one shares its intents with."""
+    spread: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """What the neighbours say of a sentence weighs this much, a classifier of the labelled ones the rest."""
+
+
 class DistillSection(Section):
     """`distill:` a student with some layers of a trained model, which `model_name` names, learns the model's answers."""
 
@@ -118,6 +128,11 @@ class TrainConfig(Section):
     """Share of the target probability spread over all labels."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an intent's loss is weighted by the inverse of its frequency."""
+    label_names: bool = False
+    """Each intent's name, with spaces for underscores, is a training sentence too; helps where there are few."""
+    pseudo_labels: PseudoLabelsSection | None = None
+    """Train on sentences without labels too: those of `unlabelled` in data.yaml, and what `few_shot` leaves out. Which
+    intent each was given is written to `<output_dir>.pseudo-labels.csv`."""
     contrastive: ContrastiveSection | None = None
     """A supervised contrastive stage before training (not for head-only, whose encoder is frozen)."""
     distill: DistillSection | None = None
@@ -138,6 +153,8 @@ class TrainConfig(Section):
             return self
         if self.regime not in (None, "full-ft"):
             raise ValueError(f"distill: trains all weights of the student, with regime full-ft, not {self.regime}")
+        if self.pseudo_labels is not None:
+            raise ValueError("distill: the student learns what its teacher says of a sentence; remove pseudo_labels")
         changes = {
             "contrastive": self.contrastive is not None,
             "head_init: probe": self.head_init == "probe",

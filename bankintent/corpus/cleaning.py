@@ -12,11 +12,12 @@ from bankintent.errors import DataError
 
 @dataclass(frozen=True)
 class Example:
-    """One clean labelled sentence; `id` names its origin and record number, for example `train.csv:17`."""
+    """One clean sentence; `id` names its origin and record number, for example `train.csv:17`."""
 
     id: str
     text: str
     label_text: str
+    """Empty where the sentence has no label."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class Refusal:
     reason: str
 
 
-def clean(rows: list[Row], max_chars: int) -> tuple[list[Example], list[Refusal]]:
-    """Normalise every row; those that cannot be a labelled sentence are refused with their reason."""
+def clean(rows: list[Row], max_chars: int, labelled: bool = True) -> tuple[list[Example], list[Refusal]]:
+    """Normalise every row; those that cannot be a sentence, or have no label where they need one, are refused."""
     examples: list[Example] = []
     refusals: list[Refusal] = []
     for row in rows:
         identifier = f"{row.origin}:{row.number}"
-        reason = _fault(row.text, "text", max_chars) or _fault(row.label, "label", max_chars)
+        reason = _fault(row.text, "text", max_chars) or (labelled and _fault(row.label, "label", max_chars))
         if reason:
             refusals.append(Refusal(identifier, reason))
         else:
-            examples.append(Example(identifier, tidy(row.text), tidy(row.label)))
+            examples.append(Example(identifier, tidy(row.text), tidy(row.label) if labelled else ""))
     return examples, refusals
 
 

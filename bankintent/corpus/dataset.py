@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ OUT_OF_SCOPE_SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
     ]
 )
+UNLABELLED_SCHEMA = pa.schema([SCHEMA.field("id"), SCHEMA.field("text")])
+UNLABELLED = "unlabelled"
+
+UNKNOWN = -1
+"""In the place of the label of a sentence that has none, as in scikit-learn."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,17 @@ class SplitData:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @classmethod
+    def empty(cls) -> "SplitData":
+        return cls([], [], [])
+
+    def __add__(self, other: "SplitData") -> "SplitData":
+        return SplitData(self.ids + other.ids, self.texts + other.texts, self.labels + other.labels)
+
+    def without_labels(self) -> "SplitData":
+        """The same rows, their labels unknown."""
+        return replace(self, labels=[UNKNOWN] * len(self))
 
     def take(self, rows: Sequence[int]) -> "SplitData":
         """The rows of these indices, in the order given."""
@@ -78,7 +94,8 @@ class Dataset:
 
     @property
     def hash(self) -> str:
-        """sha256 of the rows of all splits and the labels, as ETL recorded it; independent of the file format."""
+        """sha256 of the rows of all splits, those without labels and the labels, as ETL recorded it; independent of the
+        file format."""
         return str(self.manifest["data_hash"])
 
     def read(self, split: str) -> SplitData:
@@ -89,10 +106,15 @@ class Dataset:
             raise DataError(f"{path} does not exist", "Run ETL again (python -m etl)")
         if files.sha256(path) != recorded:
             raise DataError(f"{path} is not the file that ETL wrote (its sha256 differs)", "Run ETL again")
-        table = pq.read_table(path, schema=SCHEMA)
+        table = pq.read_table(path, schema=UNLABELLED_SCHEMA if split == UNLABELLED else SCHEMA)
         if table.num_rows == 0:
             raise DataError(f"{path} holds no rows", "Change the split in data.yaml and run ETL again")
-        return SplitData(*(table[name].to_pylist() for name in ("id", "text", "label")))
+        ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
+        return SplitData(ids, texts, table["label"].to_pylist() if split != UNLABELLED else [UNKNOWN] * len(ids))
+
+    def read_unlabelled(self) -> SplitData:
+        """The sentences without labels that ETL found; no rows where `unlabelled` was not set."""
+        return self.read(UNLABELLED) if f"{UNLABELLED}.parquet" in self.manifest["files"] else SplitData.empty()
 
 
 def load(path: Path) -> Dataset:
@@ -117,6 +139,7 @@ def write(
     path: Path,
     splits: Splits,
     out_of_scope: dict[str, list[Example]],
+    unlabelled: list[Example],
     labels: LabelSchema,
     report: dict[str, Any],
     config: dict[str, Any],
@@ -136,6 +159,10 @@ def write(
             columns = [pa.array(column, pa.string()) for column in zip(*oos, strict=True)]
             oos_table = pa.Table.from_arrays(columns, schema=OUT_OF_SCOPE_SCHEMA)
             pq.write_table(oos_table, staging / f"{OUT_OF_SCOPE}.parquet", compression="zstd")
+        if unlabelled:
+            columns = [pa.array([e.id for e in unlabelled]), pa.array([e.text for e in unlabelled])]
+            unlabelled_table = pa.Table.from_arrays(columns, schema=UNLABELLED_SCHEMA)
+            pq.write_table(unlabelled_table, staging / f"{UNLABELLED}.parquet", compression="zstd")
         labels.save(staging / "labels.json")
         files.write_text(staging / "report.json", files.json_text(report))
         files.write_text(staging / "report.md", data_report.markdown(report))
@@ -143,7 +170,7 @@ def write(
             "source": report["source"],
             "config": config,
             "labels_hash": labels.hash,
-            "data_hash": _data_hash(splits, labels),
+            "data_hash": _data_hash(splits | ({UNLABELLED: unlabelled} if unlabelled else {}), labels),
             "files": {
                 name: {"sha256": files.sha256(staging / name), "size": (staging / name).stat().st_size}
                 for name in files.list_files(staging)
@@ -154,7 +181,7 @@ def write(
 
 
 def _remove_leftover(staging: Path) -> None:
-    known = {"train", "val", "test", OUT_OF_SCOPE, "labels", "report", "manifest"}
+    known = {"train", "val", "test", OUT_OF_SCOPE, UNLABELLED, "labels", "report", "manifest"}
     for path in staging.iterdir():
         if path.name.lstrip(".").partition(".")[0] not in known:
             raise OutputError(f"{staging} holds {path.name}, which ETL did not write", "Remove it")

@@ -67,15 +67,21 @@ def apply_leakage(splits: Splits, leaks: dict[str, list[Leak]], policy: str) -> 
 
 
 def describe(
-    splits: Splits, leaks: dict[str, list[Leak]], refusals: list[Refusal], source: dict[str, Any], config: DataConfig
+    splits: Splits,
+    unlabelled: int,
+    leaks: dict[str, list[Leak]],
+    refusals: list[Refusal],
+    source: dict[str, Any],
+    config: DataConfig,
 ) -> dict[str, Any]:
-    """The data report as plain JSON values."""
+    """The data report as plain JSON values; `unlabelled` sentences are only counted."""
     everything = [example for rows in splits.values() for example in rows]
     return {
         "source": source,
         "split": config.split,
         "few_shot": config.few_shot,
         "extra_train": sum(row.id.startswith("extra/") for row in splits["train"]),
+        "unlabelled": unlabelled,
         "intents": len({example.label_text for example in everything}),
         "splits": {name: _describe_split(rows) for name, rows in splits.items()},
         "refused": {
@@ -171,6 +177,8 @@ def notes(report: dict[str, Any]) -> list[str]:
     lines = []
     if report["extra_train"]:
         lines.append(f"{report['extra_train']:,} rows of train come from extra_train.")
+    if report["unlabelled"]:
+        lines.append(f"{report['unlabelled']:,} sentences without labels stand beside them, for pseudo_labels.")
     for pair, found in report["leakage"]["pairs"].items():
         kept, other = pair.split("/")
         if found["same"] or found["near"]:

@@ -51,6 +51,10 @@ class Source:
     label_order: tuple[str, ...] | None = None
     """Label names in id order where the source defines one (a Hub ClassLabel)."""
 
+    def pooled(self) -> list[Row]:
+        """The records of all splits, one after the other."""
+        return [row for part in self.rows.values() for row in part]
+
 
 def read(config: DataConfig) -> Source:
     """Read the source that `dataset_name` names.
@@ -75,6 +79,19 @@ def read_extra(config: DataConfig) -> Source:
     """Read the source that `extra_train` names; its columns are found by name."""
     changes = {"dataset_name": config.extra_train, "revision": None, "subset": None}
     return read(config.model_copy(update={**changes, "text_column": None, "label_column": None}))
+
+
+def read_unlabelled(config: DataConfig) -> Source:
+    """Read the sentences of the table that `unlabelled` names; whatever other columns it has are not looked at."""
+    path = config.unlabelled
+    assert path is not None
+    if not path.expanduser().is_file():
+        raise DataError(f"{path} is no file", f"Correct unlabelled: a table, {', '.join(SUFFIXES)}")
+    records, columns = _records(path.expanduser())
+    own = config.text_column if config.text_column in columns else None
+    text = find_column(columns, "text_column", own, TEXT_COLUMNS, path.name)
+    rows = [Row(path.name, number, record.get(text), None) for number, record in records]
+    return Source({"kind": "file", "files": {path.name: files.sha256(path.expanduser())}}, {"all": rows})
 
 
 def _read_file(path: Path, config: DataConfig) -> Source:
@@ -111,7 +128,7 @@ def _read_folder(folder: Path, config: DataConfig) -> Source:
 
 
 def _rows(path: Path, config: DataConfig) -> list[Row]:
-    records, columns = _READERS[path.suffix.lower()](path) if path.suffix.lower() in _READERS else _unknown(path)
+    records, columns = _records(path)
     text, label = _pick_columns(columns, config, path.name)
     return [Row(path.name, number, record.get(text), record.get(label)) for number, record in records]
 
@@ -119,8 +136,11 @@ def _rows(path: Path, config: DataConfig) -> list[Row]:
 Records = tuple[list[tuple[int, dict[str, Any]]], list[str]]
 
 
-def _unknown(path: Path) -> Records:
-    raise DataError(f"{path} has an unknown ending", f"Expected one of {', '.join(SUFFIXES)}")
+def _records(path: Path) -> Records:
+    """Numbered records and the names of the columns; DataError where the file is no table that can be read."""
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f"{path} has an unknown ending", f"Expected one of {', '.join(SUFFIXES)}")
+    return _READERS[path.suffix.lower()](path)
 
 
 def _decode(path: Path) -> str:

@@ -37,20 +37,26 @@ def extend_train(splits: Splits, extra: list[Example]) -> Splits:
 
     Raises DataError where an extra row has an intent that the dataset does not have.
     """
-    rows = [row for part in splits.values() for row in part]
-    known, seen = {row.label_text for row in rows}, {normalise(row.text) for row in rows}
+    known = {row.label_text for part in splits.values() for row in part}
     strange = sorted({row.label_text for row in extra} - known)
     if strange:
         raise DataError(
             f'extra_train has {len(strange)} intent(s) that the dataset does not have, first "{strange[0]}"',
             "Rename or remove their rows",
         )
-    added = []
-    for row in extra:
+    added = [Example(f"extra/{row.id}", row.text, row.label_text) for row in only_new(splits, extra)]
+    return splits | {"train": splits["train"] + added}
+
+
+def only_new(splits: Splits, rows: list[Example]) -> list[Example]:
+    """The rows whose text stands in no split, each text once."""
+    seen = {normalise(row.text) for part in splits.values() for row in part}
+    found = []
+    for row in rows:
         if (text := normalise(row.text)) not in seen:
             seen.add(text)
-            added.append(Example(f"extra/{row.id}", row.text, row.label_text))
-    return splits | {"train": splits["train"] + added}
+            found.append(row)
+    return found
 
 
 def require_usable(splits: Splits) -> None:

@@ -182,7 +182,7 @@ def label_texts(labels: LabelSchema, given: dict[str, str]) -> tuple[str, ...]:
             near = difflib.get_close_matches(name, labels.names, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "labels.json of the data lists them"
             raise LabelError(f'label_texts names "{name}", which is no intent of this data', hint)
-    return tuple(given.get(name, name.replace("_", " ")) for name in labels.names)
+    return tuple(given.get(name, phrase) for name, phrase in zip(labels.names, labels.phrases, strict=True))
 
 
 def measure(data: "Dataset", config: BaselineConfig) -> Iterator[dict[str, Any]]:

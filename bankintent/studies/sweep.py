@@ -212,7 +212,8 @@ def _score(trial: "Trial", job: Job, values: Values, folds: Folds, before: list[
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     watcher = Watcher(trial, f"val_{job.sweep.metric}", settings.early_stopping is not None, before)
-    training.fit(training.Job(settings, settings.regime, folds.data, train, held_out, work, watcher))
+    unlabelled = training.rows_without_labels(settings, folds.data, train, train)
+    training.fit(training.Job(settings, settings.regime, folds.data, train, held_out, work, watcher, unlabelled))
     shutil.rmtree(work)
     return watcher.score
 

@@ -38,6 +38,7 @@ def gather(job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Export
             "hash": job.data.hash,
             "train_rows": len(job.train),
             "val_rows": len(job.val),
+            "unlabelled_rows": len(job.unlabelled),
         },
         "metrics": {"val": metrics.summary(exported.val_logits, np.asarray(job.val.labels))},
         "validation": validation(exported.val_logits, job.val, job.data.labels.names, job.config.seed),

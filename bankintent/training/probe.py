@@ -35,11 +35,7 @@ def warm_start(model: PreTrainedModel, table: torch.Tensor, train: list[int], va
     layer = output_layer(model, labels)
     inputs = head_inputs(model, table, layer)
     x_train, x_val = inputs[: len(train)], inputs[len(train) :]
-    mean, scale = x_train.mean(axis=0), x_train.std(axis=0)
-    scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
-    weight, bias = _fit((x_train - mean) / scale, train, labels)
-    weight /= scale  # the standardisation goes into the weights: w.((x - mean) / scale) + b
-    bias -= weight @ mean
+    weight, bias = fit(x_train, train, labels)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
@@ -61,12 +57,15 @@ def head_inputs(model: PreTrainedModel, table: torch.Tensor, layer: nn.Linear) -
     return torch.cat(kept).numpy()
 
 
-def _fit(x: Inputs, y: list[int], labels: int) -> tuple[Inputs, Inputs]:
-    """(labels, features) weights and (labels,) biases of a multinomial logistic regression."""
-    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3).fit(x, y)
+def fit(x: Inputs, y: list[int], labels: int) -> tuple[Inputs, Inputs]:
+    """(labels, features) weights and (labels,) biases of a multinomial logistic regression; `x` is (rows, features)."""
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
+    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3).fit((x - mean) / scale, y)
     coefficients, intercepts = probe.coef_, probe.intercept_
     if len(probe.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
     weight, bias = np.zeros((labels, x.shape[1])), np.full(labels, ABSENT)
-    weight[probe.classes_], bias[probe.classes_] = coefficients, intercepts
+    weight[probe.classes_], bias[probe.classes_] = coefficients / scale, intercepts
+    bias -= weight @ mean  # the standardisation goes into the weights: w.((x - mean) / scale) + b
     return weight, bias

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from bankintent.bundle import card, layout
 from bankintent.config import Regime, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError, OutputError
+from bankintent.labels import LabelSchema
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,9 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     settings = config.model_dump(
         mode="json", exclude={"output_dir", "data_dir", "cache_dir", "tracking", "eval_batch_size"}
     )
+    for later in ("label_names", "pseudo_labels"):  # off, they leave the identity of earlier runs as it was
+        if not settings[later]:
+            settings.pop(later)
     if config.regime != "lora":
         settings.pop("lora")
     what = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
@@ -92,6 +96,7 @@ class Job:
     val: SplitData
     work: Path
     tracker: tracking.Tracker
+    unlabelled: SplitData = field(default_factory=SplitData.empty)
 
 
 def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = False) -> Path:
@@ -107,19 +112,37 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
             "Remove the section, or use lora or full-ft",
         )
     train_rows, val_rows = data.read("train"), data.read("val")
-    if config.few_shot is not None:
-        train_rows = train_rows.few_shot(config.few_shot, config.seed)
+    drawn = train_rows if config.few_shot is None else train_rows.few_shot(config.few_shot, config.seed)
+    unlabelled = rows_without_labels(config, data, train_rows, drawn)
     with files.exclusive(config.output_dir) as work:
         open_work(work, wanted, overwrite)
         tags = {"dataset": data.name, "backbone": config.model_name, "regime": regime}
         with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
             tracker.params(config.model_dump(mode="json", exclude={"tracking"}))
-            job = Job(config, regime, data, train_rows, val_rows, work, tracker)
+            job = Job(config, regime, data, drawn, val_rows, work, tracker, unlabelled)
             facts = _train(job, wanted)
             _log(tracker, config.output_dir, facts)
         shutil.rmtree(work)
     _summarise(config, facts)
     return config.output_dir
+
+
+def rows_without_labels(config: TrainConfig, data: Dataset, train: SplitData, drawn: SplitData) -> SplitData:
+    """What `pseudo_labels` adds to the `drawn` rows: ETL's sentences without labels, and the rest of `train`, unlabelled.
+
+    Raises ConfigError where there are none.
+    """
+    if config.pseudo_labels is None:
+        return SplitData.empty()
+    kept = set(drawn.ids)
+    left = train.take([row for row, identifier in enumerate(train.ids) if identifier not in kept])
+    found = data.read_unlabelled() + left.without_labels()
+    if not len(found):
+        raise ConfigError(
+            f"pseudo_labels: {data.path} holds no sentences without labels",
+            "Name some with unlabelled: in data.yaml and run ETL again, set few_shot, or remove the section",
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,13 +166,19 @@ def fit(job: Job) -> Fitted:
     config, labels = job.config, job.data.labels
     started = time.perf_counter()
     set_seed(config.seed)
+    if config.label_names:
+        job = replace(job, train=job.train + named(labels))
     backbone = backbones.load(config.model_name, labels, config.max_length, config.revision, config.pooling)
     table = lesson = None
     if config.distill:
         lesson = distillation.prepare(config, job.data, backbone, job.train, job.val)
         backbone = lesson.student
-    if config.head_init == "probe" or config.contrastive or job.regime == "head-only":
+    if config.pseudo_labels:
+        job = replace(job, train=job.train + job.unlabelled)
+    if config.head_init == "probe" or config.contrastive or config.pseudo_labels or job.regime == "head-only":
         table = _frozen_features(job, backbone)
+    if config.pseudo_labels and table is not None:
+        job = _label(job, table)
     if config.head_init == "probe" and table is not None and not config.contrastive:
         _probe(job, backbone, table)
     if job.regime == "lora":
@@ -175,6 +204,28 @@ def fit(job: Job) -> Fitted:
     )
     cost = replace(cost, seconds=time.perf_counter() - started)
     return Fitted(backbone, model, parameters, cost, lesson.facts if lesson else None)
+
+
+def named(labels: LabelSchema) -> SplitData:
+    """Each intent's name as a sentence of it."""
+    return SplitData([f"name/{name}" for name in labels.names], [*labels.phrases], [*range(len(labels))])
+
+
+def _label(job: Job, table: "torch.Tensor") -> Job:
+    """The job with an intent for each of its training rows that had none."""
+    from bankintent.training import pseudo_labels
+
+    config, names = job.config, job.data.labels.names
+    assert config.pseudo_labels is not None
+    started, given = time.perf_counter(), np.asarray(job.train.labels)
+    found = pseudo_labels.guess(table[: len(given)].double().numpy(), given, len(names), config.pseudo_labels)
+    path = config.output_dir.with_name(f"{config.output_dir.name}.pseudo-labels.csv")
+    found.write(path, job.train, names)
+    cli.say(
+        f"{len(job.unlabelled):,} sentences were given the intents of their neighbours,"
+        f" {time.perf_counter() - started:.0f} s; the least sure first: {cli.show_path(path)}"
+    )
+    return replace(job, train=replace(job.train, labels=found.labels.tolist()))
 
 
 def _probe(job: Job, backbone: "Backbone", table: "torch.Tensor") -> None:

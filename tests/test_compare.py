@@ -378,6 +378,7 @@ def test_the_bootstrap_resamples_rows_and_seeds() -> None:
         ({"sizes": ["5"]}, "found '5'"),
         ({"sizes": [5, 5]}, "sizes: 5 stands twice"),
         ({"sizes": [5000]}, "no intent has 5000 training rows, the largest has 16"),
+        ({"set": {"pseudo_labels": {"neighbours": 3}}, "sizes": ["all"]}, "data holds no sentences without labels"),
         ({"split": "train"}, "split: input should be 'val' or 'test'"),
         ({"data_dir": "nodata"}, "nodata holds no ETL output"),
         ({"sweep": {"space": {"full": {"lr": [1, 2]}}}}, 'names the recipe "full"; there are lora'),

@@ -56,7 +56,8 @@ def shrink(config: Path) -> None:
     if "references" in settings:
         settings |= {"max_length": 64, "nli": settings.get("nli", {}) | {"max_length": 64}}
     if "recipes" in settings:
-        settings |= {"sizes": ["all"], "seeds": [1], "bootstrap": 1000}
+        sizes = ["all"] if "all" in settings.get("sizes", ["all"]) else [1]
+        settings |= {"sizes": sizes, "seeds": [1], "bootstrap": 1000}
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
@@ -86,6 +87,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for config in (folder / "configs").rglob("*.yaml"):
         shrink(config)
     write_csv(folder / "my.csv", rows(10))
+    write_csv(folder / "log.csv", [(f"please help, {text}",) for text, _ in rows(3)], header="text")
     write_csv(folder / "messages.csv", [(text,) for text, _ in rows(3)], header="text")
     return folder
 

@@ -129,6 +129,7 @@ def test_folds_are_of_train_alone_and_cover_it(
     for job in folds:
         assert sorted(job.train.ids + job.val.ids) == sorted(train.ids)
         assert np.bincount(job.val.labels).tolist() == [4, 4, 4]
+        assert job.config.output_dir.is_relative_to(tmp_path / "study" / "sweep")
     assert [job.val.ids for job in fit.jobs[4:8]] == [job.val.ids for job in folds]
     result = chosen(tmp_path)
     assert result.folds == 4

@@ -38,7 +38,7 @@ def compare(config: CompareConfig) -> None:
     """
     recipes, data = plan.load_recipes(config), dataset.load(config.data_dir)
     plan.require_space(config, recipes)
-    plan.require_sizes(config, data)
+    plan.require_sizes(config, recipes, data)
     with files.exclusive(config.folder):
         recipes = [sweep.apply(recipe, config, data) for recipe in recipes]
         runs = plan.make_runs(config, recipes, data)

@@ -13,7 +13,7 @@ from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ConfigError, UserError
 from bankintent.studies.record import Chosen
 from bankintent.tracking import flatten
-from bankintent.training.run import identity
+from bankintent.training.run import identity, rows_without_labels
 
 DECIDED = ("seed", "few_shot", "regime", "data_dir", "output_dir", "cache_dir", "tracking", "model_name", "export")
 """Keys of a recipe that the study decides: seeds, sizes, recipes, data_dir, output_dir, tracking and backbones."""
@@ -133,11 +133,14 @@ def require_space(config: CompareConfig, recipes: list[Recipe]) -> None:
                     raise ConfigError(f"{where}: {error}") from None
 
 
-def require_sizes(config: CompareConfig, data: Dataset) -> None:
-    """Draw the largest size once, so that one that no intent has stops the study before it starts."""
-    numbers = [size for size in config.sizes if size != "all"]
-    if numbers:
-        data.read("train").few_shot(max(numbers), seed=0)
+def require_sizes(config: CompareConfig, recipes: list[Recipe], data: Dataset) -> None:
+    """Draw each size once, so that one that no intent has, or that leaves a recipe's `pseudo_labels` without sentences,
+    stops the study before it starts."""
+    train = data.read("train")
+    for size in config.sizes:
+        drawn = train if size == "all" else train.few_shot(size, seed=0)
+        for recipe in recipes:
+            rows_without_labels(recipe.settings, data, train, drawn)
 
 
 def make_runs(config: CompareConfig, recipes: list[Recipe], data: Dataset) -> list[Run]:

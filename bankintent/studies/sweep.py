@@ -58,12 +58,18 @@ class Job(Record):
     result: Path
     """The file to write; Optuna's storage and the trials' work stand beside it."""
 
+    @property
+    def work(self) -> Path:
+        """Where a trial trains, and leaves what a run writes beside its bundle; removed after it."""
+        return self.result.with_suffix(".work")
+
     def settings(self, values: Values) -> TrainConfig:
         """A trial's train.yaml."""
         decided = {
             "seed": self.sweep.seed,
             "few_shot": None,
             "data_dir": self.data_dir,
+            "output_dir": self.work / "trial",
             "cache_dir": self.result.parent / "cache",
             "tracking": TrackingConfig(enabled=False),
         }
@@ -208,13 +214,12 @@ def _score(trial: "Trial", job: Job, values: Values, folds: Folds, before: list[
     """The metric on the next fold, after those of `before`; TrialPruned where the trial falls behind."""
     settings, (train, held_out) = job.settings(values), folds.pairs[len(before)]
     assert settings.regime is not None
-    work = job.result.with_suffix(".work")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    shutil.rmtree(job.work, ignore_errors=True)
+    job.work.mkdir()
     watcher = Watcher(trial, f"val_{job.sweep.metric}", settings.early_stopping is not None, before)
     unlabelled = training.rows_without_labels(settings, folds.data, train, train)
-    training.fit(training.Job(settings, settings.regime, folds.data, train, held_out, work, watcher, unlabelled))
-    shutil.rmtree(work)
+    training.fit(training.Job(settings, settings.regime, folds.data, train, held_out, job.work, watcher, unlabelled))
+    shutil.rmtree(job.work)
     return watcher.score
 
 

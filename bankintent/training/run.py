@@ -140,7 +140,7 @@ def rows_without_labels(config: TrainConfig, data: Dataset, train: SplitData, dr
     if not len(found):
         raise ConfigError(
             f"pseudo_labels: {data.path} holds no sentences without labels",
-            "Name some with unlabelled: in data.yaml and run ETL again, set few_shot, or remove the section",
+            "Name some with unlabelled: in data.yaml and run ETL again, set a lower few_shot, or remove the section",
         )
     return found
 

@@ -135,6 +135,10 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(tiny_bert: 
     assert found.ids == ["messages.csv:1", "messages.csv:5"]
     assert found.labels == [UNKNOWN] * 2
 
+    known = run(etl.main, "--config", config, "--set", f"unlabelled={source}", "--set", "output_dir=known")
+    assert "No sentence of unlabelled is new" in known.out
+    assert not len(dataset.load(Path("known")).read_unlabelled())
+
     plain = run(etl.main, "--config", config, "--set", "unlabelled=null", "--set", "output_dir=plain")
     assert plain.code == 0, plain.err
     without = dataset.load(Path("plain"))

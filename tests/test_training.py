@@ -352,10 +352,10 @@ def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[st
 
 
 def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
-    from bankintent.training.probe import ABSENT, _fit
+    from bankintent.training.probe import ABSENT, fit
 
     x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
-    weight, bias = _fit(x, [0, 0, 2, 2], labels=3)
+    weight, bias = fit(x, [0, 0, 2, 2], labels=3)
     assert bias[1] == ABSENT
     assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
 

@@ -81,7 +81,7 @@ def describe(
         "split": config.split,
         "few_shot": config.few_shot,
         "extra_train": sum(row.id.startswith("extra/") for row in splits["train"]),
-        "unlabelled": unlabelled,
+        "unlabelled": unlabelled if config.unlabelled else None,
         "intents": len({example.label_text for example in everything}),
         "splits": {name: _describe_split(rows) for name, rows in splits.items()},
         "refused": {
@@ -177,8 +177,13 @@ def notes(report: dict[str, Any]) -> list[str]:
     lines = []
     if report["extra_train"]:
         lines.append(f"{report['extra_train']:,} rows of train come from extra_train.")
-    if report["unlabelled"]:
-        lines.append(f"{report['unlabelled']:,} sentences without labels stand beside them, for pseudo_labels.")
+    if report["unlabelled"] is not None:
+        new = report["unlabelled"]
+        lines.append(
+            f"{new:,} sentences without labels stand beside them, for pseudo_labels."
+            if new
+            else "No sentence of unlabelled is new: all stand in the dataset already, and nothing is left for pseudo_labels."
+        )
     for pair, found in report["leakage"]["pairs"].items():
         kept, other = pair.split("/")
         if found["same"] or found["near"]:

@@ -178,7 +178,7 @@ def fit(job: Job) -> Fitted:
     if config.head_init == "probe" or config.contrastive or config.pseudo_labels or job.regime == "head-only":
         table = _frozen_features(job, backbone)
     if config.pseudo_labels and table is not None:
-        job = _label(job, table)
+        job = _guess_labels(job, table)
     if config.head_init == "probe" and table is not None and not config.contrastive:
         _probe(job, backbone, table)
     if job.regime == "lora":
@@ -211,7 +211,7 @@ def named(labels: LabelSchema) -> SplitData:
     return SplitData([f"name/{name}" for name in labels.names], [*labels.phrases], [*range(len(labels))])
 
 
-def _label(job: Job, table: "torch.Tensor") -> Job:
+def _guess_labels(job: Job, table: "torch.Tensor") -> Job:
     """The job with an intent for each of its training rows that had none."""
     from bankintent.training import pseudo_labels
 

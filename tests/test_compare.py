@@ -274,6 +274,19 @@ def test_runs_that_are_missing_are_named_by_cell(tmp_path: Path, run: Run) -> No
     assert "in no figure here:** full-ft, all data, seeds 2, 3; lora, all data, seed 3." in text
 
 
+def test_the_report_names_recipes_that_learn_from_sentences_without_labels(tmp_path: Path, run: Run) -> None:
+    recipes = [
+        write_recipe(tmp_path, "head-only"),
+        write_recipe(tmp_path, "more", regime="head-only", pseudo_labels={}),
+    ]
+    study = write_study(tmp_path, recipes, tmp_path / "nowhere", sizes=[5])
+    write_records(study, {"head-only": 0.7, "more": 0.8})
+    assert run(verbs.compare, "--config", study, "--report-only").code == 0
+    text = (tmp_path / "study" / "report" / "report.md").read_text()
+    assert "- more: learns from sentences without labels too" in text
+    assert "- head-only: learns" not in text
+
+
 def compared(tmp_path: Path, a_right: list[list[bool]], b_right: list[list[bool]]) -> dict[str, Any]:
     """The pair of a study whose two recipes answer rightly what is said, (seeds, rows)."""
     recipes = [write_recipe(tmp_path, name) for name in ("lora", "full-ft")]

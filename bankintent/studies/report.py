@@ -69,7 +69,9 @@ def draw(result: Figures, folder: Path) -> dict[str, str]:
     pictures = {"accuracy.png": "Accuracy against trainable parameters"}
     points = [_point(cell, cell["trainable_parameters"]) for cell in _main_cells(result)]
     title = f"{split} accuracy, mean and 95 % interval over seeds"
-    plots.accuracy_by_parameters(points, folder / "accuracy.png", title)
+    largest = cells[0]["size"]
+    of = "" if largest == "all" else f", {size_name(largest)}"
+    plots.accuracy_by_parameters(points, folder / "accuracy.png", title + of)
     if len({cell["size"] for cell in cells}) > 1:
         pictures["learning-curves.png"] = "Accuracy against the number of training sentences"
         sizes = list(dict.fromkeys(str(cell["size"]) for cell in reversed(cells)))
@@ -221,6 +223,7 @@ def _recipes(result: Figures) -> list[str]:
 
 def _notes(result: Figures) -> list[str]:
     versions = [", ".join(f"{name} {version}" for name, version in made.items()) for made in result["made"]["versions"]]
+    unlabelled = [r["recipe"] for r in result["recipes"] if r["settings"].get("pseudo_labels")]
     return [
         "- Accuracy and macro-F1: mean over seeds; the 95 % interval is Student's t over seeds, cut to 0 to 100 %. It"
         " says how much another seed may change the mean, not another test set.",
@@ -236,6 +239,11 @@ def _notes(result: Figures) -> list[str]:
         "- One sentence, sentences/s (batches of 32): the merged model in float32 on the machine of the run, medians.",
         "- Training data: that many sentences of each intent, or all it has where it has fewer, drawn with the run's"
         " seed; validation and test are whole.",
+        *(
+            f"- {name}: learns from sentences without labels too: those that its size leaves out, and the data's"
+            " `unlabelled`."
+            for name in unlabelled
+        ),
         f"- Versions: {' / '.join(versions)}.",
     ]
 

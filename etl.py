@@ -46,16 +46,18 @@ def main(
             f"{settings.dataset_name} has fewer than two intents with usable rows", "Check its label column"
         )
     divided = splits.extend_train(splits.split(parts, settings), more)
-    unlabelled = splits.only_new(divided, sentences)
     leaks = report.find_leaks(divided)
     divided = report.apply_leakage(divided, leaks, settings.leakage)
     splits.require_usable(divided)
+    unlabelled = report.unlike_evaluation(
+        splits.only_new([*divided.values(), *out_of_scope.values()], sentences), divided
+    )
 
     names = {example.label_text for examples in divided.values() for example in examples}
     labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
     beside = {"extra_train": extra, "unlabelled": nameless}
     identity = source.identity | {name: given.identity for name, given in beside.items() if given}
-    figures = report.describe(divided, len(unlabelled), leaks, refusals, identity, settings)
+    figures = report.describe(divided, (len(sentences), len(unlabelled)), leaks, refusals, identity, settings)
     record = settings.model_dump(mode="json")
     dataset.write(settings.output_dir, divided, out_of_scope, unlabelled, labels, figures, record)
 

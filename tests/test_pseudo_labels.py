@@ -1,12 +1,14 @@
 """Sentences without labels: what ETL keeps of them, the intent that each is given, and training on them."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import DATASETS, Run, needs_datasets, rows, train_config, write_csv, write_yaml
+from scipy.special import softmax
 
 import etl
 import multiregime
@@ -16,6 +18,7 @@ from bankintent.corpus.dataset import UNKNOWN
 from bankintent.errors import DataError
 from bankintent.training import probe
 from bankintent.training.pseudo_labels import guess, neighbour_graph
+from bankintent.training.run import identity
 
 
 def arcs(points: int = 20) -> tuple[Any, Any]:
@@ -63,6 +66,21 @@ def test_the_graph_joins_each_row_with_its_nearest_by_cosine() -> None:
     assert np.allclose(graph, graph.T)
     assert np.abs(np.linalg.eigvalsh(graph)).max() == pytest.approx(1)  # so that spreading neither grows nor dies out
     assert neighbour_graph(vectors[:3], 7).toarray().shape == (3, 3)  # fewer rows than neighbours asked for
+
+
+@pytest.mark.parametrize("spread", [0.5, 0.9, 0.99])
+def test_spreading_ends_where_zhou_et_al_solve_it(spread: float) -> None:
+    vectors = np.random.default_rng(2).normal(size=(60, 5))
+    given = np.full(60, UNKNOWN)
+    given[:9] = np.arange(9) % 3
+    section = PseudoLabelsSection(neighbours=4, spread=spread)
+    weight, bias = probe.fit(vectors[:9], given[:9].tolist(), 3)
+    start = softmax(vectors @ weight.T + bias, axis=1)
+    start[:9] = np.eye(3)[given[:9]]
+    solved = np.linalg.solve(np.eye(60) - spread * neighbour_graph(vectors, 4).toarray(), (1 - spread) * start)
+    found = guess(vectors, given, 3, section)
+    assert np.mean(found.labels[9:] == solved[9:].argmax(axis=1)) >= 0.95
+    assert np.abs(found.shares - solved.max(axis=1) / solved.sum(axis=1)).max() < 0.05
 
 
 @needs_datasets
@@ -127,7 +145,7 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(tiny_bert: 
     config = write_yaml(tmp_path / "d.yaml", dataset_name=str(source), output_dir="data", unlabelled=str(messages))
     result = run(etl.main, "--config", config)
     assert result.code == 0, result.err
-    assert "2 sentences without labels stand beside them, for pseudo_labels." in result.out
+    assert "2 sentences without labels stand beside them, for pseudo_labels; 2 more are known" in result.out
     assert "1 row was left out: 1 x empty text (messages.csv:3)" in result.out
     data = dataset.load(Path("data"))
     found = data.read_unlabelled()
@@ -136,7 +154,7 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(tiny_bert: 
     assert found.labels == [UNKNOWN] * 2
 
     known = run(etl.main, "--config", config, "--set", f"unlabelled={source}", "--set", "output_dir=known")
-    assert "No sentence of unlabelled is new" in known.out
+    assert f"0 sentences without labels stand beside them, for pseudo_labels; {len(rows())} more are known" in known.out
     assert not len(dataset.load(Path("known")).read_unlabelled())
 
     plain = run(etl.main, "--config", config, "--set", "unlabelled=null", "--set", "output_dir=plain")
@@ -144,7 +162,12 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(tiny_bert: 
     without = dataset.load(Path("plain"))
     assert not len(without.read_unlabelled())
     assert without.read("train") == data.read("train")
-    assert without.hash != data.hash
+    assert without.hash == data.hash  # who leaves the sentences aside is not told of other data
+    off, on = (
+        TrainConfig(model_name="a/b", output_dir=Path("x"), pseudo_labels=p) for p in (None, PseudoLabelsSection())
+    )
+    assert identity(off, data) == identity(off, without)
+    assert identity(on, data) != identity(on, without)
 
     config = few_shot_config(tmp_path, tiny_bert, Path("data"), few_shot=None)
     result = run(multiregime.main, "--config", config, "--regime", "head-only")
@@ -161,7 +184,7 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(tiny_bert: 
     [
         ("none.csv", None, "none.csv is no file"),
         ("odd.xls", "text\nhello", "unknown ending"),
-        ("odd.csv", "body\nhello", "none of the columns text"),
+        ("odd.csv", "body,from\nhello,web", "it has body, from. Rename its column of sentences to text"),
     ],
 )
 def test_an_unusable_table_of_sentences_gets_one_line(
@@ -193,6 +216,64 @@ def test_pseudo_labels_without_sentences_are_refused(tiny_bert: Path, data_dir: 
     assert not list(tmp_path.glob("bundle*"))
 
 
+def test_sentences_like_those_of_evaluation_or_out_of_scope_are_left_out(tmp_path: Path, run: Run) -> None:
+    asked = {
+        "a": "how do i close my savings account",
+        "b": "please raise the limit of my card",
+        "c": "where is my order",
+    }
+    splits = {
+        split: [[f"{text} {word} {split}", label] for label, text in asked.items() for word in ("now", "today", "soon")]
+        for split in ("train", "val", "test")
+    }
+    (tmp_path / "data_full.json").write_text(json.dumps(splits | {"oos_test": [["what is a dinosaur", "oos"]]}))
+    sentences = [f"{splits[split][0][0]}!!" for split in splits]  # the same after normalisation
+    sentences += [f"{splits[split][3][0]} s" for split in splits]  # nearly the same
+    (tmp_path / "log.csv").write_text("\n".join(["body", *sentences, "what is a dinosaur", "hello there"]))
+    config = write_yaml(
+        tmp_path / "d.yaml",
+        dataset_name=str(tmp_path / "data_full.json"),
+        output_dir="data",
+        split="official",
+        unlabelled=str(tmp_path / "log.csv"),
+    )
+    result = run(etl.main, "--config", config)
+    assert result.code == 0, result.err
+    assert dataset.load(Path("data")).read_unlabelled().texts == [sentences[3], "hello there"]
+    assert "2 sentences without labels" in result.out
+    assert "6 more are known, or nearly the same as one of val or test" in result.out
+
+
+def test_a_bundle_answers_for_the_log_only_where_it_learned_from_it(tiny_bert: Path, tmp_path: Path, run: Run) -> None:
+    source = write_csv(tmp_path / "a.csv", rows())
+    (tmp_path / "log.csv").write_text("body\nmy card is lost\ntop up please\n")
+    config = write_yaml(tmp_path / "d.yaml", dataset_name=str(source), output_dir="data", unlabelled="log.csv")
+    assert run(etl.main, "--config", config).code == 0
+    config = few_shot_config(tmp_path, tiny_bert, Path("data"), few_shot=None)
+    result = run(multiregime.main, "--config", config, "--regime", "head-only")
+    assert result.code == 0, result.err
+    assert "log.csv" in (tmp_path / "bundle" / "README.md").read_text()
+    assert (tmp_path / "bundle.pseudo-labels.csv").is_file()
+    again = "--regime", "head-only", "--set", "pseudo_labels=null", "--overwrite"
+    assert run(multiregime.main, "--config", config, *again).code == 0
+    assert "log.csv" not in (tmp_path / "bundle" / "README.md").read_text()
+    assert not (tmp_path / "bundle.pseudo-labels.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(("1", "b"), '"1" has no letter'), (("a b", "A_b"), 'reads like "a b"')]
+)
+def test_names_that_are_no_sentences_are_refused(
+    names: tuple[str, str], expected: str, tiny_bert: Path, tmp_path: Path, run: Run
+) -> None:
+    source = write_csv(tmp_path / "a.csv", [(f"sentence {i} of {name}", name) for name in names for i in range(10)])
+    config = write_yaml(tmp_path / "d.yaml", dataset_name=str(source), output_dir="data")
+    assert run(etl.main, "--config", config).code == 0
+    config = few_shot_config(tmp_path, tiny_bert, Path("data"), few_shot=None, pseudo_labels=None)
+    assert expected in run(multiregime.main, "--config", config, "--regime", "head-only").one_line_error()
+    assert not list(tmp_path.glob("bundle*"))
+
+
 def test_a_student_has_a_teacher_for_its_labels(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
     config = few_shot_config(tmp_path, tiny_bert, data_dir, distill={"layers": 1})
     message = run(multiregime.main, "--config", config, "--regime", "full-ft").one_line_error()
@@ -200,8 +281,6 @@ def test_a_student_has_a_teacher_for_its_labels(tiny_bert: Path, data_dir: Path,
 
 
 def test_what_is_off_leaves_the_identity_of_earlier_runs_as_it_was(data_dir: Path) -> None:
-    from bankintent.training.run import identity
-
     data = dataset.load(data_dir)
     plain = TrainConfig(model_name="a/b", output_dir=Path("x"))
     assert not {"label_names", "pseudo_labels"} & identity(plain, data)["settings"].keys()

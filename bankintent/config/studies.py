@@ -51,7 +51,8 @@ class FoldsSection(Section):
 
 
 class SweepSection(Section):
-    """`sweep:` settings chosen with Optuna before the comparison, never on the test split."""
+    """`sweep:` settings chosen with Optuna before the comparison, never on the test split. Its trials train on the whole
+    training split, or on its folds, whatever `sizes` says."""
 
     trials: Annotated[int, Field(ge=1)] = 20
     """Trials for each recipe."""

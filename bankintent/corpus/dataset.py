@@ -94,9 +94,14 @@ class Dataset:
 
     @property
     def hash(self) -> str:
-        """sha256 of the rows of all splits, those without labels and the labels, as ETL recorded it; independent of the
-        file format."""
+        """sha256 of the rows of all splits and the labels, as ETL recorded it; independent of the file format."""
         return str(self.manifest["data_hash"])
+
+    @property
+    def unlabelled_hash(self) -> str | None:
+        """The same of the sentences without labels, None where there are none: runs that leave them aside do not change
+        with them."""
+        return self.manifest.get("unlabelled_hash")
 
     def read(self, split: str) -> SplitData:
         """Read a split; DataError where it is missing, empty or not the file that ETL wrote."""
@@ -170,12 +175,14 @@ def write(
             "source": report["source"],
             "config": config,
             "labels_hash": labels.hash,
-            "data_hash": _data_hash(splits | ({UNLABELLED: unlabelled} if unlabelled else {}), labels),
+            "data_hash": _data_hash(splits, labels),
             "files": {
                 name: {"sha256": files.sha256(staging / name), "size": (staging / name).stat().st_size}
                 for name in files.list_files(staging)
             },
         }
+        if unlabelled:
+            manifest["unlabelled_hash"] = _data_hash({UNLABELLED: unlabelled}, labels)
         files.write_text(staging / "manifest.json", files.json_text(manifest))
         files.publish(staging, path)
 

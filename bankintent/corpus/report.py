@@ -66,22 +66,29 @@ def apply_leakage(splits: Splits, leaks: dict[str, list[Leak]], policy: str) -> 
     return {name: [row for row in rows if row.id not in ids] for name, rows in splits.items()}
 
 
+def unlike_evaluation(rows: list[Example], splits: Splits) -> list[Example]:
+    """The rows that val and test hold not even nearly: unlabelled sentences can be spared, whatever the policy."""
+    leaks = find_leaks({"test": splits["test"] + splits["val"], "val": [], "train": rows})
+    near = {other for _, other, _ in leaks.get("test/train", [])}
+    return [row for row in rows if row.id not in near]
+
+
 def describe(
     splits: Splits,
-    unlabelled: int,
+    unlabelled: tuple[int, int],
     leaks: dict[str, list[Leak]],
     refusals: list[Refusal],
     source: dict[str, Any],
     config: DataConfig,
 ) -> dict[str, Any]:
-    """The data report as plain JSON values; `unlabelled` sentences are only counted."""
+    """The data report as plain JSON values; of `unlabelled` only how many were read, and kept."""
     everything = [example for rows in splits.values() for example in rows]
     return {
         "source": source,
         "split": config.split,
         "few_shot": config.few_shot,
         "extra_train": sum(row.id.startswith("extra/") for row in splits["train"]),
-        "unlabelled": unlabelled if config.unlabelled else None,
+        "unlabelled": dict(zip(("read", "kept"), unlabelled, strict=True)) if config.unlabelled else None,
         "intents": len({example.label_text for example in everything}),
         "splits": {name: _describe_split(rows) for name, rows in splits.items()},
         "refused": {
@@ -177,12 +184,11 @@ def notes(report: dict[str, Any]) -> list[str]:
     lines = []
     if report["extra_train"]:
         lines.append(f"{report['extra_train']:,} rows of train come from extra_train.")
-    if report["unlabelled"] is not None:
-        new = report["unlabelled"]
+    if given := report["unlabelled"]:
+        known = given["read"] - given["kept"]
         lines.append(
-            f"{new:,} sentences without labels stand beside them, for pseudo_labels."
-            if new
-            else "No sentence of unlabelled is new: all stand in the dataset already, and nothing is left for pseudo_labels."
+            f"{given['kept']:,} sentences without labels stand beside them, for pseudo_labels"
+            + (f"; {known:,} more are known, or nearly the same as one of val or test." if known else ".")
         )
     for pair, found in report["leakage"]["pairs"].items():
         kept, other = pair.split("/")

@@ -88,8 +88,9 @@ def read_unlabelled(config: DataConfig) -> Source:
     if not path.expanduser().is_file():
         raise DataError(f"{path} is no file", f"Correct unlabelled: a table, {', '.join(SUFFIXES)}")
     records, columns = _records(path.expanduser())
-    own = config.text_column if config.text_column in columns else None
-    text = find_column(columns, "text_column", own, TEXT_COLUMNS, path.name)
+    own = columns[0] if len(columns) == 1 else config.text_column if config.text_column in columns else None
+    hint = "Rename its column of sentences to text"  # text_column is the dataset's
+    text = find_column(columns, "text_column", own, TEXT_COLUMNS, path.name, hint)
     rows = [Row(path.name, number, record.get(text), None) for number, record in records]
     return Source({"kind": "file", "files": {path.name: files.sha256(path.expanduser())}}, {"all": rows})
 
@@ -231,7 +232,9 @@ def _pick_columns(columns: list[str], config: DataConfig, where: str) -> tuple[s
     )
 
 
-def find_column(columns: list[str], key: str, configured: str | None, known: Iterable[str], where: str) -> str:
+def find_column(
+    columns: list[str], key: str, configured: str | None, known: Iterable[str], where: str, hint: str = ""
+) -> str:
     """The configured column, else the first of the known names, whatever its case; DataError names `key` to set."""
     if configured is not None:
         if configured in columns:
@@ -243,7 +246,7 @@ def find_column(columns: list[str], key: str, configured: str | None, known: Ite
             return by_name[name]
     raise DataError(
         f"{where} has none of the columns {', '.join(known)}; it has {', '.join(columns)}",
-        f"Name the column with --set {key}=...",
+        hint or f"Name the column with --set {key}=...",
     )
 
 

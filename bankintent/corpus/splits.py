@@ -1,6 +1,7 @@
 """Clean examples into train, val and test: stratified by intent, seeded, no intent missing anywhere."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -44,13 +45,13 @@ def extend_train(splits: Splits, extra: list[Example]) -> Splits:
             f'extra_train has {len(strange)} intent(s) that the dataset does not have, first "{strange[0]}"',
             "Rename or remove their rows",
         )
-    added = [Example(f"extra/{row.id}", row.text, row.label_text) for row in only_new(splits, extra)]
+    added = [Example(f"extra/{row.id}", row.text, row.label_text) for row in only_new(splits.values(), extra)]
     return splits | {"train": splits["train"] + added}
 
 
-def only_new(splits: Splits, rows: list[Example]) -> list[Example]:
-    """The rows whose text stands in no split, each text once."""
-    seen = {normalise(row.text) for part in splits.values() for row in part}
+def only_new(parts: Iterable[list[Example]], rows: list[Example]) -> list[Example]:
+    """The rows whose text stands in none of the parts, each text once."""
+    seen = {normalise(row.text) for part in parts for row in part}
     found = []
     for row in rows:
         if (text := normalise(row.text)) not in seen:

@@ -135,12 +135,16 @@ def require_space(config: CompareConfig, recipes: list[Recipe]) -> None:
 
 def require_sizes(config: CompareConfig, recipes: list[Recipe], data: Dataset) -> None:
     """Draw each size once, so that one that no intent has, or that leaves a recipe's `pseudo_labels` without sentences,
-    stops the study before it starts."""
+    stops the study before it starts. A sweep draws none."""
     train = data.read("train")
-    for size in config.sizes:
-        drawn = train if size == "all" else train.few_shot(size, seed=0)
-        for recipe in recipes:
-            rows_without_labels(recipe.settings, data, train, drawn)
+    drawn = {size_name(size): train if size == "all" else train.few_shot(size, seed=0) for size in config.sizes}
+    for recipe in recipes:
+        swept = {"sweep": train} if config.sweep and recipe.name in config.sweep.space else {}
+        for what, rows in (drawn | swept).items():
+            try:
+                rows_without_labels(recipe.settings, data, train, rows)
+            except ConfigError as error:
+                raise ConfigError(f"{recipe.slug}, {what}: {error}") from None
 
 
 def make_runs(config: CompareConfig, recipes: list[Recipe], data: Dataset) -> list[Run]:

@@ -84,8 +84,8 @@ def execute(job: Job) -> None:
     shutil.rmtree(cache, ignore_errors=True)
     if not job.keep_model:
         shutil.rmtree(bundle)
-        for beside in ("negatives", "pseudo-labels"):
-            bundle.with_name(f"{bundle.name}.{beside}.csv").unlink(missing_ok=True)
+        for name in training.TABLES:
+            bundle.with_name(f"{bundle.name}.{name}").unlink(missing_ok=True)
 
 
 def _facts(bundle: Path, manifest: dict[str, Any], figures: dict[str, dict[str, float]], continued: bool) -> Any:

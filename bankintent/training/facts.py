@@ -34,7 +34,11 @@ def gather(job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Export
         "settings": wanted["settings"],
         "data": {
             "name": job.data.name,
-            "source": job.data.manifest["source"],
+            "source": {
+                key: value
+                for key, value in job.data.manifest["source"].items()
+                if key != "unlabelled" or job.config.pseudo_labels
+            },
             "hash": job.data.hash,
             "train_rows": len(job.train),
             "val_rows": len(job.val),

@@ -13,6 +13,7 @@ import yaml
 from bankintent import cli, files, tracking
 from bankintent.bundle import card, layout
 from bankintent.config import Regime, TrainConfig
+from bankintent.corpus.cleaning import normalise
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError, OutputError
 from bankintent.labels import LabelSchema
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 WORK_RUN = "run.json"
 
+TABLES = ("negatives.csv", "pseudo-labels.csv")
+"""Mined negatives and pseudo-labels, for people to read."""
+
 
 def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     """What makes two runs the same: every setting that can change the weights, and the data."""
@@ -38,7 +42,9 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
             settings.pop(later)
     if config.regime != "lora":
         settings.pop("lora")
-    what = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
+    what: dict[str, Any] = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
+    if config.pseudo_labels and data.unlabelled_hash:
+        what["unlabelled_hash"] = data.unlabelled_hash
     if config.distill is None:
         settings.pop("distill")
         start = Path(config.model_name).expanduser()
@@ -111,6 +117,8 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
             "contrastive: trains the encoder, which head-only keeps frozen",
             "Remove the section, or use lora or full-ft",
         )
+    if config.label_names:
+        _require_words(data.labels)
     train_rows, val_rows = data.read("train"), data.read("val")
     drawn = train_rows if config.few_shot is None else train_rows.few_shot(config.few_shot, config.seed)
     unlabelled = rows_without_labels(config, data, train_rows, drawn)
@@ -140,7 +148,7 @@ def rows_without_labels(config: TrainConfig, data: Dataset, train: SplitData, dr
     if not len(found):
         raise ConfigError(
             f"pseudo_labels: {data.path} holds no sentences without labels",
-            "Name some with unlabelled: in data.yaml and run ETL again, set a lower few_shot, or remove the section",
+            "Name some with unlabelled: in data.yaml and run ETL again, train on fewer of each intent (few_shot), or remove the section",
         )
     return found
 
@@ -206,6 +214,18 @@ def fit(job: Job) -> Fitted:
     return Fitted(backbone, model, parameters, cost, lesson.facts if lesson else None)
 
 
+def _require_words(labels: LabelSchema) -> None:
+    """Raise ConfigError where the intents' names are no sentences of theirs: codes, or two that read the same."""
+    seen: dict[str, str] = {}
+    for name, phrase in zip(labels.names, labels.phrases, strict=True):
+        other = seen.setdefault(normalise(phrase), name)
+        if other != name or not any(map(str.isalpha, phrase)):
+            what = f'reads like "{other}"' if other != name else "has no letter"
+            raise ConfigError(
+                f'label_names: the intent "{name}" {what}', "Rename it in the data, or remove label_names"
+            )
+
+
 def named(labels: LabelSchema) -> SplitData:
     """Each intent's name as a sentence of it."""
     return SplitData([f"name/{name}" for name in labels.names], [*labels.phrases], [*range(len(labels))])
@@ -219,11 +239,10 @@ def _guess_labels(job: Job, table: "torch.Tensor") -> Job:
     assert config.pseudo_labels is not None
     started, given = time.perf_counter(), np.asarray(job.train.labels)
     found = pseudo_labels.guess(table[: len(given)].double().numpy(), given, len(names), config.pseudo_labels)
-    path = config.output_dir.with_name(f"{config.output_dir.name}.pseudo-labels.csv")
-    found.write(path, job.train, names)
+    found.write(job.work / "pseudo-labels.csv", job.train, names)
     cli.say(
         f"{len(job.unlabelled):,} sentences were given the intents of their neighbours,"
-        f" {time.perf_counter() - started:.0f} s; the least sure first: {cli.show_path(path)}"
+        f" {time.perf_counter() - started:.0f} s"
     )
     return replace(job, train=replace(job.train, labels=found.labels.tolist()))
 
@@ -245,9 +264,7 @@ def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.
     negatives = None
     if config.contrastive.hard:
         negatives = contrastive.mine(table[: len(job.train)].numpy(), classes)
-        path = config.output_dir.with_name(f"{config.output_dir.name}.negatives.csv")
-        negatives.write(path, job.train, labels.names)
-        cli.say(f"Hard negatives: {cli.show_path(path)}")
+        negatives.write(job.work / "negatives.csv", job.train, labels.names)
     loss = contrastive.run(
         model,
         backbone.tokenizer,
@@ -293,7 +310,20 @@ def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
     found = facts.gather(job, wanted, done, exported)
     _seal(staging, found, wanted, job.data)
     files.publish(staging, config.output_dir)
+    _publish_tables(job)
     return found
+
+
+def _publish_tables(job: Job) -> None:
+    """Put what people shall read of a run's training rows beside its bundle, in the place of an earlier run's."""
+    for name in TABLES:
+        written = job.work / name
+        beside = job.config.output_dir.with_name(f"{job.config.output_dir.name}.{name}")
+        if written.is_file():
+            written.replace(beside)
+            cli.say(f"Beside it: {cli.show_path(beside)}")
+        else:
+            beside.unlink(missing_ok=True)
 
 
 def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
@@ -376,7 +406,7 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     for key in [*new, *old]:
         if old.get(key) != new.get(key):
             name = key.removeprefix("settings.")
-            if name in ("data_hash", "labels_hash"):
+            if name in ("data_hash", "labels_hash", "unlabelled_hash"):
                 return "it was trained on other data"
             if name == "model":
                 return "it started from another model"

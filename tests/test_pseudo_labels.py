@@ -125,6 +125,7 @@ def test_every_regime_trains_on_names_and_on_what_few_shot_left_out(
     assert f"{left} sentences were given the intents of their neighbours" in result.out
     assert f"{len(train) + len(data.labels)} sentences of 3 intents" in result.out
 
+    assert "bundle.pseudo-labels.csv" in result.out.replace("\n", "")
     with (tmp_path / "bundle.pseudo-labels.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert sorted(row["text"] for row in written) == sorted(set(train.texts) - set(drawn.texts))

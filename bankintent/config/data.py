@@ -35,8 +35,8 @@ class DataConfig(Section):
     """A second source of the same intents whose sentences go to train alone, for example sentences written for the
     purpose; those that stand in the dataset already are left out. Named like `dataset_name`."""
     unlabelled: Path | None = None
-    """A table of sentences without labels, for `pseudo_labels` in train.yaml; those that stand in the dataset already are
-    left out. Its column of sentences is found like `text_column`."""
+    """A table of sentences without labels, for `pseudo_labels` in train.yaml. Those that stand in the dataset already, or
+    nearly word for word in val or test, are left out. Its column of sentences is its only one, or found like `text_column`."""
     seed: int = 6
     """Seed of the split and of the few-shot draw."""
     leakage: Literal["report", "drop", "fail"] = "report"

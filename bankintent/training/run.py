@@ -318,12 +318,14 @@ def _publish_tables(job: Job) -> None:
     """Put what people shall read of a run's training rows beside its bundle, in the place of an earlier run's."""
     for name in TABLES:
         written = job.work / name
-        beside = job.config.output_dir.with_name(f"{job.config.output_dir.name}.{name}")
         if written.is_file():
-            written.replace(beside)
-            cli.say(f"Beside it: {cli.show_path(beside)}")
+            written.replace(_beside(job.config.output_dir, name))
         else:
-            beside.unlink(missing_ok=True)
+            _beside(job.config.output_dir, name).unlink(missing_ok=True)
+
+
+def _beside(bundle: Path, name: str) -> Path:
+    return bundle.with_name(f"{bundle.name}.{name}")
 
 
 def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
@@ -398,6 +400,9 @@ def _summarise(config: TrainConfig, facts: dict[str, Any]) -> None:
     for line in card.describe_formats(facts["parity"]):
         cli.say(f"  {line}")
     cli.say(f"Published {cli.show_path(config.output_dir)}")
+    for path in (_beside(config.output_dir, name) for name in TABLES):
+        if path.is_file():
+            cli.say(f"To read: {cli.show_path(path)}")
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -50,7 +50,8 @@ def main(
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the encoder's pass, until the first step, and of the epochs."""
     from bankintent.tracking import Tracker
-    from bankintent.training import backbones, export, features, regimes, run, trainer  # noqa: F401 (imports are not timed)
+    from bankintent.training import backbones, export, features, regimes, trainer  # noqa: F401 (imports are not timed)
+    from bankintent.training.job import Job, fit
 
     first: list[float] = []
     started = time.perf_counter()
@@ -65,9 +66,9 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
             max_length=MAX_LENGTH,
         )
         tracker = Tracker(TrackingConfig(enabled=False))
-        task = run.Job(config, "head-only", data, data.read("train"), data.read("val"), Path(work), tracker)
+        task = Job(config, "head-only", data, data.read("train"), data.read("val"), Path(work), tracker)
         with before_steps(lambda number, _: first.append(time.perf_counter())):
-            run.fit(task)
+            fit(task)
     ended = time.perf_counter()
     return {
         "encoder_seconds": sum(passes),

@@ -15,7 +15,7 @@ from bankintent import __main__ as verbs
 from bankintent.corpus import dataset
 from bankintent.errors import TrainingError
 from bankintent.studies.record import Chosen
-from bankintent.training import run as training
+from bankintent.training import job as training
 
 __all__ = ["start"]  # a fixture
 

@@ -13,7 +13,8 @@ from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ConfigError, UserError
 from bankintent.studies.record import Chosen
 from bankintent.tracking import flatten
-from bankintent.training.run import identity, rows_without_labels
+from bankintent.training.job import rows_without_labels
+from bankintent.training.run import identity
 
 DECIDED = ("seed", "few_shot", "regime", "data_dir", "output_dir", "cache_dir", "tracking", "model_name", "export")
 """Keys of a recipe that the study decides: seeds, sizes, recipes, data_dir, output_dir, tracking and backbones."""

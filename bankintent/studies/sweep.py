@@ -21,7 +21,7 @@ from bankintent.errors import DataError, TrainingError
 from bankintent.studies import plan, process
 from bankintent.studies.plan import Recipe, Values
 from bankintent.studies.record import Chosen, Record
-from bankintent.training import run as training
+from bankintent.training import job as training
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -26,6 +26,7 @@ from bankintent.measures import metrics
 from bankintent.studies import process
 from bankintent.studies.record import Latency, Record, RunRecord, rows_hash
 from bankintent.training import run as training
+from bankintent.training.job import TABLES
 
 if TYPE_CHECKING:
     from bankintent.inference.predictor import Predictor
@@ -84,7 +85,7 @@ def execute(job: Job) -> None:
     shutil.rmtree(cache, ignore_errors=True)
     if not job.keep_model:
         shutil.rmtree(bundle)
-        for name in training.TABLES:
+        for name in TABLES:
             bundle.with_name(f"{bundle.name}.{name}").unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ from bankintent.training.backbones import HUB_NAMES
 
 if TYPE_CHECKING:
     from bankintent.training.export import Exported
-    from bankintent.training.run import Fitted, Job
+    from bankintent.training.job import Fitted, Job
 
 RESAMPLES = 2000
 """Of the validation rows, behind the intervals."""

@@ -60,7 +60,7 @@ class Job(Record):
 
     @property
     def work(self) -> Path:
-        """Where a trial trains, and leaves what a run writes beside its bundle; removed after it."""
+        """Where a trial trains; removed after it."""
         return self.result.with_suffix(".work")
 
     def settings(self, values: Values) -> TrainConfig:

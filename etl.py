@@ -57,7 +57,8 @@ def main(
     labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
     beside = {"extra_train": extra, "unlabelled": nameless}
     identity = source.identity | {name: given.identity for name, given in beside.items() if given}
-    figures = report.describe(divided, (len(sentences), len(unlabelled)), leaks, refusals, identity, settings)
+    counts = {"read": len(sentences), "kept": len(unlabelled)} if nameless else None
+    figures = report.describe(divided, counts, leaks, refusals, identity, settings)
     record = settings.model_dump(mode="json")
     dataset.write(settings.output_dir, divided, out_of_scope, unlabelled, labels, figures, record)
 

@@ -75,7 +75,7 @@ def unlike_evaluation(rows: list[Example], splits: Splits) -> list[Example]:
 
 def describe(
     splits: Splits,
-    unlabelled: tuple[int, int],
+    unlabelled: dict[str, int] | None,
     leaks: dict[str, list[Leak]],
     refusals: list[Refusal],
     source: dict[str, Any],
@@ -88,7 +88,7 @@ def describe(
         "split": config.split,
         "few_shot": config.few_shot,
         "extra_train": sum(row.id.startswith("extra/") for row in splits["train"]),
-        "unlabelled": dict(zip(("read", "kept"), unlabelled, strict=True)) if config.unlabelled else None,
+        "unlabelled": unlabelled,
         "intents": len({example.label_text for example in everything}),
         "splits": {name: _describe_split(rows) for name, rows in splits.items()},
         "refused": {

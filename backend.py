@@ -31,9 +31,12 @@ def main(
         Path | None, cli.config_option(help="For example configs/serve.yaml; defaults without it.")
     ] = None,
     model_dir: Annotated[
-        Path | None, typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder.")
+        Path | None,
+        typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder."),
     ] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.", show_default="8000")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on.", show_default="8000")
+    ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
     """Serve a model over HTTP until SIGTERM; what was admitted by then is still answered.

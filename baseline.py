@@ -7,13 +7,15 @@ python -m baseline --config configs/baseline.yaml --set data_dir=data/banking77 
 from pathlib import Path
 from typing import Annotated
 
-from bankintent import cli
+from bankintent import cli, console
 from bankintent.config import BaselineConfig
 from bankintent.configfile import load
 
 
 def main(
-    config: Annotated[Path, cli.config_option(help="Data, references and models, e.g. configs/baseline.yaml.")],
+    config: Annotated[
+        Path, cli.config_option(help="Data, references and models, e.g. configs/baseline.yaml.")
+    ],
     overrides: cli.Overrides = None,
 ) -> None:
     """Measure references that need no training of an encoder, each as `python -m eval` measures a checkpoint.
@@ -30,14 +32,14 @@ def main(
     predictions.parquet) and a run in MLflow; a table of all is printed.
     """
     settings = load(BaselineConfig, config, overrides or ())
+    from bankintent.baselines import references
     from bankintent.corpus import dataset
-    from bankintent.studies import references
 
     data = dataset.load(settings.data_dir)
     references.require(settings)
     results = []
     for result in references.measure(data, settings):
-        cli.say(f"{result['reference']['name']}: {result['reference']['about']}")
+        console.say(f"{result['reference']['name']}: {result['reference']['about']}")
         results.append(result)
     references.show(results, settings)
 

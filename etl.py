@@ -7,14 +7,17 @@ python -m etl --config configs/banking77/data.yaml --set dataset_name=path/to/ba
 from pathlib import Path
 from typing import Annotated
 
-from bankintent import cli
+from bankintent import cli, console
 from bankintent.config import DataConfig
 from bankintent.configfile import load
 
 
 def main(
     config: Annotated[
-        Path, cli.config_option("--cfg-path", help="What to read and how to split it, e.g. configs/data.yaml.")
+        Path,
+        cli.config_option(
+            "--cfg-path", help="What to read and how to split it, e.g. configs/data.yaml."
+        ),
     ],
     overrides: cli.Overrides = None,
 ) -> None:
@@ -34,16 +37,24 @@ def main(
 
     cleaned = {name: cleaning.clean(rows, settings.max_chars) for name, rows in source.rows.items()}
     more, more_refused = cleaning.clean(extra.pooled() if extra else [], settings.max_chars)
-    sentences, unread = cleaning.clean(nameless.pooled() if nameless else [], settings.max_chars, labelled=False)
-    refusals = [refusal for _, refused in cleaned.values() for refusal in refused] + more_refused + unread
-    out_of_scope = {name: cleaning.clean(rows, settings.max_chars)[0] for name, rows in source.out_of_scope.items()}
+    sentences, unread = cleaning.clean(
+        nameless.pooled() if nameless else [], settings.max_chars, labelled=False
+    )
+    refusals = (
+        [refusal for _, refused in cleaned.values() for refusal in refused] + more_refused + unread
+    )
+    out_of_scope = {
+        name: cleaning.clean(rows, settings.max_chars)[0]
+        for name, rows in source.out_of_scope.items()
+    }
     if settings.bad_rows == "fail":
         cleaning.require_none(refusals)
 
     parts = {name: examples for name, (examples, _) in cleaned.items()}
     if len({example.label_text for examples in parts.values() for example in examples}) < 2:
         raise DataError(
-            f"{settings.dataset_name} has fewer than two intents with usable rows", "Check its label column"
+            f"{settings.dataset_name} has fewer than two intents with usable rows",
+            "Check its label column",
         )
     divided = splits.extend_train(splits.split(parts, settings), more)
     leaks = report.find_leaks(divided)
@@ -54,7 +65,9 @@ def main(
     )
 
     names = {example.label_text for examples in divided.values() for example in examples}
-    labels = LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
+    labels = (
+        LabelSchema(source.label_order) if source.label_order else LabelSchema.from_names(names)
+    )
     beside = {"extra_train": extra, "unlabelled": nameless}
     identity = source.identity | {name: given.identity for name, given in beside.items() if given}
     counts = {"read": len(sentences), "kept": len(unlabelled)} if nameless else None
@@ -63,10 +76,12 @@ def main(
     dataset.write(settings.output_dir, divided, out_of_scope, unlabelled, labels, figures, record)
 
     title = f"{settings.dataset_name}: {len(labels)} intents (ranges, medians in brackets)"
-    cli.print_table(title, *report.table(figures))
+    console.print_table(title, *report.table(figures))
     for note in report.notes(figures):
-        cli.say(note)
-    cli.say(f"Written to {cli.show_path(settings.output_dir)} (report.md has every intent's rows).")
+        console.say(note)
+    console.say(
+        f"Written to {console.show_path(settings.output_dir)} (report.md has every intent's rows)."
+    )
 
 
 if __name__ == "__main__":

@@ -17,17 +17,30 @@ from bankintent.configfile import load
 def main(
     checkpoint_path: Annotated[
         Path | None,
-        typer.Option("--checkpoint-path", "--checkpoint_path", help="A bundle, its merged/, or a checkpoint folder."),
+        typer.Option(
+            "--checkpoint-path",
+            "--checkpoint_path",
+            help="A bundle, its merged/, or a checkpoint folder.",
+        ),
     ] = None,
     config: Annotated[
-        Path | None, cli.config_option(help="The same settings as a file; options given here win over it.")
+        Path | None,
+        cli.config_option(help="The same settings as a file; options given here win over it."),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="ETL's output; by default the one the model was trained on.")
+        Path | None,
+        typer.Option(
+            "--data-dir", help="ETL's output; by default the one the model was trained on."
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="train, val or test.", show_default="test")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, val or test.", show_default="test")
+    ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", help="Where the report goes.", show_default="artifacts/evals/<run>")
+        Path | None,
+        typer.Option(
+            "--output-dir", help="Where the report goes.", show_default="artifacts/evals/<run>"
+        ),
     ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
@@ -35,7 +48,12 @@ def main(
 
     Writes metrics.json, report.md, confusion.png, reliability.png and predictions.parquet, and logs them to MLflow.
     """
-    flags = {"checkpoint_path": checkpoint_path, "data_dir": data_dir, "split": split, "output_dir": output_dir}
+    flags = {
+        "checkpoint_path": checkpoint_path,
+        "data_dir": data_dir,
+        "split": split,
+        "output_dir": output_dir,
+    }
     settings = load(EvalConfig, config, overrides or (), **flags)
     from bankintent.bundle.layout import open_checkpoint
     from bankintent.inference import evaluation

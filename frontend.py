@@ -12,36 +12,59 @@ from typing import Annotated
 
 import typer
 
-from bankintent import cli
+from bankintent import cli, console
 from bankintent.config import FrontendConfig
 from bankintent.configfile import load
 
 
 def main(
-    config: Annotated[Path | None, cli.config_option(help="The page's settings; defaults without it.")] = None,
+    config: Annotated[
+        Path | None, cli.config_option(help="The page's settings; defaults without it.")
+    ] = None,
     backend_url: Annotated[
-        str | None, typer.Option("--backend-url", help="A running API; without it the page starts one itself.")
+        str | None,
+        typer.Option("--backend-url", help="A running API; without it the page starts one itself."),
     ] = None,
     model_dir: Annotated[
         Path | None,
-        typer.Option("--model-dir", help="Model of the API that the page starts.", show_default="MODEL_DIR"),
+        typer.Option(
+            "--model-dir", help="Model of the API that the page starts.", show_default="MODEL_DIR"
+        ),
     ] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.", show_default="7860")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on.", show_default="7860")
+    ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
     """Open a page on loopback that talks to the API over HTTP, until Ctrl+C."""
-    settings = load(FrontendConfig, config, overrides or (), backend_url=backend_url, model_dir=model_dir, port=port)
+    settings = load(
+        FrontendConfig,
+        config,
+        overrides or (),
+        backend_url=backend_url,
+        model_dir=model_dir,
+        port=port,
+    )
     scratch = tempfile.TemporaryDirectory(prefix="bankintent-")
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": scratch.name}  # read on import
-    from bankintent.serving import gradio_page
-    from bankintent.serving.child import own_api
-    from bankintent.serving.client import Client
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": scratch.name,
+    }  # read on import
+    from bankintent.gradio_app import page as gradio_page
+    from bankintent.gradio_app.api_process import own_api
+    from bankintent.gradio_app.client import Client
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(scratch))
-        url = settings.backend_url or stack.enter_context(own_api(settings.serve_config, settings.model_dir))
-        page = gradio_page.build(Client(url, os.environ.get("BANKINTENT_API_KEY")), settings, folder)
-        cli.say(f"The page is at http://{settings.host}:{settings.port} and asks the API at {url}. Ctrl+C ends it.")
+        url = settings.backend_url or stack.enter_context(
+            own_api(settings.serve_config, settings.model_dir)
+        )
+        page = gradio_page.build(
+            Client(url, os.environ.get("BANKINTENT_API_KEY")), settings, folder
+        )
+        console.say(
+            f"The page is at http://{settings.host}:{settings.port} and asks the API at {url}. Ctrl+C ends it."
+        )
         gradio_page.launch(page, settings)
 
 

@@ -16,13 +16,24 @@ from bankintent.errors import ConfigError
 
 
 def main(
-    config: Annotated[Path, cli.config_option("--train-config", help="The run's settings, e.g. configs/train.yaml.")],
+    config: Annotated[
+        Path,
+        cli.config_option("--train-config", help="The run's settings, e.g. configs/train.yaml."),
+    ],
     regime: Annotated[
         str | None,
-        typer.Option("--regime", metavar="head-only|lora|full-ft", help="Which weights learn; wins over the config."),
+        typer.Option(
+            "--regime",
+            metavar="head-only|lora|full-ft",
+            help="Which weights learn; wins over the config.",
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a bundle, or discard an interrupted run, of other settings.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a bundle, or discard an interrupted run, of other settings.",
+        ),
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
@@ -33,7 +44,10 @@ def main(
     """
     settings = load(TrainConfig, config, overrides or (), regime=regime)
     if settings.regime is None:
-        raise ConfigError("no regime is given", "Add --regime head-only, lora or full-ft, or regime: to the config")
+        raise ConfigError(
+            "no regime is given",
+            "Add --regime head-only, lora or full-ft, or regime: to the config",
+        )
     from bankintent.corpus import dataset
     from bankintent.training import run
 

@@ -15,9 +15,14 @@ from bankintent.configfile import load
 
 
 def compare(
-    config: Annotated[Path, cli.config_option(help="The comparison's settings, e.g. configs/compare.yaml.")],
+    config: Annotated[
+        Path, cli.config_option(help="The comparison's settings, e.g. configs/compare.yaml.")
+    ],
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Write the report anew from the finished runs; run nothing.")
+        bool,
+        typer.Option(
+            "--report-only", help="Write the report anew from the finished runs; run nothing."
+        ),
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
@@ -37,23 +42,37 @@ def compare(
 
 def score(
     source: Annotated[
-        Path | None, typer.Argument(metavar="IN", help="A Parquet, CSV or TSV file; .csv.gz too.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="IN", help="A Parquet, CSV or TSV file; .csv.gz too.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT", help="The file to write, in the format of its ending.", show_default=False),
+        typer.Argument(
+            metavar="OUT",
+            help="The file to write, in the format of its ending.",
+            show_default=False,
+        ),
     ] = None,
     model_dir: Annotated[
-        Path | None, typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder.")
+        Path | None,
+        typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder."),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option("--text-column", help="Column of the sentences; by default found by name.")
+        str | None,
+        typer.Option("--text-column", help="Column of the sentences; by default found by name."),
     ] = None,
     config: Annotated[
-        Path | None, cli.config_option(help="The same settings as a file; what is given here wins over it.")
+        Path | None,
+        cli.config_option(help="The same settings as a file; what is given here wins over it."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT, or discard an unfinished run of another model or input.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace OUT, or discard an unfinished run of another model or input.",
+        ),
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
@@ -64,7 +83,7 @@ def score(
     """
     flags = {"input": source, "output": output, "model_dir": model_dir, "text_column": text_column}
     settings = load(ScoreConfig, config, overrides or (), **flags)
-    from bankintent.inference import scoring
+    from bankintent.scoring import score as scoring
 
     scoring.show(scoring.score(settings, overwrite=overwrite))
 

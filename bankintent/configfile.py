@@ -24,7 +24,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" stands twice', key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f'the key "{key}" stands twice', key_node.start_mark
+            )
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -32,7 +34,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def load(model: type[ConfigType], path: Path | None, overrides: Sequence[str] = (), **flags: Any) -> ConfigType:
+def load(
+    model: type[ConfigType], path: Path | None, overrides: Sequence[str] = (), **flags: Any
+) -> ConfigType:
     """Read a YAML file into a config, apply `key=value` overrides, then the flags that were given (not None).
 
     Raises ConfigError with one line that names the file, the key, what was found and what was expected.
@@ -53,7 +57,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", "Name a config file; examples are in configs/") from None
+        raise ConfigError(
+            f"{path} does not exist", "Name a config file; examples are in configs/"
+        ) from None
     except IsADirectoryError:
         raise ConfigError(
             f"{path} is a folder, not a YAML file", "Name a config file; examples are in configs/"
@@ -63,18 +69,24 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: {getattr(error, 'problem', None) or 'is not YAML'}", "Correct it") from None
+        raise ConfigError(
+            f"{path}{line}: {getattr(error, 'problem', None) or 'is not YAML'}", "Correct it"
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path} does not hold `key: value` lines", "See the examples in configs/")
+        raise ConfigError(
+            f"{path} does not hold `key: value` lines", "See the examples in configs/"
+        )
     return values
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f'--set "{override}" is not of the form key=value', "Write for example --set lora.r=8")
+        raise ConfigError(
+            f'--set "{override}" is not of the form key=value', "Write for example --set lora.r=8"
+        )
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
@@ -83,7 +95,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     for parent in parents:
         child = values.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f'--set "{override}": "{parent}" is a value, not a section', "Set the key itself")
+            raise ConfigError(
+                f'--set "{override}": "{parent}" is a value, not a section', "Set the key itself"
+            )
         values = child
     values[last] = value
 
@@ -97,7 +111,11 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "extra_forbidden":
             known = _keys_at(model, path[:-1])
             near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = f'did you mean "{near[0]}"?' if near else f"known keys are {', '.join(sorted(known))}"
+            hint = (
+                f'did you mean "{near[0]}"?'
+                if near
+                else f"known keys are {', '.join(sorted(known))}"
+            )
             return f'unknown key "{key}"' + (f", {hint}" if known else "")
         case "missing":
             return f'the key "{key}" is missing'
@@ -115,7 +133,11 @@ def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
         field = model.model_fields.get(part)
         annotation = field.annotation if field else None
-        sections = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        sections = [
+            a
+            for a in (annotation, *get_args(annotation))
+            if isinstance(a, type) and issubclass(a, BaseModel)
+        ]
         if not sections:
             return []
         model = sections[0]

@@ -26,7 +26,9 @@ def require_reachable(what: str, choices: str) -> None:
 
     if constants.HF_HUB_OFFLINE:
         return
-    parts = urlsplit(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or constants.ENDPOINT)
+    parts = urlsplit(
+        os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or constants.ENDPOINT
+    )
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
@@ -48,9 +50,11 @@ def explained(what: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, httpx2.HTTPError) as error:
         if "scripts are no longer supported" in str(error):
             raise SourceUnavailable(
-                f"{what} is a loading script, which is not run", "Name a copy with Parquet, CSV or JSONL files"
+                f"{what} is a loading script, which is not run",
+                "Name a copy with Parquet, CSV or JSONL files",
             ) from None
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceUnavailable(
-            f"{what} cannot be loaded: {cause}", "Check the name and the revision, or name a local file or folder"
+            f"{what} cannot be loaded: {cause}",
+            "Check the name and the revision, or name a local file or folder",
         ) from None

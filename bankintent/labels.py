@@ -51,7 +51,9 @@ class LabelSchema:
             difference = f"{len(self)} labels against {len(other)}"
         else:
             pairs = zip(self.names, other.names, strict=True)
-            index, (mine, yours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            index, (mine, yours) = next(
+                (i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]
+            )
             difference = f'id {index} is "{mine}" against "{yours}"'
         raise LabelError(
             f"the labels of {ours} and {theirs} differ ({difference}; hash {self.hash[:8]} against {other.hash[:8]})",
@@ -79,9 +81,13 @@ class LabelSchema:
             schema = cls(tuple(names[str(index)] for index in range(len(names))))
             recorded, label2id = content["hash"], content["label2id"]
         except FileNotFoundError:
-            raise LabelError(f"{path} does not exist", "Run ETL first (python -m etl), or name its output") from None
+            raise LabelError(
+                f"{path} does not exist", "Run ETL first (python -m etl), or name its output"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise LabelError(f"{path} is no label file", "Run ETL again to write it anew") from None
         if recorded != schema.hash or label2id != schema.label2id:
-            raise LabelError(f"{path} was changed by hand: its hash does not match its names", "Run ETL again")
+            raise LabelError(
+                f"{path} was changed by hand: its hash does not match its names", "Run ETL again"
+            )
         return schema

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from bankintent import cli
+from bankintent import console
 from bankintent.config import TrackingConfig
 
 
@@ -68,8 +68,10 @@ class Tracker:
             call()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._active = False
-            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            cli.say(f"warning: tracking stopped, the run goes on without it ({cause[:200]})")
+            cause = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            console.say(f"warning: tracking stopped, the run goes on without it ({cause[:200]})")
 
 
 @contextlib.contextmanager
@@ -92,7 +94,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts to one level with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 

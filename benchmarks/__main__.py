@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.corpus import dataset
 from bankintent.errors import ConfigError, UserError
@@ -44,19 +44,31 @@ NEEDS_DATA = ("training", "steps", "head_only")
 
 
 def main(
-    model_dir: Annotated[Path, typer.Option("--model-dir", help="A bundle.")] = Path("artifacts/models/quickstart"),
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path("data/quickstart"),
-    student: Annotated[Path | None, typer.Option(help="A second bundle to serve, such as a distilled one.")] = None,
-    infinity: Annotated[Path | None, typer.Option(help="The Python that has infinity-emb.")] = None,
-    output_dir: Annotated[Path, typer.Option(help="Where the JSON files and the report go.")] = Path(
-        "artifacts/benchmarks"
+    model_dir: Annotated[Path, typer.Option("--model-dir", help="A bundle.")] = Path(
+        "artifacts/models/quickstart"
     ),
-    only: Annotated[list[str] | None, typer.Option("--only", help="A benchmark to run. Repeatable.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny sizes; the figures mean nothing.")] = False,
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path(
+        "data/quickstart"
+    ),
+    student: Annotated[
+        Path | None, typer.Option(help="A second bundle to serve, such as a distilled one.")
+    ] = None,
+    infinity: Annotated[Path | None, typer.Option(help="The Python that has infinity-emb.")] = None,
+    output_dir: Annotated[
+        Path, typer.Option(help="Where the JSON files and the report go.")
+    ] = Path("artifacts/benchmarks"),
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A benchmark to run. Repeatable.")
+    ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Tiny sizes; the figures mean nothing.")
+    ] = False,
 ) -> None:
     """Run the benchmarks one after the other and write results.json and report.md."""
     if unknown := [name for name in only or [] if name not in TABLES]:
-        raise ConfigError(f'there is no benchmark "{unknown[0]}"', f"Name one of {', '.join(TABLES)}")
+        raise ConfigError(
+            f'there is no benchmark "{unknown[0]}"', f"Name one of {', '.join(TABLES)}"
+        )
     chosen = [name for name in TABLES if not only or name in only]
     if set(chosen) & set(NEEDS_DATA):
         dataset.load(data_dir)
@@ -64,23 +76,35 @@ def main(
         open_checkpoint(model_dir)
     failed = {}
     for number, name in enumerate(chosen, 1):
-        cli.say(f"\n[{number}/{len(chosen)}] benchmarks.{name}")
+        console.say(f"\n[{number}/{len(chosen)}] benchmarks.{name}")
         given = {"--data-dir": data_dir} if name in NEEDS_DATA else {"--model-dir": model_dir}
         if name == "serving":
-            given |= {option: path for option, path in (("--student", student), ("--infinity", infinity)) if path}
+            given |= {
+                option: path
+                for option, path in (("--student", student), ("--infinity", infinity))
+                if path
+            }
         if reason := run(name, given, (SMOKE if smoke else SIZES).get(name, []), output_dir):
             failed[name] = reason
     collect(output_dir, failed)
     if failed:
-        raise UserError(f"{', '.join(failed)} failed", "Its error stands above; run it again with --only")
+        raise UserError(
+            f"{', '.join(failed)} failed", "Its error stands above; run it again with --only"
+        )
 
 
 def run(name: str, given: dict[str, Path], words: list[str], output_dir: Path) -> str:
     """Run one benchmark; its JSON file is new or gone afterwards. Returns why it failed, or nothing."""
     output = output_dir / f"{name}.json"
     output.unlink(missing_ok=True)
-    paths = [word for option, path in {**given, "--output": output}.items() for word in (option, str(path.absolute()))]
-    process = subprocess.Popen([sys.executable, "-m", f"benchmarks.{name}", *paths, *words], cwd=ROOT)
+    paths = [
+        word
+        for option, path in {**given, "--output": output}.items()
+        for word in (option, str(path.absolute()))
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{name}", *paths, *words], cwd=ROOT
+    )
     try:
         code = process.wait(LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -100,7 +124,7 @@ def collect(output_dir: Path, failed: dict[str, str]) -> None:
     results, report = output_dir / "results.json", output_dir / "report.md"
     files.write_text(results, files.json_text({"parts": parts, "failed": failed}))
     files.write_text(report, render(parts, failed))
-    cli.say(f"Written to {cli.show_path(results)} and {cli.show_path(report)}.")
+    console.say(f"Written to {console.show_path(results)} and {console.show_path(report)}.")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ class ConstantRuntime:
     """A model of 77 labels that answers at once, and the same to all."""
 
     def __init__(self) -> None:
-        self.facts = ModelFacts("constant", "0", LABELS, "0", "none", 0, 128, "constant, float32", Path())
+        self.facts = ModelFacts(
+            "constant", "0", LABELS, "0", "none", 0, 128, "constant, float32", Path()
+        )
         self.workers = 1
         self._row = np.linspace(1, 0, len(LABELS), dtype=np.float32)
 

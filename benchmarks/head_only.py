@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files, process
 from bankintent.config import TrackingConfig, TrainConfig
 from bankintent.corpus import dataset
 from benchmarks import machine, tables
@@ -29,28 +29,33 @@ from benchmarks.training import MAX_LENGTH, MODEL
 
 
 def main(
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path("data/quickstart"),
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path(
+        "data/quickstart"
+    ),
     epochs: Annotated[int, typer.Option(help="Epochs of both runs.")] = 10,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/head_only.json"),
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/head_only.json"
+    ),
 ) -> None:
     """Measure both runs, print a table and write the figures."""
     dataset.load(data_dir)
     runs = {}
     with tempfile.TemporaryDirectory() as cache:
         for name in ("first", "second"):
-            cli.say(f"The {name} run ...")
+            console.say(f"The {name} run ...")
             job = {"data_dir": str(data_dir.absolute()), "epochs": epochs, "cache": cache}
             runs[name] = machine.run_apart("benchmarks.head_only", job)
     record = {"machine": machine.describe(), "epochs": epochs, "runs": runs}
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the encoder's pass, until the first step, and of the epochs."""
+    from bankintent.export import publish  # noqa: F401 (imports are not timed)
     from bankintent.tracking import Tracker
-    from bankintent.training import backbones, export, features, regimes, trainer  # noqa: F401 (imports are not timed)
+    from bankintent.training import backbones, features, regimes, trainer  # noqa: F401 (the same)
     from bankintent.training.job import Job, fit
 
     first: list[float] = []
@@ -66,7 +71,9 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
             max_length=MAX_LENGTH,
         )
         tracker = Tracker(TrackingConfig(enabled=False))
-        task = Job(config, "head-only", data, data.read("train"), data.read("val"), Path(work), tracker)
+        task = Job(
+            config, "head-only", data, data.read("train"), data.read("val"), Path(work), tracker
+        )
         with before_steps(lambda number, _: first.append(time.perf_counter())):
             fit(task)
     ended = time.perf_counter()
@@ -129,7 +136,7 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
-        cli.quiet_libraries()
+        process.quiet_libraries()
         print(json.dumps(train(json.loads(sys.argv[1]))))
     else:
         cli.run(main)

@@ -101,7 +101,9 @@ async def load(
     return latencies, errors
 
 
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, endpoint: Endpoint, text: str) -> int:
+async def ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, endpoint: Endpoint, text: str
+) -> int:
     """One request, written by hand: a client library would use as much CPU as the servers. Returns the status."""
     body = json.dumps(endpoint.body(text)).encode()
     head = (
@@ -110,6 +112,8 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, endpoi
     )
     writer.write(head.encode() + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-    length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:"))
+    length = next(
+        int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:")
+    )
     await reader.readexactly(length)
     return int(lines[0].split()[1])

@@ -20,7 +20,17 @@ from bankintent.errors import UserError
 from bankintent.inference.runtime import cores
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("torch", "transformers", "peft", "onnxruntime", "openvino", "tokenizers", "pyarrow", "fastapi", "uvicorn")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
+    "pyarrow",
+    "fastapi",
+    "uvicorn",
+)
 NOT_PER_TOKEN = ("embed", "pooler", "classifier", "score", "head")
 """Parts of the names of weights that are looked up, or used once a sentence."""
 SHAPE = (1024, 1536, 1536)
@@ -50,7 +60,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
+    )
 
 
 def run_apart(module: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +71,9 @@ def run_apart(module: str, job: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
         cause = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-        raise UserError(f"{module} failed: {cause}", f"Run it by itself: python -m {module} '{json.dumps(job)}'")
+        raise UserError(
+            f"{module} failed: {cause}", f"Run it by itself: python -m {module} '{json.dumps(job)}'"
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -75,8 +89,13 @@ def measure_peak(seconds: float) -> dict[str, float]:
     torch.set_num_threads(cores())
     m, k, n = SHAPE
     floats = {"float32": torch.float32, "bf16": torch.bfloat16}
-    pairs = {name: (torch.randn(m, k).to(kind), torch.randn(k, n).to(kind)) for name, kind in floats.items()}
-    pairs["int8"] = tuple(torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((m, k), (k, n)))
+    pairs = {
+        name: (torch.randn(m, k).to(kind), torch.randn(k, n).to(kind))
+        for name, kind in floats.items()
+    }
+    pairs["int8"] = tuple(
+        torch.randint(-127, 127, shape, dtype=torch.int8) for shape in ((m, k), (k, n))
+    )
     rates = {}
     for name, (a, b) in pairs.items():
         multiply = torch._int_mm if name == "int8" else torch.mm

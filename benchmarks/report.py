@@ -35,10 +35,21 @@ class Target:
     def row(self, record: Record) -> list[str]:
         """The target, what was measured, and whether it was reached."""
         value = self.measured(record)
-        bound = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
-        reached = value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0)
+        bound = (
+            f"at least {self.at_least:g}"
+            if self.at_least is not None
+            else f"at most {self.at_most:g}"
+        )
+        reached = (
+            value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0)
+        )
         shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-        return [self.what, f"{bound} {self.unit}", f"{shown} {self.unit}", "yes" if reached else "no"]
+        return [
+            self.what,
+            f"{bound} {self.unit}",
+            f"{shown} {self.unit}",
+            "yes" if reached else "no",
+        ]
 
 
 def _trains(one: str, other: str) -> Callable[[Record], float]:
@@ -59,10 +70,22 @@ def _latency(record: Record) -> float:
 
 
 TARGETS = (
-    Target("full-ft: rate of a stock Trainer", "training", _trains("ours, full-ft", training.STOCK), at_least=12),
-    Target("full-ft: rate of a tuned stock Trainer", "training", _trains("ours, full-ft", "stock, tuned"), at_least=1),
+    Target(
+        "full-ft: rate of a stock Trainer",
+        "training",
+        _trains("ours, full-ft", training.STOCK),
+        at_least=12,
+    ),
+    Target(
+        "full-ft: rate of a tuned stock Trainer",
+        "training",
+        _trains("ours, full-ft", "stock, tuned"),
+        at_least=1,
+    ),
     Target("LoRA: rate of full-ft", "training", _trains("ours, LoRA", "ours, full-ft"), at_least=1),
-    Target("head-only: a pass and ten epochs over a pass", "head_only", head_only.ratio, at_most=1.2),
+    Target(
+        "head-only: a pass and ten epochs over a pass", "head_only", head_only.ratio, at_most=1.2
+    ),
     Target(
         "head-only: second run to its first step",
         "head_only",
@@ -71,8 +94,15 @@ TARGETS = (
         unit="s",
     ),
     Target("API, 32 clients: rate of the naive app", "serving", _serves("auto", NAIVE), at_least=8),
-    Target("student, 32 clients: rate of the naive app", "serving", _serves(STUDENT, NAIVE), at_least=12),
-    Target("API, 32 clients: rate of infinity-emb", "serving", _serves("auto", INFINITY), at_least=3),
+    Target(
+        "student, 32 clients: rate of the naive app",
+        "serving",
+        _serves(STUDENT, NAIVE),
+        at_least=12,
+    ),
+    Target(
+        "API, 32 clients: rate of infinity-emb", "serving", _serves("auto", INFINITY), at_least=3
+    ),
     Target("API, one client: p99 over the naive app's p50", "serving", _latency, at_most=1),
     Target(
         "API, 32 clients: of bulk on the cores left",
@@ -121,12 +151,20 @@ def _machines(parts: dict[str, Record]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for name, record in parts.items():
         facts = record["machine"]
-        libraries = ", ".join(f"{library} {number}" for library, number in facts["libraries"].items())
+        libraries = ", ".join(
+            f"{library} {number}" for library, number in facts["libraries"].items()
+        )
         where = f"{facts['date']}, {facts['processor'] or facts['machine']}, {facts['cores']} cores, {facts['system']}"
         lines.setdefault(f"{where}, Python {facts['python']}, {libraries}.", []).append(name)
-    peaks: dict[str, float] = next((record["peak"] for record in parts.values() if "peak" in record), {})
+    peaks: dict[str, float] = next(
+        (record["peak"] for record in parts.values() if "peak" in record), {}
+    )
     rates = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in peaks.items())
-    rate_line = [f"Measured rate of large matrix products: {rates}. It is what the floor is reckoned with.\n"]
+    rate_line = [
+        f"Measured rate of large matrix products: {rates}. It is what the floor is reckoned with.\n"
+    ]
     if len(lines) == 1:
         return [f"{next(iter(lines))}\n", *rate_line]
-    return [f"{', '.join(names)}: {line}\n" for line, names in lines.items()] + (rate_line if rates else [])
+    return [f"{', '.join(names)}: {line}\n" for line, names in lines.items()] + (
+        rate_line if rates else []
+    )

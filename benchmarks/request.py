@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.inference.runtime import Runtime, cores, find
 from benchmarks import machine, servers, tables
@@ -26,7 +26,16 @@ from benchmarks.servers import Contender
 from benchmarks.serving import read_texts
 from benchmarks.tables import Table, share
 
-UVICORN = (sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log", "--port", "{port}")
+UVICORN = (
+    sys.executable,
+    "-m",
+    "uvicorn",
+    "--log-level",
+    "error",
+    "--no-access-log",
+    "--port",
+    "{port}",
+)
 BATCH = 8
 
 
@@ -35,20 +44,26 @@ def main(
     runtime: Annotated[str, typer.Option(help="auto, torch, onnx, ...")] = "auto",
     clients: Annotated[int, typer.Option(help="Clients at once.")] = 32,
     requests: Annotated[int, typer.Option(help="Requests to each server.")] = 4000,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/request.json"),
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/request.json"
+    ),
 ) -> None:
     """Measure all parts in one run, print a table and write the figures."""
     checkpoint, texts = open_checkpoint(model_dir), read_texts()
     model = find(model_dir, runtime, cores(), workers=1)()  # type: ignore[arg-type]
     parts = {"body": body_cost(model, texts), **model_cost(model, texts)}
-    facts = {"model": checkpoint.name, "runtime": model.facts.runtime, "machine": machine.describe()}
+    facts = {
+        "model": checkpoint.name,
+        "runtime": model.facts.runtime,
+        "machine": machine.describe(),
+    }
     for contender in find_contenders(model_dir, runtime):
-        cli.say(f"Loading the server: {contender.name} ...")
+        console.say(f"Loading the server: {contender.name} ...")
         parts[contender.name] = server_cost(contender, clients, texts, requests)
     record = {**facts, "clients": clients, "milliseconds": parts}
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
 def find_contenders(model_dir: Path, runtime: str) -> list[Contender]:
@@ -93,7 +108,8 @@ def model_cost(model: Runtime, texts: list[str]) -> dict[str, float]:
     items = [model.tokenize(batch) for batch in batches]
     model.logits(items[-1])
     return {
-        "tokenize": cpu_milliseconds(lambda: [model.tokenize(batch) for batch in batches]) / len(texts),
+        "tokenize": cpu_milliseconds(lambda: [model.tokenize(batch) for batch in batches])
+        / len(texts),
         "model": cpu_milliseconds(lambda: [model.logits(batch) for batch in items]) / len(texts),
     }
 
@@ -123,7 +139,13 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
     whole = found["whole"]
     body = [[name, f"{value:.3f}", share(value, whole)] for name, value in rows.items()]
     title = f"One request at {record['clients']} clients: processor time ({record['runtime']})"
-    return [Table(title, ["part", "ms", "of the whole"], [*body, ["the whole server", f"{whole:.3f}", "100 %"]])]
+    return [
+        Table(
+            title,
+            ["part", "ms", "of the whole"],
+            [*body, ["the whole server", f"{whole:.3f}", "100 %"]],
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.config import ScoreConfig
 from bankintent.configfile import load
-from bankintent.inference import scoring
 from bankintent.inference.runtime import Runtime
+from bankintent.scoring import score as scoring
 from benchmarks import machine, tables
 from benchmarks.tables import Table, share
 
@@ -53,14 +53,25 @@ class Measurement:
 def main(
     model_dir: Annotated[Path, typer.Option("--model-dir", help="A bundle.")],
     rows: Annotated[int, typer.Option(help="Rows of each pass.")] = 8192,
-    rounds: Annotated[int, typer.Option(help="Passes of each kind, in turn; the median is shown.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(help="Passes of each kind, in turn; the median is shown.")
+    ] = 3,
     runtime: Annotated[str, typer.Option(help="auto, torch, onnx, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads of the model.", show_default="one a core")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the model.", show_default="one a core")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens in one forward pass.")] = 512,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/scoring.json"),
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/scoring.json"
+    ),
 ) -> None:
     """Measure both ways in one run, print a table and write the figures."""
-    values = {"model_dir": model_dir, "runtime": runtime, "threads": threads, "batch_tokens": batch_tokens}
+    values = {
+        "model_dir": model_dir,
+        "runtime": runtime,
+        "threads": threads,
+        "batch_tokens": batch_tokens,
+    }
     settings = load(ScoreConfig, None, (), input=Path("in"), output=Path("out"), **values)
     model = scoring.find_model(settings)()
     texts = read_texts(rows)
@@ -76,7 +87,9 @@ def main(
         "workers": model.workers,
         "machine": machine.describe(),
         "peak": machine.peak(),
-        "precision": next(kind for kind in ("int8", "bf16", "float32") if kind in model.facts.runtime),
+        "precision": next(
+            kind for kind in ("int8", "bf16", "float32") if kind in model.facts.runtime
+        ),
         "flops_per_row": machine.flops_per_token(open_checkpoint(model_dir).model) * tokens,
         "rows": rows,
         "batch_tokens": batch_tokens,
@@ -84,7 +97,7 @@ def main(
     }
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
 def read_texts(rows: int) -> list[str]:
@@ -95,7 +108,10 @@ def read_texts(rows: int) -> list[str]:
 def bulk(model: Runtime, texts: list[str], batch_tokens: int) -> Measurement:
     """The encoder alone, in the batches that scoring makes of all texts together."""
     items = model.tokenize(texts)
-    batches = [[items[i] for i in batch] for batch in scoring.batches([len(item) for item in items], batch_tokens)]
+    batches = [
+        [items[i] for i in batch]
+        for batch in scoring.batches([len(item) for item in items], batch_tokens)
+    ]
     with ThreadPoolExecutor(model.workers) as pool:
         started = time.perf_counter()
         for _ in pool.map(model.logits, batches):
@@ -103,24 +119,40 @@ def bulk(model: Runtime, texts: list[str], batch_tokens: int) -> Measurement:
         return Measurement("bulk", len(texts), time.perf_counter() - started)
 
 
-def through_files(model: Runtime, texts: list[str], settings: ScoreConfig, ending: str) -> Measurement:
+def through_files(
+    model: Runtime, texts: list[str], settings: ScoreConfig, ending: str
+) -> Measurement:
     """The whole of `score`, file to file."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / f"in{ending}", Path(folder) / f"out{ending}"
         rows = pa.table({"id": range(len(texts)), "text": texts})
         (pq.write_table if ending == ".parquet" else pyarrow.csv.write_csv)(rows, source)
         started = time.perf_counter()
-        scoring.score(settings.model_copy(update={"input": source, "output": target}), load=lambda: model)
+        scoring.score(
+            settings.model_copy(update={"input": source, "output": target}), load=lambda: model
+        )
         return Measurement(ending, len(texts), time.perf_counter() - started)
 
 
 def make_tables(record: dict[str, Any]) -> list[Table]:
     """The median rate of each way, beside the bulk rate and the floor."""
-    rates = {way: rate(record, way) for way in dict.fromkeys(m["way"] for m in record["measurements"])}
+    rates = {
+        way: rate(record, way) for way in dict.fromkeys(m["way"] for m in record["measurements"])
+    }
     floor = record["peak"][record["precision"]] / record["flops_per_row"]
-    body = [[way, f"{value:.0f}", share(value, rates["bulk"]), share(value, floor)] for way, value in rates.items()]
+    body = [
+        [way, f"{value:.0f}", share(value, rates["bulk"]), share(value, floor)]
+        for way, value in rates.items()
+    ]
     title = f"Scoring {record['rows']:,} rows with {record['model']} ({record['runtime']})"
-    return [Table(title, ["way", "rows/s", "of bulk", "of the floor"], body, f"The floor is {floor:.0f} rows/s.")]
+    return [
+        Table(
+            title,
+            ["way", "rows/s", "of bulk", "of the floor"],
+            body,
+            f"The floor is {floor:.0f} rows/s.",
+        )
+    ]
 
 
 def rate(record: dict[str, Any], way: str) -> float:

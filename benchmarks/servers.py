@@ -53,19 +53,43 @@ class Contender:
 
 def naive(model: Path) -> Contender:
     """FastAPI around `pipeline()`, on a transformers folder."""
-    command = (sys.executable, "-m", "uvicorn", "benchmarks.naive_app:app", "--log-level", "error", "--port", "{port}")
+    command = (
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "benchmarks.naive_app:app",
+        "--log-level",
+        "error",
+        "--port",
+        "{port}",
+    )
     return Contender(NAIVE, command, model, "/openapi.json", lambda body: body[0]["label"])
 
 
 def ours(name: str, model: Path, runtime: str) -> Contender:
     """This project's API on a bundle."""
     command = (sys.executable, "-m", "backend", "--port", "{port}", "--set", f"runtime={runtime}")
-    return Contender(name, (*command, "--model-dir", str(model)), model, "/health/ready", lambda body: body["label"])
+    return Contender(
+        name,
+        (*command, "--model-dir", str(model)),
+        model,
+        "/health/ready",
+        lambda body: body["label"],
+    )
 
 
 def infinity(python: Path, model: Path) -> Contender:
     """infinity-emb's `/classify` with its torch engine in int8, on a transformers folder."""
-    command = (str(python), "-m", "infinity_emb.cli", "v2", "--model-id", str(model), "--served-model-name", "model")
+    command = (
+        str(python),
+        "-m",
+        "infinity_emb.cli",
+        "v2",
+        "--model-id",
+        str(model),
+        "--served-model-name",
+        "model",
+    )
     options = ("--engine", "torch", "--device", "cpu", "--dtype", "int8", "--no-bettertransformer")
     return Contender(
         INFINITY,
@@ -110,9 +134,14 @@ class Server:
 
     def label(self, text: str) -> str:
         """The label that it gives to a text."""
-        answer = httpx.post(self.url + self.endpoint.path, json=self.endpoint.body(text), timeout=60)
+        answer = httpx.post(
+            self.url + self.endpoint.path, json=self.endpoint.body(text), timeout=60
+        )
         if answer.status_code != 200:
-            raise UserError(f'the server "{self.name}" answered a text with status {answer.status_code}', "See its log")
+            raise UserError(
+                f'the server "{self.name}" answered a text with status {answer.status_code}',
+                "See its log",
+            )
         return self.contender.label(answer.json())
 
     def runtime(self) -> str:
@@ -135,11 +164,16 @@ def running(contender: Contender, **variables: str) -> Iterator[Server]:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
         try:
             endpoint = Endpoint(port, contender.path, contender.body)
-            ready = _wait(process, f"http://127.0.0.1:{port}{contender.ready}", contender, log) - started
+            ready = (
+                _wait(process, f"http://127.0.0.1:{port}{contender.ready}", contender, log)
+                - started
+            )
             handle = psutil.Process(process.pid)
             server = Server(contender.name, endpoint, contender, handle, ready, 0.0)
             server.label("a")
-            yield Server(contender.name, endpoint, contender, handle, ready, time.perf_counter() - started)
+            yield Server(
+                contender.name, endpoint, contender, handle, ready, time.perf_counter() - started
+            )
         finally:
             process.terminate()
             try:
@@ -160,7 +194,10 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, contender: Contender, lo
             time.sleep(0.01)
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines() or ["it wrote nothing"]
-    raise UserError(f'the server "{contender.name}" did not start: {lines[-1]}', f"Try {' '.join(contender.command)}")
+    raise UserError(
+        f'the server "{contender.name}" did not start: {lines[-1]}',
+        f"Try {' '.join(contender.command)}",
+    )
 
 
 def agreement(reference: Server, other: Server, texts: list[str]) -> float:

@@ -28,7 +28,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files
 from bankintent.bundle.layout import open_checkpoint
 from bankintent.config import RuntimeName
 from bankintent.errors import ConfigError, UserError
@@ -48,26 +48,40 @@ CLIENTS = (1, 8, 32, 128)
 
 def main(
     model_dir: Annotated[Path, typer.Option("--model-dir", help="A bundle.")],
-    runtimes: Annotated[str, typer.Option(help=f"Of {', '.join(get_args(RuntimeName))}.")] = "auto,torch",
-    student: Annotated[Path | None, typer.Option(help="A second bundle, such as a distilled one.")] = None,
+    runtimes: Annotated[
+        str, typer.Option(help=f"Of {', '.join(get_args(RuntimeName))}.")
+    ] = "auto,torch",
+    student: Annotated[
+        Path | None, typer.Option(help="A second bundle, such as a distilled one.")
+    ] = None,
     infinity: Annotated[Path | None, typer.Option(help="The Python that has infinity-emb.")] = None,
     clients: Annotated[
         list[int] | None, typer.Option("--clients", help="Repeatable.", show_default="1 8 32 128")
     ] = None,
     requests: Annotated[int, typer.Option(help="Most requests in one measurement.")] = 4000,
     seconds: Annotated[float, typer.Option(help="Most seconds in one measurement.")] = 20,
-    rounds: Annotated[int, typer.Option(help="Measurements of each kind, servers in turn; the median is shown.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(help="Measurements of each kind, servers in turn; the median is shown.")
+    ] = 3,
     sentences: Annotated[int, typer.Option(help="Sentences of a bulk measurement.")] = 2000,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/serving.json"),
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/serving.json"
+    ),
 ) -> None:
     """Measure all servers in one run, print tables and write the figures."""
     names = list(dict.fromkeys(runtimes.split(",")))
     if unknown := set(names) - set(get_args(RuntimeName)):
-        raise ConfigError(f"no runtime is called {', '.join(unknown)}", f"Name {', '.join(get_args(RuntimeName))}")
+        raise ConfigError(
+            f"no runtime is called {', '.join(unknown)}", f"Name {', '.join(get_args(RuntimeName))}"
+        )
     contenders = find_contenders(model_dir, names, student, infinity)
     checkpoint, texts = open_checkpoint(model_dir), read_texts()
-    cli.say("Each runtime by itself ...")
-    bulk = [one for name in names for one in measure_bulk(model_dir, name, name, texts[:sentences], rounds)]
+    console.say("Each runtime by itself ...")
+    bulk = [
+        one
+        for name in names
+        for one in measure_bulk(model_dir, name, name, texts[:sentences], rounds)
+    ]
     if student is not None:
         bulk += measure_bulk(student, "auto", STUDENT, texts[:sentences], rounds)
     record = {
@@ -80,19 +94,27 @@ def main(
     }
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
-def find_contenders(model_dir: Path, runtimes: list[str], student: Path | None, python: Path | None) -> list[Contender]:
+def find_contenders(
+    model_dir: Path, runtimes: list[str], student: Path | None, python: Path | None
+) -> list[Contender]:
     """The naive app first, then this API with each runtime, then what else was named."""
     model = open_checkpoint(model_dir).model.resolve()
-    found = [servers.naive(model), *(servers.ours(name, model_dir.resolve(), name) for name in runtimes)]
+    found = [
+        servers.naive(model),
+        *(servers.ours(name, model_dir.resolve(), name) for name in runtimes),
+    ]
     if student is not None:
         open_checkpoint(student)
         found.append(servers.ours(STUDENT, student.resolve(), "auto"))
     if python is not None:
         if not python.is_file():
-            raise ConfigError(f"{python} does not exist", "Name the python of an environment that has infinity-emb")
+            raise ConfigError(
+                f"{python} does not exist",
+                "Name the python of an environment that has infinity-emb",
+            )
         found.append(servers.infinity(python.absolute(), model))
     return found
 
@@ -105,7 +127,9 @@ def read_texts() -> list[str]:
     return texts
 
 
-def measure_bulk(model_dir: Path, runtime: str, name: str, texts: list[str], rounds: int) -> list[dict[str, Any]]:
+def measure_bulk(
+    model_dir: Path, runtime: str, name: str, texts: list[str], rounds: int
+) -> list[dict[str, Any]]:
     """Sentences a second at each size of batch without HTTP, a thread for each core; the best round.
 
     Texts are tokenized before the clock starts and sorted by length.
@@ -114,8 +138,11 @@ def measure_bulk(model_dir: Path, runtime: str, name: str, texts: list[str], rou
     items = sorted(model.tokenize(texts), key=len)
     facts = {
         "server": name,
-        "precision": next(kind for kind in ("int8", "bf16", "float32") if kind in model.facts.runtime),
-        "flops_per_sentence": machine.flops_per_token(open_checkpoint(model_dir).model) * mean_length(items),
+        "precision": next(
+            kind for kind in ("int8", "bf16", "float32") if kind in model.facts.runtime
+        ),
+        "flops_per_sentence": machine.flops_per_token(open_checkpoint(model_dir).model)
+        * mean_length(items),
         "tokens_per_sentence": mean_length(items),
     }
     found = []
@@ -142,18 +169,26 @@ def timed(work: Callable[[], Any]) -> float:
 
 def measure_start(contender: Contender, rounds: int) -> dict[str, Any]:
     """Seconds from the start of the process, alone on the machine, and its memory; the first start only warms the disk."""
-    cli.say(f"Starting {contender.name} ...")
+    console.say(f"Starting {contender.name} ...")
     starts = []
     for _ in range(rounds + 1):
         with servers.running(contender) as server:
             starts.append((server.ready_seconds, server.answer_seconds, server.memory_mb()))
     names = ("ready_seconds", "answer_seconds", "memory_mb")
     figures = zip(*starts[1:], strict=True)
-    return {"server": contender.name, **dict(zip(names, map(statistics.median, figures), strict=True))}
+    return {
+        "server": contender.name,
+        **dict(zip(names, map(statistics.median, figures), strict=True)),
+    }
 
 
 def measure_load(
-    contenders: list[Contender], clients: list[int], texts: list[str], requests: int, seconds: float, rounds: int
+    contenders: list[Contender],
+    clients: list[int],
+    texts: list[str],
+    requests: int,
+    seconds: float,
+    rounds: int,
 ) -> dict[str, Any]:
     """All servers at once, one loaded at a time."""
     measured = []
@@ -161,12 +196,14 @@ def measure_load(
         up = [stack.enter_context(servers.running(contender)) for contender in contenders]
         agreement = {server.name: check(up[0], server, texts[:COMPARED]) for server in up[1:]}
         for number in clients:
-            cli.say(f"{number} client{'s' * (number > 1)} ...")
+            console.say(f"{number} client{'s' * (number > 1)} ...")
             for _ in range(rounds):
                 for server in up:
                     work = measure(server.name, server.endpoint, number, texts, requests, seconds)
                     measured.append(asdict(asyncio.run(work)))
-        loaded = [{"server": s.name, "runtime": s.runtime(), "memory_mb": s.memory_mb()} for s in up]
+        loaded = [
+            {"server": s.name, "runtime": s.runtime(), "memory_mb": s.memory_mb()} for s in up
+        ]
     return {"servers": loaded, "agreement_with_naive": agreement, "measurements": measured}
 
 
@@ -207,7 +244,15 @@ def start_table(record: dict[str, Any]) -> Table:
                 "" if same is None else f"{100 * same:.0f} %",
             ]
         )
-    header = ["server", "runtime", "ready, s", "first answer, s", "MB at start", "MB after load", "labels as naive"]
+    header = [
+        "server",
+        "runtime",
+        "ready, s",
+        "first answer, s",
+        "MB at start",
+        "MB after load",
+        "labels as naive",
+    ]
     return Table(f"Serving {record['model']['name']}: start and memory", header, rows)
 
 
@@ -231,15 +276,35 @@ def bulk_table(record: dict[str, Any]) -> Table:
 def load_table(record: dict[str, Any]) -> Table:
     """One row for each number of clients and server: its median round, beside the naive app and its own bulk rate."""
     rows = []
-    others = [name for name in (NAIVE, servers.INFINITY) if name in {m["server"] for m in record["measurements"]}]
-    for clients, server in dict.fromkeys((m["clients"], m["server"]) for m in record["measurements"]):
+    others = [
+        name
+        for name in (NAIVE, servers.INFINITY)
+        if name in {m["server"] for m in record["measurements"]}
+    ]
+    for clients, server in dict.fromkeys(
+        (m["clients"], m["server"]) for m in record["measurements"]
+    ):
         one = median(record, clients, server)
         failed = f" ({one['errors']} failed)" if one["errors"] else ""
-        figures = [f"{one['requests_per_second']:.0f}{failed}", f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}"]
+        figures = [
+            f"{one['requests_per_second']:.0f}{failed}",
+            f"{one['p50_ms']:.1f}",
+            f"{one['p99_ms']:.1f}",
+        ]
         reached = bulk_share(record, clients, server)
         against = [f"{ratio(record, clients, server, name):.1f}" for name in others]
-        rows.append([str(clients), server, *figures, *against, share(reached, 1) if reached else ""])
-    header = ["clients", "server", "requests/s", "p50, ms", "p99, ms", *(f"x {name}" for name in others), "of bulk"]
+        rows.append(
+            [str(clients), server, *figures, *against, share(reached, 1) if reached else ""]
+        )
+    header = [
+        "clients",
+        "server",
+        "requests/s",
+        "p50, ms",
+        "p99, ms",
+        *(f"x {name}" for name in others),
+        "of bulk",
+    ]
     note = "of bulk: the rate over the best bulk rate of the same runtime on the cores that the load generator leaves."
     return Table("Serving: what clients get", header, rows, note)
 

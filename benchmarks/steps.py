@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files, process
 from bankintent.corpus import dataset
 from benchmarks import machine, tables, training
 from benchmarks.tables import Table, share
@@ -43,21 +43,32 @@ OTHER, HOST = "other operations", "Python and framework"
 
 
 def main(
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path("data/quickstart"),
-    steps: Annotated[int, typer.Option(help="Steps that are profiled, and as many timed before.")] = 10,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/steps.json"),
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path(
+        "data/quickstart"
+    ),
+    steps: Annotated[
+        int, typer.Option(help="Steps that are profiled, and as many timed before.")
+    ] = 10,
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/steps.json"
+    ),
 ) -> None:
     """Profile both regimes, print a table and write the figures."""
     dataset.load(data_dir)
     profiles = {}
     for regime in REGIMES:
-        cli.say(f"Profiling {regime} ...")
+        console.say(f"Profiling {regime} ...")
         job = {"regime": regime, "data_dir": str(data_dir.absolute()), "steps": steps}
         profiles[regime] = machine.run_apart("benchmarks.steps", job)
-    record = {"machine": machine.describe(), "peak": machine.peak(), "steps": steps, "profiles": profiles}
+    record = {
+        "machine": machine.describe(),
+        "peak": machine.peak(),
+        "steps": steps,
+        "profiles": profiles,
+    }
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
 @contextlib.contextmanager
@@ -101,9 +112,13 @@ def profile(job: dict[str, Any]) -> dict[str, Any]:
             tokens += int(inputs["attention_mask"].sum())
 
     with tempfile.TemporaryDirectory() as work, before_steps(hook):
-        setting = training.prepare(job["regime"], Path(job["data_dir"]), (WARM + 2 * count + 1) * training.BATCH, 1)
+        setting = training.prepare(
+            job["regime"], Path(job["data_dir"]), (WARM + 2 * count + 1) * training.BATCH, 1
+        )
         precision = training.fit_ours(setting, Path(work))
-    plain, profiled = ((marks[WARM + k * count + count] - marks[WARM + k * count]) / count for k in (0, 1))
+    plain, profiled = (
+        (marks[WARM + k * count + count] - marks[WARM + k * count]) / count for k in (0, 1)
+    )
     kinds: Counter[str] = Counter()
     for event in profiler.key_averages():
         if "::" in event.key and not event.key.startswith("autograd"):
@@ -121,7 +136,9 @@ def profile(job: dict[str, Any]) -> dict[str, Any]:
 
 def kind_of(operation: str) -> str:
     """The kind of an operation such as `aten::addmm`."""
-    return next((kind for kind, parts in KINDS.items() if any(part in operation for part in parts)), OTHER)
+    return next(
+        (kind for kind, parts in KINDS.items() if any(part in operation for part in parts)), OTHER
+    )
 
 
 def make_tables(record: dict[str, Any]) -> list[Table]:
@@ -129,7 +146,9 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
     profiles = record["profiles"]
     kinds = dict.fromkeys(kind for one in profiles.values() for kind in one["kinds"])
     rows = []
-    for kind in sorted(kinds, key=lambda kind: -sum(one["kinds"].get(kind, 0) for one in profiles.values())):
+    for kind in sorted(
+        kinds, key=lambda kind: -sum(one["kinds"].get(kind, 0) for one in profiles.values())
+    ):
         row = [kind]
         for one in profiles.values():
             value = one["kinds"].get(kind, 0)
@@ -141,16 +160,28 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
         "the floor": lambda one: one["flops"] / record["peak"][training.PEAKS[one["precision"]]],
     }
     for name, value in lines.items():
-        cells = [[f"{1000 * value(one):.1f}", share(value(one), one["profiled_seconds"])] for one in profiles.values()]
+        cells = [
+            [f"{1000 * value(one):.1f}", share(value(one), one["profiled_seconds"])]
+            for one in profiles.values()
+        ]
         rows.append([name, *(cell for pair in cells for cell in pair)])
-    header = ["kind of operation", *(cell for name in profiles for cell in (f"{name}, ms", "share"))]
-    tokens = ", ".join(f"{one['tokens']:.0f} tokens a step in {name}" for name, one in profiles.items())
-    return [Table(f"Where a training step of {training.BATCH} sentences goes", header, rows, f"{tokens}.")]
+    header = [
+        "kind of operation",
+        *(cell for name in profiles for cell in (f"{name}, ms", "share")),
+    ]
+    tokens = ", ".join(
+        f"{one['tokens']:.0f} tokens a step in {name}" for name, one in profiles.items()
+    )
+    return [
+        Table(
+            f"Where a training step of {training.BATCH} sentences goes", header, rows, f"{tokens}."
+        )
+    ]
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
-        cli.quiet_libraries()
+        process.quiet_libraries()
         print(json.dumps(profile(json.loads(sys.argv[1]))))
     else:
         cli.run(main)

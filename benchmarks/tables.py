@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bankintent import cli
+from bankintent import console
 
 
 @dataclass(frozen=True)
@@ -18,24 +18,32 @@ class Table:
 def show(tables: list[Table]) -> None:
     """Print tables one below the other."""
     for table in tables:
-        cli.print_table(table.title, table.header, table.rows)
+        console.print_table(table.title, table.header, table.rows)
         if table.note:
-            cli.say(f"  {table.note}\n")
+            console.say(f"  {table.note}\n")
 
 
 def markdown(table: Table) -> str:
     """The table under a heading, its columns aligned in the source too; columns of figures are set right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [table.header, *table.rows]]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.header))]
-    right = [i > 0 and all(row[i][:1] in "-0123456789" for row in table.rows) for i in range(len(widths))]
+    right = [
+        i > 0 and all(row[i][:1] in "-0123456789" for row in table.rows) for i in range(len(widths))
+    ]
 
     def line(row: list[str]) -> str:
-        padded = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
+        padded = (
+            cell.rjust(w) if r else cell.ljust(w)
+            for cell, w, r in zip(row, widths, right, strict=True)
+        )
         return f"| {' | '.join(padded)} |"
 
     rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
     body = [line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])]
-    return "\n".join([f"### {table.title}", "", *body, *(["", table.note] if table.note else [])]) + "\n"
+    return (
+        "\n".join([f"### {table.title}", "", *body, *(["", table.note] if table.note else [])])
+        + "\n"
+    )
 
 
 def share(part: float, whole: float) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files, process
 from bankintent.config import LoraSection, Regime, TrackingConfig, TrainConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import SplitData
@@ -45,23 +45,33 @@ PEAKS = {"fp32": "float32", "bf16": "bf16", "fp16": "float32"}
 
 
 def main(
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path("data/quickstart"),
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="ETL's output.")] = Path(
+        "data/quickstart"
+    ),
     sentences: Annotated[int, typer.Option(help="Training sentences, drawn with one seed.")] = 1024,
     epochs: Annotated[int, typer.Option(help="Epochs of every contender.")] = 3,
-    rounds: Annotated[int, typer.Option(help="Runs of each contender, in turn; the median is shown.")] = 1,
-    contenders: Annotated[list[str] | None, typer.Option("--contender", help="Repeatable.", show_default="all")] = None,
-    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path("artifacts/benchmarks/training.json"),
+    rounds: Annotated[
+        int, typer.Option(help="Runs of each contender, in turn; the median is shown.")
+    ] = 1,
+    contenders: Annotated[
+        list[str] | None, typer.Option("--contender", help="Repeatable.", show_default="all")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
+        "artifacts/benchmarks/training.json"
+    ),
 ) -> None:
     """Measure training side by side and print the ratios."""
     chosen = contenders or list(CONTENDERS)
     unknown = [name for name in chosen if name not in CONTENDERS]
     if unknown:
-        raise UserError(f'there is no contender "{unknown[0]}"', f"Name one of {', '.join(CONTENDERS)}")
+        raise UserError(
+            f'there is no contender "{unknown[0]}"', f"Name one of {', '.join(CONTENDERS)}"
+        )
     dataset.load(data_dir)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for number in range(rounds):
         for name in chosen:
-            cli.say(f"Round {number + 1} of {rounds}: {name} ...")
+            console.say(f"Round {number + 1} of {rounds}: {name} ...")
             sizes = {"sentences": sentences, "epochs": epochs}
             job = {"contender": CONTENDERS[name], "data_dir": str(data_dir.absolute()), **sizes}
             results[name].append(machine.run_apart("benchmarks.training", job))
@@ -74,7 +84,7 @@ def main(
     }
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
-    cli.say(f"Written to {cli.show_path(output)}.")
+    console.say(f"Written to {console.show_path(output)}.")
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,8 @@ class Setting:
         weights = [
             (parameter.numel(), parameter.requires_grad)
             for name, parameter in self.model.named_parameters()
-            if parameter.dim() == 2 and not any(part in name.lower() for part in machine.NOT_PER_TOKEN)
+            if parameter.dim() == 2
+            and not any(part in name.lower() for part in machine.NOT_PER_TOKEN)
         ]
         return sum((6 if trained else 4) * count for count, trained in weights)
 
@@ -119,7 +130,9 @@ def contend(job: dict[str, Any]) -> dict[str, Any]:
         else:
             precision = fit_ours(setting, Path(work))
     seconds, memory = time.perf_counter() - started, trainer.peak_memory()
-    tokens = sum(len(row["input_ids"]) for row in trainer.encode(setting.train, setting.backbone.tokenizer))
+    tokens = sum(
+        len(row["input_ids"]) for row in trainer.encode(setting.train, setting.backbone.tokenizer)
+    )
     passes = job["epochs"] * len(setting.train) / seconds
     return {
         "seconds": seconds,
@@ -167,21 +180,42 @@ def fit_ours(setting: Setting, work: Path) -> str:
     labels = int(setting.model.config.num_labels)
     tokenizer = setting.backbone.tokenizer
     return trainer.fit(
-        setting.model, tokenizer, setting.train, few, labels, setting.regime, setting.config, work, tracker
+        setting.model,
+        tokenizer,
+        setting.train,
+        few,
+        labels,
+        setting.regime,
+        setting.config,
+        work,
+        tracker,
     ).precision
 
 
 def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
     """Train with transformers' own Trainer as it comes, or with what its documentation advises."""
     import torch
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, default_data_collator
+    from transformers import (
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        default_data_collator,
+    )
 
     from bankintent.training.trainer import pick_precision
 
     precision = pick_precision("auto") if tuned else "fp32"
     tokenizer, train = setting.backbone.tokenizer, setting.train
-    encoded = tokenizer(train.texts, truncation=True, max_length=MAX_LENGTH, padding=False if tuned else "max_length")
-    rows = [{**{key: encoded[key][i] for key in encoded}, "labels": label} for i, label in enumerate(train.labels)]
+    encoded = tokenizer(
+        train.texts,
+        truncation=True,
+        max_length=MAX_LENGTH,
+        padding=False if tuned else "max_length",
+    )
+    rows = [
+        {**{key: encoded[key][i] for key in encoded}, "labels": label}
+        for i, label in enumerate(train.labels)
+    ]
     options: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if tuned else {}
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -190,7 +224,9 @@ def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
         learning_rate=setting.config.lr,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else bf16 is refused
+        use_cpu=not (
+            torch.cuda.is_available() or torch.backends.mps.is_available()
+        ),  # else bf16 is refused
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -229,7 +265,15 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
                 share(reached, peak),
             ]
         )
-    header = ["trainer", "precision", "sentences/s", f"x {STOCK}", "val accuracy", "peak GiB", "of the floor"]
+    header = [
+        "trainer",
+        "precision",
+        "sentences/s",
+        f"x {STOCK}",
+        "val accuracy",
+        "peak GiB",
+        "of the floor",
+    ]
     threads = next(iter(record["results"].values()))[0]["threads"]
     title = f"Training: {record['sentences']:,} sentences x {record['epochs']} epochs, {threads} threads"
     return [Table(title, header, rows)]
@@ -242,7 +286,7 @@ def rate(record: dict[str, Any], name: str) -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
-        cli.quiet_libraries()
+        process.quiet_libraries()
         print(json.dumps(contend(json.loads(sys.argv[1]))))
     else:
         cli.run(main)

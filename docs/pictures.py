@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from bankintent.serving.child import own_api
+from bankintent.gradio_app.api_process import own_api
 
 OUTPUT = Path(__file__).parent / "pictures"
 SENTENCE = "I still haven't received the card I ordered two weeks ago"
@@ -36,7 +36,9 @@ def frontend(api: str) -> tuple["subprocess.Popen[bytes]", str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{(port := probe.getsockname()[1])}"
-    process = subprocess.Popen([sys.executable, "-m", "frontend", "--backend-url", api, "--port", str(port)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "frontend", "--backend-url", api, "--port", str(port)]
+    )
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -52,7 +54,9 @@ def main(model_dir: Path) -> None:
     OUTPUT.mkdir(exist_ok=True)
     with own_api(None, model_dir) as api, sync_playwright() as running:
         # Without a sandbox of its own the browser also runs as a container's only user; it sees loopback alone.
-        browser = running.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = running.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         ask(page, api)
         shoot(page, "page.png")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, files
+from bankintent import cli, console, files
 from bankintent.errors import OutputError, SourceUnavailable, UserError
 
 HERE = Path(__file__).parent
@@ -37,7 +37,9 @@ METADATA = {
 
 def main(
     notebook: Annotated[Path, typer.Argument(help="The notebook to execute.")] = NOTEBOOK,
-    output: Annotated[Path | None, typer.Option("--output", help="Where to save it; by default in place.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where to save it; by default in place.")
+    ] = None,
 ) -> None:
     """Execute a notebook in its own folder with this Python and save it; nothing is saved where a cell fails."""
     import nbformat
@@ -60,19 +62,25 @@ def main(
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError) as error:
-        cli.say(str(error))
-        raise UserError(f"a cell of {cli.show_path(notebook)} failed", "What it said stands above") from None
+        console.say(str(error))
+        raise UserError(
+            f"a cell of {console.show_path(notebook)} failed", "What it said stands above"
+        ) from None
     seconds = time.monotonic() - started
     tidy(book)
     place = output or notebook
     files.write_text(place, nbformat.writes(book) + "\n")
-    cli.say(f"Executed in {seconds:.0f} s, saved as {cli.show_path(place)} ({place.stat().st_size / 1e6:.2f} MB).")
+    console.say(
+        f"Executed in {seconds:.0f} s, saved as {console.show_path(place)} ({place.stat().st_size / 1e6:.2f} MB)."
+    )
 
 
 def require_browser() -> None:
     """Say at the start, not after minutes, that the picture of the page cannot be made."""
     if not CHROMIUM.exists():
-        raise SourceUnavailable(f"{CHROMIUM} does not exist", "Install it: apt-get install chromium")
+        raise SourceUnavailable(
+            f"{CHROMIUM} does not exist", "Install it: apt-get install chromium"
+        )
 
 
 async def picture_page(cell: Any, **_: Any) -> None:
@@ -81,7 +89,10 @@ async def picture_page(cell: Any, **_: Any) -> None:
         page = PAGE.search(found.get("data", {}).get("text/html", ""))
         if page:
             image = base64.b64encode(await photograph(page[1])).decode()
-            found["data"] = {"image/png": image, "text/plain": f"The page with an answer to: {MESSAGE}"}
+            found["data"] = {
+                "image/png": image,
+                "text/plain": f"The page with an answer to: {MESSAGE}",
+            }
 
 
 async def photograph(url: str) -> bytes:
@@ -112,7 +123,10 @@ def tidy(book: Any) -> None:
             for kind in [kind for kind in texts if kind == "text" or kind.startswith("text/")]:
                 texts[kind] = texts[kind].replace(root, "")
                 if left := MACHINE.search(texts[kind]):
-                    raise OutputError(f"the output of cell {cell.id} names {left[0]}", "Print a relative path there")
+                    raise OutputError(
+                        f"the output of cell {cell.id} names {left[0]}",
+                        "Print a relative path there",
+                    )
 
 
 if __name__ == "__main__":

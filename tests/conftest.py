@@ -10,13 +10,15 @@ from typing import Any
 
 # One thread for each of the processes that `make test` runs side by side: more than cores cost far more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
-os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's tests run in processes of their own, against a stand-in
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # the Hub's tests run in processes of their own, against a stand-in
+)
 
 import pytest
 
-from bankintent import cli
+from bankintent import cli, process
 
-cli.quiet_libraries()
+process.quiet_libraries()
 
 REPOSITORY = Path(__file__).parents[1]
 DATASETS = Path(os.environ.get("BANKINTENT_DATASETS", REPOSITORY.parent / "shared" / "datasets"))
@@ -45,9 +47,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
 
 
 INTENTS = {
-    "card_lost": ["i lost my card", "my card is gone", "card stolen on the train", "cannot find my card anywhere"],
-    "top_up": ["how do i top up", "add money to my account", "top up with a card", "i want to add funds"],
-    "Exchange": ["what is the exchange rate", "change euros to pounds", "exchange currency in the app", "rate today"],
+    "card_lost": [
+        "i lost my card",
+        "my card is gone",
+        "card stolen on the train",
+        "cannot find my card anywhere",
+    ],
+    "top_up": [
+        "how do i top up",
+        "add money to my account",
+        "top up with a card",
+        "i want to add funds",
+    ],
+    "Exchange": [
+        "what is the exchange rate",
+        "change euros to pounds",
+        "exchange currency in the app",
+        "rate today",
+    ],
 }
 
 
@@ -128,7 +145,9 @@ def data_dir(tmp_path: Path, run: Run) -> Path:
     import etl
 
     source = write_csv(tmp_path / "small.csv", rows())
-    config = write_yaml(tmp_path / "data.yaml", dataset_name=str(source), output_dir=str(tmp_path / "data"))
+    config = write_yaml(
+        tmp_path / "data.yaml", dataset_name=str(source), output_dir=str(tmp_path / "data")
+    )
     result = run(etl.main, "--config", config)
     assert result.code == 0, result.err
     return tmp_path / "data"
@@ -145,7 +164,9 @@ def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         source = write_csv(folder / "small.csv", rows())
         etl.main(write_yaml(folder / "data.yaml", dataset_name=str(source), output_dir="data"))
-        config = train_config(folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), epochs=6, lr=5e-3)
+        config = train_config(
+            folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), epochs=6, lr=5e-3
+        )
         multiregime.main(config, regime="lora")
     return folder
 
@@ -169,11 +190,17 @@ def tiny_tokenizer(texts: list[str]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    words = {
+        word
+        for text in texts
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    }
     characters = {character for word in words for character in word}
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words | characters)]
     pieces += sorted("##" + character for character in characters)
-    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -196,14 +223,27 @@ def tiny_encoder(architecture: str, folder: Path, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer([text for text, _ in rows()])
-    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    extra: dict[str, Any] = {"intermediate_size": 48, "max_position_embeddings": 66, "pad_token_id": 0}
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    extra: dict[str, Any] = {
+        "intermediate_size": 48,
+        "max_position_embeddings": 66,
+        "pad_token_id": 0,
+    }
     match architecture:
         case "distilbert":
             sizes = {"vocab_size": len(tokenizer), "dim": 32, "n_layers": 2, "n_heads": 4}
             extra = {"hidden_dim": 48, "max_position_embeddings": 66, "pad_token_id": 0}
         case "deberta-v2":
-            extra |= {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+            extra |= {
+                "relative_attention": True,
+                "position_buckets": 8,
+                "pos_att_type": ["p2c", "c2p"],
+            }
             extra |= {
                 "share_att_key": True,
                 "norm_rel_ebd": "layer_norm",
@@ -223,7 +263,9 @@ def tiny_encoder(architecture: str, folder: Path, seed: int = 0) -> Path:
 NLI_LABELS = ("contradiction", "neutral", "entailment")
 
 
-def tiny_nli(folder: Path, architecture: str = "bert", labels: tuple[str, ...] = NLI_LABELS) -> Path:
+def tiny_nli(
+    folder: Path, architecture: str = "bert", labels: tuple[str, ...] = NLI_LABELS
+) -> Path:
     """Save a random model of natural language inference whose answers differ from pair to pair."""
     import torch
     from tokenizers import processors
@@ -232,7 +274,9 @@ def tiny_nli(folder: Path, architecture: str = "bert", labels: tuple[str, ...] =
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer([text for text, _ in rows()])
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     sizes: dict[str, Any] = {
         "hidden_size": 32,

@@ -40,7 +40,11 @@ class WordModel:
 
     def __init__(self, version: str = "one", before: Callable[[], None] = lambda: None) -> None:
         self.facts = SimpleNamespace(
-            name="words", version=version, labels=LABELS, labels_hash="hash", runtime="words 1.0, 2 threads"
+            name="words",
+            version=version,
+            labels=LABELS,
+            labels_hash="hash",
+            runtime="words 1.0, 2 threads",
         )
         self.workers = 1
         self.before = before
@@ -49,7 +53,9 @@ class WordModel:
 
     def tokenize(self, texts: list[str]) -> list[Words]:
         self.tokenized += texts
-        return [Words(tuple(text.split()[:MAX_WORDS]), len(text.split()) > MAX_WORDS) for text in texts]
+        return [
+            Words(tuple(text.split()[:MAX_WORDS]), len(text.split()) > MAX_WORDS) for text in texts
+        ]
 
     def logits(self, items: list[Words]) -> np.ndarray[Any, Any]:
         self.before()
@@ -73,7 +79,12 @@ def expected(text: str | None) -> tuple[str | None, float | None]:
 
 def settings(source: Path, output: Path, **more: Any) -> ScoreConfig:
     """Settings of a run with small chunks; the model is given by hand."""
-    values = {"input": source, "output": output, "model_dir": Path("none"), "chunk_rows": CHUNK_ROWS}
+    values = {
+        "input": source,
+        "output": output,
+        "model_dir": Path("none"),
+        "chunk_rows": CHUNK_ROWS,
+    }
     values |= {"batch_tokens": 20}
     return ScoreConfig.model_validate(values | more)
 
@@ -86,7 +97,8 @@ def wait() -> None:
 
 def main(source: Path, output: Path, stage: str) -> None:
     """Score until the tenth batch, or write until the third part."""
-    from bankintent.inference import parts, scoring
+    from bankintent.scoring import parts
+    from bankintent.scoring import score as scoring
 
     calls = {"scoring": 0, "writing": 0}
 
@@ -103,7 +115,9 @@ def main(source: Path, output: Path, stage: str) -> None:
         return found
 
     parts.Parts.read = counting  # type: ignore[method-assign]
-    scoring.score(settings(source, output), load=lambda: WordModel(before=lambda: count("scoring", 10)))
+    scoring.score(
+        settings(source, output), load=lambda: WordModel(before=lambda: count("scoring", 10))
+    )
 
 
 if __name__ == "__main__":

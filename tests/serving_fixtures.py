@@ -42,7 +42,13 @@ def write_tiny_model(folder: Path) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=MAX_LENGTH,
-        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
+        **dict(
+            zip(
+                ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"),
+                special,
+                strict=True,
+            )
+        ),
     ).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
@@ -87,7 +93,9 @@ def write_evaluation(evals: Path, name: str) -> Path:
     figure.add_subplot().imshow(np.eye(5))
     figure.savefig(folder / "confusion.png")
     hashed = LabelSchema(LABELS).hash
-    (folder / "metrics.json").write_text(json.dumps({"checkpoint": {"name": name, "labels_hash": hashed}}))
+    (folder / "metrics.json").write_text(
+        json.dumps({"checkpoint": {"name": name, "labels_hash": hashed}})
+    )
     return folder
 
 
@@ -135,13 +143,19 @@ class Server:
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a server: one thread, this source tree, nothing of the caller's settings."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("MODEL_DIR", "SERVE_CONFIG")}
+    kept = {
+        key: value for key, value in os.environ.items() if key not in ("MODEL_DIR", "SERVE_CONFIG")
+    }
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
 
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, *command: str, ready: bool = True, config: dict[str, Any] | None = None, **variables: str
+    folder: Path,
+    *command: str,
+    ready: bool = True,
+    config: dict[str, Any] | None = None,
+    **variables: str,
 ) -> Iterator[Server]:
     """Run uvicorn on `backend:app`, or on what `command` names, until the block ends."""
     with socket.socket() as probe:
@@ -150,11 +164,23 @@ def serving(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "serve.yaml").write_text(json.dumps({"threads": 1, **(config or {})}))
     log_file = folder / "server.log"
-    arguments = [sys.executable, "-m", "uvicorn", *(command or ("backend:app",)), "--port", str(port)]
-    arguments += ["--timeout-keep-alive", "60"]  # a client's pool must not meet a connection that is just closing
+    arguments = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        *(command or ("backend:app",)),
+        "--port",
+        str(port),
+    ]
+    arguments += [
+        "--timeout-keep-alive",
+        "60",
+    ]  # a client's pool must not meet a connection that is just closing
     env = environment(SERVE_CONFIG=str(folder / "serve.yaml"), **variables)
     with log_file.open("wb") as log:
-        process = subprocess.Popen(arguments, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT
+        )
     server = Server(f"http://127.0.0.1:{port}", process, log_file)
     try:
         server.until(lambda s: s.answers("/health/ready" if ready else "/health/live"))
@@ -175,7 +201,9 @@ class WaitingRuntime:
 
         self.folder, self.workers = folder, 1
         self.wait("loading")
-        self.facts = ModelFacts("waiting", "1", ("yes", "no"), "h", "none", 0, 100, "a test's", folder)
+        self.facts = ModelFacts(
+            "waiting", "1", ("yes", "no"), "h", "none", 0, 100, "a test's", folder
+        )
 
     def wait(self, name: str) -> None:
         while (self.folder / name).exists():
@@ -186,7 +214,10 @@ class WaitingRuntime:
 
         self._texts = getattr(self, "_texts", []) + texts
         first = len(self._texts) - len(texts)
-        return [Tokens({"input_ids": [first + i] * len(text.split())}, False) for i, text in enumerate(texts)]
+        return [
+            Tokens({"input_ids": [first + i] * len(text.split())}, False)
+            for i, text in enumerate(texts)
+        ]
 
     def logits(self, items: list[Any]) -> np.ndarray[Any, Any]:
         texts = [self._texts[item.features["input_ids"][0]] for item in items]
@@ -195,7 +226,9 @@ class WaitingRuntime:
         self.wait("hold")
         if any("poison" in text for text in texts):
             raise ValueError("the text is poison")
-        return np.array([[1, 0] if text.startswith("yes") else [0, 1] for text in texts], dtype=np.float32)
+        return np.array(
+            [[1, 0] if text.startswith("yes") else [0, 1] for text in texts], dtype=np.float32
+        )
 
 
 def waiting_app() -> Any:
@@ -212,13 +245,15 @@ def write_exported_bundle(folder: Path) -> Path:
     """The tiny model as a sealed bundle with merged/ and every format of onnx/ that passes its gate."""
     from bankintent.bundle import layout
     from bankintent.config import ExportSection
+    from bankintent.export import onnx_export
     from bankintent.inference.predictor import Predictor
     from bankintent.labels import LabelSchema
-    from bankintent.training import onnx_export
 
     write_tiny_bundle(folder)
     (folder / layout.MANIFEST).unlink()
-    predictor = Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder / layout.MERGED, None, None))
+    predictor = Predictor.load(
+        layout.Checkpoint(folder, LabelSchema(LABELS), folder / layout.MERGED, None, None)
+    )
     reference = reference_of(predictor, TEXTS)
     published = onnx_export.publish(
         predictor, "tiny-bert", folder / layout.ONNX, reference, TEXTS[::2], ExportSection()
@@ -228,12 +263,16 @@ def write_exported_bundle(folder: Path) -> Path:
     return folder
 
 
-TEXTS = [f"{'my card has not arrived ' * (i % 4)}{word} {i}" for i in range(16) for word in ("pin", "rate", "lost")]
+TEXTS = [
+    f"{'my card has not arrived ' * (i % 4)}{word} {i}"
+    for i in range(16)
+    for word in ("pin", "rate", "lost")
+]
 
 
 def reference_of(predictor: Any, texts: list[str]) -> Any:
     """A Reference of a predictor whose every answer counts as right: of the third of the texts that it is surest of."""
-    from bankintent.training.gate import Reference
+    from bankintent.export.gate import Reference
 
     logits = predictor.logits(texts)
     best, second = np.sort(logits, axis=1)[:, -1], np.sort(logits, axis=1)[:, -2]

@@ -23,7 +23,9 @@ def server(tmp_path_factory):
 
 
 api = schemathesis.openapi.from_dict(create_app(ServeConfig()).openapi())
-tried = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+tried = settings(
+    deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @api.include(method="POST").parametrize()

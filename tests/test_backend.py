@@ -46,7 +46,9 @@ def bundle(tmp_path_factory):
 def server(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     write_evaluation(folder / "evals", bundle.name)
-    with serving(folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}) as server:
+    with serving(
+        folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}
+    ) as server:
         yield server
 
 
@@ -59,7 +61,9 @@ def waiting(tmp_path):
 
 def waiting_server(folder: Path, *, ready: bool = True, **limits: float):
     tests = str(ROOT / "tests")
-    return serving(folder, *WAITING, ready=ready, config={"limits": limits}, PYTHONPATH=f"{ROOT}:{tests}")
+    return serving(
+        folder, *WAITING, ready=ready, config={"limits": limits}, PYTHONPATH=f"{ROOT}:{tests}"
+    )
 
 
 def hold(server: Server) -> Path:
@@ -110,15 +114,19 @@ def test_the_other_predict_takes_the_same_body(server):
 def test_the_inference_servers_body_gets_its_shapes(server):
     single = server.post("/predict", {"inputs": "my card", "parameters": {"anything": 1}}).json()
     assert [set(score) for score in single] == [{"label", "score"}] * len(LABELS)
-    assert [score["score"] for score in single] == sorted((score["score"] for score in single), reverse=True)
+    assert [score["score"] for score in single] == sorted(
+        (score["score"] for score in single), reverse=True
+    )
     assert server.post("/predict", {"inputs": ["my card"]}).json() == single
-    batch = server.post("/predict", {"inputs": [["my card"], ["change pin"]], "truncate": None}).json()
+    batch = server.post(
+        "/predict", {"inputs": [["my card"], ["change pin"]], "truncate": None}
+    ).json()
     assert len(batch) == 2 and batch[0] == single
     raw = server.post("/predict", {"inputs": "my card", "raw_scores": True}).json()
     assert [score["label"] for score in raw] == [score["label"] for score in single]
-    assert np.exp([score["score"] for score in raw]) / np.exp([s["score"] for s in raw]).sum() == pytest.approx(
-        [score["score"] for score in single], abs=1e-5
-    )
+    assert np.exp([score["score"] for score in raw]) / np.exp(
+        [s["score"] for s in raw]
+    ).sum() == pytest.approx([score["score"] for score in single], abs=1e-5)
 
 
 @pytest.mark.parametrize("inputs", [["a", "b"], [["a", "b"]], [["x"], ["a", "b"]]])
@@ -138,7 +146,9 @@ def test_a_thousand_concurrent_texts_each_get_their_own_answer(server, bundle):
     texts = [f"{'my card ' * (i % 12)}number {i * 7919}" for i in range(1000)]
     predictor = find_model(ServeConfig(model_dir=bundle, threads=1))()
     expected = [predictor.logits(predictor.tokenize([text]))[0] for text in texts]
-    with httpx.Client(base_url=server.url, limits=httpx.Limits(max_connections=100), timeout=60) as client:
+    with httpx.Client(
+        base_url=server.url, limits=httpx.Limits(max_connections=100), timeout=60
+    ) as client:
 
         def ask(text: str) -> dict[str, float]:
             scores = client.post("/predict", json={"inputs": text, "raw_scores": True}).json()
@@ -149,11 +159,16 @@ def test_a_thousand_concurrent_texts_each_get_their_own_answer(server, bundle):
     found = np.array([[answer[label] for label in LABELS] for answer in answers])
     assert np.abs(found - np.array(expected)).max() < 1e-4
     assert len({tuple(row) for row in found.round(4)}) > 900
-    assert server.metric("bankintent_batch_texts_count") < server.metric("bankintent_batch_texts_sum")
+    assert server.metric("bankintent_batch_texts_count") < server.metric(
+        "bankintent_batch_texts_sum"
+    )
 
 
 def test_a_bundle_and_its_merged_folder_are_the_same_model(bundle, tmp_path):
-    whole, merged = (find_model(ServeConfig(model_dir=folder, threads=1))() for folder in (bundle, bundle / "merged"))
+    whole, merged = (
+        find_model(ServeConfig(model_dir=folder, threads=1))()
+        for folder in (bundle, bundle / "merged")
+    )
     assert whole.facts == merged.facts
     plain = find_model(ServeConfig(model_dir=write_tiny_model(tmp_path / "plain"), threads=1))()
     assert plain.facts.labels == LABELS and plain.facts.backbone == "bert"
@@ -186,7 +201,10 @@ def test_a_bundle_and_its_merged_folder_are_the_same_model(bundle, tmp_path):
 def test_a_wrong_body_is_a_422_that_says_what_and_repeats_nothing(server, path, body, says):
     response = server.post(path, body)
     assert response.status_code == 422
-    assert response.json().keys() == {"error", "error_type"} and response.json()["error_type"] == "validation"
+    assert (
+        response.json().keys() == {"error", "error_type"}
+        and response.json()["error_type"] == "validation"
+    )
     assert says in response.json()["error"]
     assert SECRET not in response.text
 
@@ -220,7 +238,9 @@ def test_a_form_body_is_told_to_be_json(server):
 def test_a_body_that_is_too_long_is_a_413(server, chunked):
     content = b'{"text": "' + b"a" * 2_000_000 + b'"}'
     parts = (content[i : i + 65536] for i in range(0, len(content), 65536)) if chunked else content
-    response = httpx.post(f"{server.url}/predict/", content=parts, headers={"Content-Type": "application/json"})
+    response = httpx.post(
+        f"{server.url}/predict/", content=parts, headers={"Content-Type": "application/json"}
+    )
     assert response.status_code == 413 and response.json()["error_type"] == "too_large"
     assert server.answers("/health/ready")
 
@@ -242,9 +262,20 @@ def test_no_other_origin_is_allowed_in(server):
 
 def test_info_shows_the_model_and_every_limit(server):
     info = server.get("/info").json()
-    assert info["labels"] == list(LABELS) and info["max_length"] == MAX_LENGTH and info["backbone"] == "tiny-bert"
-    assert info["limits"] == LimitsSection().model_dump() and info["batching"] == BatchingSection().model_dump()
-    assert info["runtime"].endswith("cpu, 1 thread") and info["parameters"] > 1000 and len(info["version"]) == 12
+    assert (
+        info["labels"] == list(LABELS)
+        and info["max_length"] == MAX_LENGTH
+        and info["backbone"] == "tiny-bert"
+    )
+    assert (
+        info["limits"] == LimitsSection().model_dump()
+        and info["batching"] == BatchingSection().model_dump()
+    )
+    assert (
+        info["runtime"].endswith("cpu, 1 thread")
+        and info["parameters"] > 1000
+        and len(info["version"]) == 12
+    )
 
 
 def test_a_repeated_text_is_answered_from_a_bounded_cache(tmp_path):
@@ -254,7 +285,12 @@ def test_a_repeated_text_is_answered_from_a_bounded_cache(tmp_path):
         assert first == server.post("/predict/", {"text": ["yes a", "no b", "yes a"]}).json()
         assert began(server) == ["yes a", "no b"]
         assert server.metric("bankintent_cached_answers_total") == 3
-        for text in ("yes a", "no c", "yes a", "no b"):  # "no c" takes the place of "no b", asked longer ago
+        for text in (
+            "yes a",
+            "no c",
+            "yes a",
+            "no b",
+        ):  # "no c" takes the place of "no b", asked longer ago
             server.post("/predict/", {"text": text})
         assert began(server) == ["yes a", "no b", "no c", "no b"]
 
@@ -266,7 +302,13 @@ def test_without_a_cache_every_text_is_worked_on(waiting):
 
 
 def test_metrics_count_requests_batches_tokens_and_intents(server):
-    names = ("batch_texts_sum", "tokens_total", "predictions_total", "requests_total", "request_seconds_count")
+    names = (
+        "batch_texts_sum",
+        "tokens_total",
+        "predictions_total",
+        "requests_total",
+        "request_seconds_count",
+    )
     before = {name: server.metric(f"bankintent_{name}") for name in names}
     refused = server.metric("bankintent_rejected_total")
     server.post("/predict/", {"text": ["my card", "pin"]})
@@ -284,12 +326,20 @@ def test_a_request_id_is_kept_or_made_and_the_log_has_it_but_no_text(server):
     given = server.post("/predict/", {"text": SECRET}, headers={"X-Request-ID": "mine-1"})
     assert given.headers["X-Request-ID"] == "mine-1"
     for bad in ("a b", "x" * 65, '"quoted"'):
-        assert re.fullmatch("[0-9a-f]{32}", server.get("/info", headers={"X-Request-ID": bad}).headers["X-Request-ID"])
+        assert re.fullmatch(
+            "[0-9a-f]{32}",
+            server.get("/info", headers={"X-Request-ID": bad}).headers["X-Request-ID"],
+        )
     server.get(f"/{SECRET}?text={SECRET}")
     httpx.post(f"{server.url}/", data={"text": SECRET})
     lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
     line = next(line for line in lines if line.get("request_id") == "mine-1")
-    assert line["route"] == "/predict/" and line["status"] == 200 and line["texts"] == 1 and line["tokens"] > 2
+    assert (
+        line["route"] == "/predict/"
+        and line["status"] == 200
+        and line["texts"] == 1
+        and line["tokens"] > 2
+    )
     assert SECRET not in server.log
 
 
@@ -298,14 +348,18 @@ def test_every_example_of_the_documentation_works_when_pasted(server):
     own, other = schemas["PredictRequest"]["examples"], schemas["TeiRequest"]["examples"]
     assert own and other
     assert [server.post("/predict/", body).status_code for body in own] == [200] * len(own)
-    assert [server.post("/predict", body).status_code for body in own + other] == [200] * len(own + other)
+    assert [server.post("/predict", body).status_code for body in own + other] == [200] * len(
+        own + other
+    )
     docs = server.get("/docs").text
     assert "http://" not in docs and "https://" not in docs
 
 
 def test_the_card_is_json_for_programs_and_safe_html_for_browsers(server):
     card = server.get("/card").json()
-    assert card["markdown"].startswith("# tiny") and card["plots"] == {"confusion": "/card/confusion.png"}
+    assert card["markdown"].startswith("# tiny") and card["plots"] == {
+        "confusion": "/card/confusion.png"
+    }
     assert server.get("/card/confusion.png").content.startswith(b"\x89PNG")
     assert server.get("/card/reliability.png").status_code == 404
     assert server.get("/card/..%2f..%2fsecret.png").status_code == 404
@@ -335,7 +389,11 @@ def test_a_full_queue_is_a_429_while_probes_and_the_admitted_are_answered(waitin
         refused = waiting.post("/predict/", {"text": "yes too many"})
         assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1
         assert refused.json()["error_type"] == "overloaded"
-        assert waiting.answers("/health/live") and waiting.answers("/health/ready") and waiting.answers("/info")
+        assert (
+            waiting.answers("/health/live")
+            and waiting.answers("/health/ready")
+            and waiting.answers("/info")
+        )
         held.unlink()
         assert [call.result().json()["label"] for call in admitted] == ["yes"] * 4
     assert waiting.post("/predict/", {"text": "no"}).json()["label"] == "no"
@@ -395,9 +453,7 @@ def test_a_client_that_sends_too_slowly_is_a_408_and_holds_nobody_up(tmp_path):
 
 
 def request_bytes(body: bytes) -> bytes:
-    head = (
-        f"POST /predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = f"POST /predict/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -425,7 +481,10 @@ def test_it_is_live_while_loading_and_ready_only_when_warm(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_under_load_answers_what_was_admitted_and_ends(waiting, number):
-    with concurrent.futures.ThreadPoolExecutor(4) as pool, httpx.Client(base_url=waiting.url) as kept:
+    with (
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+        httpx.Client(base_url=waiting.url) as kept,
+    ):
         held = hold(waiting)
         admitted = [pool.submit(waiting.post, "/predict/", {"text": f"yes {i}"}) for i in range(4)]
         waiting.until(lambda s: s.metric("bankintent_held_texts") == 4)
@@ -526,9 +585,17 @@ def test_a_model_that_cannot_be_served_stops_the_start_with_one_line(tmp_path, c
 def test_a_wrong_config_stops_the_start_with_one_line(tmp_path):
     (tmp_path / "serve.yaml").write_text("limit: {}\n")
     env = environment(SERVE_CONFIG=str(tmp_path / "serve.yaml"))
-    for command in (["uvicorn", "backend:app"], ["backend", "--config", str(tmp_path / "serve.yaml")]):
+    for command in (
+        ["uvicorn", "backend:app"],
+        ["backend", "--config", str(tmp_path / "serve.yaml")],
+    ):
         result = subprocess.run(
-            [sys.executable, "-m", *command], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", *command],
+            env=env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert result.returncode == 2 and 'did you mean "limits"' in result.stderr
         assert len(result.stderr.splitlines()) == 1
@@ -536,7 +603,9 @@ def test_a_wrong_config_stops_the_start_with_one_line(tmp_path):
 
 def test_importing_the_backend_loads_nothing():
     code = "import backend, sys; print([m for m in ('torch', 'fastapi', 'transformers', 'numpy') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -559,7 +628,9 @@ def test_the_shipped_config_loads_with_the_defaults():
 
 def test_with_a_key_only_its_bearers_are_served(tmp_path):
     tests = str(ROOT / "tests")
-    with serving(tmp_path, *WAITING, PYTHONPATH=f"{ROOT}:{tests}", BANKINTENT_API_KEY="right") as server:
+    with serving(
+        tmp_path, *WAITING, PYTHONPATH=f"{ROOT}:{tests}", BANKINTENT_API_KEY="right"
+    ) as server:
         for path in ("/info", "/metrics", "/card"):
             assert server.get(path).status_code == 401
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic right"}):

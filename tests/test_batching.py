@@ -39,7 +39,14 @@ def build(model: Model) -> Iterator[Callable[..., Batcher[int, int, int]]]:
     built = []
 
     def make(**options: Any) -> Batcher[int, int, int]:
-        given = {"prepare": list, "work": model, "capacity": 100, "max_items": 4, "max_size": 1000, **options}
+        given = {
+            "prepare": list,
+            "work": model,
+            "capacity": 100,
+            "max_items": 4,
+            "max_size": 1000,
+            **options,
+        }
         built.append(Batcher(**given))
         return built[-1]
 
@@ -49,7 +56,9 @@ def build(model: Model) -> Iterator[Callable[..., Batcher[int, int, int]]]:
         batcher.close()
 
 
-async def hold(model: Model, batcher: Batcher[int, int, int], value: int = 0) -> "asyncio.Task[list[int]]":
+async def hold(
+    model: Model, batcher: Batcher[int, int, int], value: int = 0
+) -> "asyncio.Task[list[int]]":
     """Make the model busy with one item; everything after it waits."""
     model.go.clear()
     model.busy.clear()
@@ -58,7 +67,9 @@ async def hold(model: Model, batcher: Batcher[int, int, int], value: int = 0) ->
     return first
 
 
-async def waiting(batcher: Batcher[int, int, int], *calls: Awaitable[Any]) -> "list[asyncio.Task[Any]]":
+async def waiting(
+    batcher: Batcher[int, int, int], *calls: Awaitable[Any]
+) -> "list[asyncio.Task[Any]]":
     """Start calls and return when all of them stand in the queue."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     await asyncio.sleep(0)
@@ -207,7 +218,11 @@ def test_several_workers_work_at_once_and_all_end(build):
     batcher = build(work=work, max_items=1, workers=3)
     assert asyncio.run(batcher.run([1, 2, 3])) == [2, 4, 6]
     batcher.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batcher") and thread.is_alive()]
+    assert not [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("batcher") and thread.is_alive()
+    ]
 
 
 def test_too_few_results_are_an_error_and_not_a_shift(build):

@@ -16,7 +16,19 @@ from conftest import Run
 
 from bankintent.errors import UserError
 from benchmarks import __main__ as everything
-from benchmarks import bare_apps, head_only, load, machine, report, request, scoring, servers, serving, steps, training
+from benchmarks import (
+    bare_apps,
+    head_only,
+    load,
+    machine,
+    report,
+    request,
+    scoring,
+    servers,
+    serving,
+    steps,
+    training,
+)
 from benchmarks.load import Endpoint
 from benchmarks.tables import Table, markdown
 
@@ -58,7 +70,13 @@ def failing(share: int, sent: list[Any]) -> Any:
         message = await receive()
         sent.append((scope["path"], json.loads(message["body"])))
         status = 503 if len(sent) % share == 0 else 200
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"2")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-length", b"2")],
+            }
+        )
         await send({"type": "http.response.body", "body": b"{}"})
 
     return app
@@ -80,7 +98,10 @@ def test_the_load_generator_counts_what_it_sends() -> None:
 
 
 def test_a_server_that_answers_nothing_is_no_measurement() -> None:
-    with listening(failing(1, [])) as port, pytest.raises(UserError, match="all 12 requests failed"):
+    with (
+        listening(failing(1, [])) as port,
+        pytest.raises(UserError, match="all 12 requests failed"),
+    ):
         asyncio.run(load.measure("x", Endpoint(port), 3, ["a"], most=12, seconds=60))
     with pytest.raises(UserError, match="the server is gone"):
         asyncio.run(load.measure("x", Endpoint(port), 1, ["a"], most=1, seconds=60))
@@ -90,7 +111,9 @@ def test_servers_are_started_compared_and_loaded(tmp_path: Path) -> None:
     contenders = request.find_contenders(tmp_path, "auto")[:2]  # the apps without a model
     found = serving.measure_load(contenders, [1, 2], ["a", "b"], requests=5, seconds=60, rounds=1)
     assert found["agreement_with_naive"] == {"constant": 1.0}
-    assert [(m["clients"], m["server"], m["requests"], m["errors"]) for m in found["measurements"]] == [
+    assert [
+        (m["clients"], m["server"], m["requests"], m["errors"]) for m in found["measurements"]
+    ] == [
         (1, "empty", 5, 0),
         (1, "constant", 5, 0),
         (2, "empty", 5, 0),
@@ -102,13 +125,18 @@ def test_servers_are_started_compared_and_loaded(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_start_is_named_with_its_last_words(tmp_path: Path) -> None:
     contender = servers.ours("auto", tmp_path / "none", "auto")
-    with pytest.raises(UserError, match=r'the server "auto" did not start: error: .*none'), servers.running(contender):
+    with (
+        pytest.raises(UserError, match=r'the server "auto" did not start: error: .*none'),
+        servers.running(contender),
+    ):
         pass
 
 
 def test_the_floor_counts_the_matrices_of_the_encoder(tiny_bert: Path) -> None:
     hidden, inner, layers = 32, 48, 2
-    assert machine.flops_per_token(tiny_bert) == 2 * layers * (4 * hidden * hidden + 2 * hidden * inner)
+    assert machine.flops_per_token(tiny_bert) == 2 * layers * (
+        4 * hidden * hidden + 2 * hidden * inner
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,17 +167,25 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
     monkeypatch.setattr(machine, "peak", lambda: PEAK)
 
 
-@pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")  # stock Trainers are left as they come
+@pytest.mark.filterwarnings(
+    "ignore:.*pin_memory.*:UserWarning"
+)  # stock Trainers are left as they come
 @pytest.mark.parametrize("contender", ["stock-default", "stock-lora", "full-ft", "lora"])
 def test_every_contender_trains(contender: str, data_dir: Path, tiny: None) -> None:
-    found = training.contend({"contender": contender, "data_dir": str(data_dir), "sentences": 8, "epochs": 1})
+    found = training.contend(
+        {"contender": contender, "data_dir": str(data_dir), "sentences": 8, "epochs": 1}
+    )
     assert found["sentences_per_second"] == pytest.approx(8 / found["seconds"])
     assert found["useful_flops_per_second"] > 0 and found["peak_memory_bytes"] > 2**20
     assert 0 <= found["accuracy"] <= 1
 
 
-def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(data_dir: Path, tiny: None) -> None:
-    full, lora = (training.prepare(regime, data_dir, 4, 1).flops_per_token for regime in ("full-ft", "lora"))
+def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(
+    data_dir: Path, tiny: None
+) -> None:
+    full, lora = (
+        training.prepare(regime, data_dir, 4, 1).flops_per_token for regime in ("full-ft", "lora")
+    )
     weights = 2 * (4 * 32 * 32 + 2 * 32 * 48)
     adapters = 2 * training.LORA.r * (4 * (32 + 32) + 2 * (32 + 48))
     assert (full, lora) == (6 * weights, 4 * weights + 6 * adapters)
@@ -157,7 +193,9 @@ def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(data_dir: P
 
 def test_a_profile_accounts_for_the_whole_step(data_dir: Path, tiny: None) -> None:
     found = steps.profile({"regime": "full-ft", "data_dir": str(data_dir), "steps": 2})
-    assert {"matrix products", "attention", "dropout", "optimizer", steps.HOST} <= set(found["kinds"])
+    assert {"matrix products", "attention", "dropout", "optimizer", steps.HOST} <= set(
+        found["kinds"]
+    )
     assert sum(found["kinds"].values()) == pytest.approx(found["profiled_seconds"])
     record = {"steps": 2, "peak": PEAK, "machine": MACHINE, "profiles": {"full-ft": found}}
     assert "matrix products" in markdown(steps.make_tables(record)[0])
@@ -172,7 +210,17 @@ def test_head_only_runs_the_encoder_once(data_dir: Path, tmp_path: Path, tiny: N
 
 
 def test_scoring_writes_its_record(bundle: Path, run: Run, tiny: None) -> None:
-    result = run(scoring.main, "--model-dir", bundle, "--rows", 64, "--rounds", 1, "--output", "out/scoring.json")
+    result = run(
+        scoring.main,
+        "--model-dir",
+        bundle,
+        "--rows",
+        64,
+        "--rounds",
+        1,
+        "--output",
+        "out/scoring.json",
+    )
     assert result.code == 0, result.err
     record = json.loads(Path("out/scoring.json").read_text())
     assert [m["way"] for m in record["measurements"]] == ["bulk", ".parquet", ".csv"]
@@ -181,7 +229,10 @@ def test_scoring_writes_its_record(bundle: Path, run: Run, tiny: None) -> None:
 
 def test_a_request_can_be_taken_apart() -> None:
     model = bare_apps.ConstantRuntime()
-    found = {"body": request.body_cost(model, ["a", "b"]), **request.model_cost(model, ["a", "b"] * 8)}
+    found = {
+        "body": request.body_cost(model, ["a", "b"]),
+        **request.model_cost(model, ["a", "b"] * 8),
+    }
     found |= {"empty": 0.1, "constant": 0.5, "whole": 5.0}
     assert found["body"] > 0
     table = request.make_tables({"clients": 32, "runtime": "constant", "milliseconds": found})[0]
@@ -189,7 +240,9 @@ def test_a_request_can_be_taken_apart() -> None:
     assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=0.01)
 
 
-def measured(server: str, clients: int, rate: float, p50: float = 10.0, p99: float = 20.0) -> dict[str, Any]:
+def measured(
+    server: str, clients: int, rate: float, p50: float = 10.0, p99: float = 20.0
+) -> dict[str, Any]:
     return {
         "server": server,
         "clients": clients,
@@ -206,7 +259,13 @@ def measured(server: str, clients: int, rate: float, p50: float = 10.0, p99: flo
 def serving_record() -> dict[str, Any]:
     names = ("naive", "auto")
     start = {"ready_seconds": 1.5, "answer_seconds": 1.6, "memory_mb": 250.0}
-    bulk = {"server": "auto", "precision": "bf16", "flops_per_sentence": 4e8, "tokens_per_sentence": 16.0, "batch": 8}
+    bulk = {
+        "server": "auto",
+        "precision": "bf16",
+        "flops_per_sentence": 4e8,
+        "tokens_per_sentence": 16.0,
+        "batch": 8,
+    }
     return {
         "model": {"name": "quickstart", "parity": None},
         "machine": MACHINE,
@@ -224,7 +283,12 @@ def serving_record() -> dict[str, Any]:
 
 
 def training_record() -> dict[str, Any]:
-    rates = {"stock, defaults": 10.0, "stock, tuned": 90.0, "ours, full-ft": 110.0, "ours, LoRA": 132.0}
+    rates = {
+        "stock, defaults": 10.0,
+        "stock, tuned": 90.0,
+        "ours, full-ft": 110.0,
+        "ours, LoRA": 132.0,
+    }
     run = {"precision": "bf16", "threads": 2, "accuracy": 0.8, "peak_memory_bytes": 2**30}
     results = {
         name: [{**run, "sentences_per_second": rate, "useful_flops_per_second": rate * 1e10}]
@@ -247,16 +311,30 @@ def test_the_report_sets_what_was_measured_beside_the_targets() -> None:
     assert "**request failed:** it ended with code 2" in text
     assert cells(text, "full-ft: rate of a stock Trainer")[1:] == ["at least 12 x", "11 x", "no"]
     assert cells(text, "LoRA: rate of full-ft")[1:] == ["at least 1 x", "1.2 x", "yes"]
-    assert cells(text, "API, 32 clients: rate of the naive app")[1:] == ["at least 8 x", "8 x", "yes"]
-    assert cells(text, "API, one client: p99 over the naive app's p50")[1:] == ["at most 1 x", "0.5 x", "yes"]
+    assert cells(text, "API, 32 clients: rate of the naive app")[1:] == [
+        "at least 8 x",
+        "8 x",
+        "yes",
+    ]
+    assert cells(text, "API, one client: p99 over the naive app's p50")[1:] == [
+        "at most 1 x",
+        "0.5 x",
+        "yes",
+    ]
     # 400 requests/s of 1000 sentences/s on the 1.5 of 2 cores that the load generator leaves.
-    assert cells(text, "API, 32 clients: of bulk on the cores left")[1:] == ["at least 75 %", "53.3 %", "no"]
+    assert cells(text, "API, 32 clients: of bulk on the cores left")[1:] == [
+        "at least 75 %",
+        "53.3 %",
+        "no",
+    ]
     assert cells(text, "ours, full-ft")[3] == "11.0"
     assert "infinity" not in text and "student" not in text and "head-only" not in text
 
 
 def test_markdown_tables_are_aligned() -> None:
-    text = markdown(Table("A title", ["name", "figure"], [["a|b", "1.5"], ["longer", "22.0"]], "A note."))
+    text = markdown(
+        Table("A title", ["name", "figure"], [["a|b", "1.5"], ["longer", "22.0"]], "A note.")
+    )
     assert text == (
         "### A title\n\n"
         "| name   | figure |\n"
@@ -267,16 +345,24 @@ def test_markdown_tables_are_aligned() -> None:
     )
 
 
-def test_one_failure_does_not_lose_the_others(bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failure_does_not_lose_the_others(
+    bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = Path("out")
     out.mkdir()
     (out / "serving.json").write_text(json.dumps(serving_record()))
-    (out / "scoring.json").write_text("{}")  # of an earlier run: it must not be taken for a result of this one
+    (out / "scoring.json").write_text(
+        "{}"
+    )  # of an earlier run: it must not be taken for a result of this one
     monkeypatch.setattr(everything, "SMOKE", {"scoring": ["--rows", "none"]})
-    result = run(everything.main, "--smoke", "--only", "scoring", "--model-dir", bundle, "--output-dir", out)
+    result = run(
+        everything.main, "--smoke", "--only", "scoring", "--model-dir", bundle, "--output-dir", out
+    )
     assert "scoring failed" in result.one_line_error()
     results = json.loads((out / "results.json").read_text())
-    assert set(results["parts"]) == {"serving"} and results["failed"] == {"scoring": "it ended with code 2"}
+    assert set(results["parts"]) == {"serving"} and results["failed"] == {
+        "scoring": "it ended with code 2"
+    }
     assert "**scoring failed:**" in (out / "report.md").read_text()
 
 

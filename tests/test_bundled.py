@@ -16,7 +16,9 @@ from bankintent.labels import LabelSchema
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check", REPOSITORY / "data" / "bundled" / "check.py")
+    spec = importlib.util.spec_from_file_location(
+        "check", REPOSITORY / "data" / "bundled" / "check.py"
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -40,17 +42,24 @@ def test_no_sentence_repeats_or_closely_paraphrases_banking77(check: ModuleType)
     figures = check.compare(DATASETS / "banking77")
     assert figures["same after normalisation"] == 0
     assert figures["highest similarity to a BANKING77 row"] < check.PARAPHRASE == 0.90
-    ours, theirs = (figures[f"mean similarity within intents, {name}"] for name in ("bundled", "BANKING77 train"))
+    ours, theirs = (
+        figures[f"mean similarity within intents, {name}"]
+        for name in ("bundled", "BANKING77 train")
+    )
     assert ours < theirs  # no templates: at least as varied as the real thing
 
 
 @needs_datasets
 def test_the_labels_are_those_of_banking77(check: ModuleType) -> None:
-    ours, theirs = (set(check.read(path)[1]) for path in (check.BUNDLED, DATASETS / "banking77" / "test.csv"))
+    ours, theirs = (
+        set(check.read(path)[1]) for path in (check.BUNDLED, DATASETS / "banking77" / "test.csv")
+    )
     assert LabelSchema.from_names(ours).hash == LabelSchema.from_names(theirs).hash
 
 
-def test_a_changed_weight_file_of_the_backbone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_weight_file_of_the_backbone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bankintent.training import backbones
 
     real = backbones.bundled_folder()
@@ -58,7 +67,9 @@ def test_a_changed_weight_file_of_the_backbone_is_refused(tmp_path: Path, monkey
     shutil.copytree(real, package / "model")
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda _: importlib.machinery.PathFinder.find_spec(package.name, [str(tmp_path)])
+        importlib.util,
+        "find_spec",
+        lambda _: importlib.machinery.PathFinder.find_spec(package.name, [str(tmp_path)]),
     )
     assert backbones.bundled_folder() == package / "model"
     with (package / "model" / "model.safetensors").open("ab") as file:

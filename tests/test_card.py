@@ -28,7 +28,9 @@ from bankintent.bundle import attribution, card, layout
 from bankintent.config import TrainConfig
 from bankintent.serving.page.card import read_card, to_html
 
-pytestmark = pytest.mark.timeout(900)  # one run with all its formats, and processes that import torch
+pytestmark = pytest.mark.timeout(
+    900
+)  # one run with all its formats, and processes that import torch
 
 LABELS = {"card_lost": 'card|lost: "it"', "top_up": "top_up `now`", "Exchange": "# Exchange"}
 """Names with what means something in Markdown, YAML or Python."""
@@ -53,7 +55,9 @@ def published(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         source = write_csv(folder / "small.csv", [(text, LABELS[label]) for text, label in rows()])
         etl.main(write_yaml(folder / "data.yaml", dataset_name=str(source), output_dir="data"))
         settings = {"epochs": 1, "export": {"onnx": True}, "tracking": tracked}
-        config = train_config(folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), **settings)
+        config = train_config(
+            folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), **settings
+        )
         multiregime.main(config, regime="lora")
     return folder
 
@@ -136,7 +140,9 @@ def run_all(snippets: list[tuple[Path, str]], scratch: Path) -> list[str]:
     """What each snippet prints when it is run in its folder; one process for all, since each imports torch anew."""
     order = scratch / "snippets.json"
     order.write_text(json.dumps([(str(folder), snippet) for folder, snippet in snippets]))
-    done = subprocess.run([sys.executable, "-c", RUNNER, order], capture_output=True, text=True, cwd=scratch)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, order], capture_output=True, text=True, cwd=scratch
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -158,7 +164,9 @@ def expected(bundle: Path) -> tuple[str, float]:
 
 def test_every_python_snippet_gives_the_models_answer(published: Path, tmp_path: Path) -> None:
     bundle = published / "bundle"
-    alone = shutil.copytree(bundle / "merged", tmp_path / "pushed")  # as on the Hub: nothing of ours beside it
+    alone = shutil.copytree(
+        bundle / "merged", tmp_path / "pushed"
+    )  # as on the Hub: nothing of ours beside it
     places = {"bundle": bundle, "merged": alone, "adapter": bundle / "adapter"}
     snippets = [
         (published if "mlflow" in snippet else place, snippet)
@@ -179,7 +187,9 @@ def test_the_onnx_snippet_needs_neither_torch_nor_transformers(published: Path) 
     card_text = (published / "bundle" / "README.md").read_text(encoding="utf-8")
     (snippet,) = (block for block in blocks(card_text, "python") if "onnxruntime" in block)
     nodes = list(ast.walk(ast.parse(snippet)))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     assert imported == {"json", "pathlib", "numpy", "onnxruntime", "tokenizers"}
 
@@ -191,7 +201,12 @@ def started(command: str, folder: Path, url: str) -> Iterator[None]:
     environment = os.environ | {"PATH": path, "BANKINTENT": str(REPOSITORY)}
     log = folder.parent / "server.log"
     with log.open("wb") as file:
-        options: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": file, "stderr": subprocess.STDOUT}
+        options: dict[str, Any] = {
+            "cwd": folder,
+            "env": environment,
+            "stdout": file,
+            "stderr": subprocess.STDOUT,
+        }
         process = subprocess.Popen(["bash", "-c", command], start_new_session=True, **options)
     try:
         end = time.monotonic() + START_SECONDS
@@ -213,7 +228,9 @@ def ready(url: str) -> bool:
 
 
 @pytest.mark.parametrize("part", ["bundle", "merged"])
-def test_the_server_starts_as_the_card_says_and_answers_its_snippet(part: str, published: Path, tmp_path: Path) -> None:
+def test_the_server_starts_as_the_card_says_and_answers_its_snippet(
+    part: str, published: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(published / "bundle" / PARTS[part], tmp_path / part)
     text = (folder / "README.md").read_text(encoding="utf-8")
     (command,) = blocks(text, "bash")
@@ -224,20 +241,35 @@ def test_the_server_starts_as_the_card_says_and_answers_its_snippet(part: str, p
     assert command.count("8000") == 1
     assert snippet.count("8000") == 1
     said = io.StringIO()
-    with started(command.replace("8000", port), folder, f"http://127.0.0.1:{port}"), contextlib.redirect_stdout(said):
+    with (
+        started(command.replace("8000", port), folder, f"http://127.0.0.1:{port}"),
+        contextlib.redirect_stdout(said),
+    ):
         exec(compile(snippet.replace("8000", port), "snippet", "exec"), {})  # noqa: S102 (it is what is tested)
     label, score = expected(published / "bundle")
-    assert answer(said.getvalue()) == (label, pytest.approx(score, abs=0.05))  # it may be served in eight bits
+    assert answer(said.getvalue()) == (
+        label,
+        pytest.approx(score, abs=0.05),
+    )  # it may be served in eight bits
 
 
 def test_the_recipe_on_a_card_is_that_of_the_run(published: Path) -> None:
     recorded = yaml.safe_load((published / "bundle" / "config.yaml").read_text(encoding="utf-8"))
-    elsewhere = {key: recorded[key] for key in ("output_dir", "data_dir", "cache_dir", "eval_batch_size", "tracking")}
+    elsewhere = {
+        key: recorded[key]
+        for key in ("output_dir", "data_dir", "cache_dir", "eval_batch_size", "tracking")
+    }
     for part in PARTS.values():
-        (recipe,) = blocks((published / "bundle" / part / "README.md").read_text(encoding="utf-8"), "yaml")
+        (recipe,) = blocks(
+            (published / "bundle" / part / "README.md").read_text(encoding="utf-8"), "yaml"
+        )
         shown = yaml.safe_load(recipe)
-        assert shown["model_name"] == Path(recorded["model_name"]).name  # the folder of one machine says nothing
-        config = TrainConfig.model_validate(shown | elsewhere | {"model_name": recorded["model_name"]})
+        assert (
+            shown["model_name"] == Path(recorded["model_name"]).name
+        )  # the folder of one machine says nothing
+        config = TrainConfig.model_validate(
+            shown | elsewhere | {"model_name": recorded["model_name"]}
+        )
         assert config == TrainConfig.model_validate(recorded)
 
 
@@ -277,7 +309,17 @@ def test_figures_pairs_and_parity_on_the_card_are_those_of_the_record(published:
 
 
 def test_names_of_any_kind_leave_the_card_whole() -> None:
-    labels = ["a|b", "c`d", "``", "<img src=x onerror='alert(1)'>", "e: {f}", "---", "g\nh", "[i](http://a.test)", "\\"]
+    labels = [
+        "a|b",
+        "c`d",
+        "``",
+        "<img src=x onerror='alert(1)'>",
+        "e: {f}",
+        "---",
+        "g\nh",
+        "[i](http://a.test)",
+        "\\",
+    ]
     pairs = [{"true": a, "predicted": b, "count": 1} for a, b in itertools.pairwise(labels)]
     changes = {"labels": labels, "validation": facts()["validation"] | {"confused_pairs": pairs}}
     name = "it's: a \"run\" # | <b>1</b> {{ 7 }} 'x'"
@@ -286,7 +328,12 @@ def test_names_of_any_kind_leave_the_card_whole() -> None:
     assert metadata(text)["model-index"][0]["name"] == name
 
     tokens = MarkdownIt("commonmark").enable("table").parse(read_body(text))
-    spans = [child.content for token in tokens for child in token.children or [] if child.type == "code_inline"]
+    spans = [
+        child.content
+        for token in tokens
+        for child in token.children or []
+        if child.type == "code_inline"
+    ]
     one_line = [" ".join(label.split()) for label in labels]
     assert [span for span in spans if span in one_line] == [
         *sum(itertools.pairwise(one_line), ()),
@@ -297,7 +344,9 @@ def test_names_of_any_kind_leave_the_card_whole() -> None:
     assert cells.count(3) == len(pairs) + 5 + 1  # the pairs, the metrics, one saved form
     heading = next(token for token in tokens if token.type == "inline")
     assert "".join(child.content for child in heading.children or []) == name
-    assert not any(child.type == "html_inline" for token in tokens for child in token.children or [])
+    assert not any(
+        child.type == "html_inline" for token in tokens for child in token.children or []
+    )
 
 
 def read_body(text: str) -> str:
@@ -306,8 +355,15 @@ def read_body(text: str) -> str:
 
 def rows_of(tokens: list[Any]) -> Iterator[tuple[int, int]]:
     """First and last token of each row below a table's header."""
-    starts = [i for i, token in enumerate(tokens) if token.type == "tr_open" and tokens[i + 1].type == "td_open"]
-    return ((start, next(i for i in range(start, len(tokens)) if tokens[i].type == "tr_close")) for start in starts)
+    starts = [
+        i
+        for i, token in enumerate(tokens)
+        if token.type == "tr_open" and tokens[i + 1].type == "td_open"
+    ]
+    return (
+        (start, next(i for i in range(start, len(tokens)) if tokens[i].type == "tr_close"))
+        for start in starts
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,33 +385,48 @@ def test_known_data_is_recognised_and_credited(source: dict[str, Any]) -> None:
         "sentence-transformers/all-MiniLM-L6-v2",
         "finetune",
     )
-    assert "revision" not in found["model-index"][0]["results"][0]["dataset"]  # it is another repository's
+    assert (
+        "revision" not in found["model-index"][0]["results"][0]["dataset"]
+    )  # it is another repository's
     assert "BANKING77: CC BY 4.0. Casanueva" in text
     assert "my card has not arrived yet" in text
 
 
 def test_what_is_not_known_is_not_stated() -> None:
     mixed = {"train.csv": BANKING77_FILES["train.csv"], "test.csv": "0" * 64}
-    for source in ({"kind": "folder", "files": mixed}, {"kind": "file", "files": {"banking77.csv": "0" * 64}}):
+    for source in (
+        {"kind": "folder", "files": mixed},
+        {"kind": "file", "files": {"banking77.csv": "0" * 64}},
+    ):
         found = metadata(card.render(facts(data=data(source, "banking77"))))
         assert (found["license"], found["license_name"]) == ("other", "unstated")
         assert not {"datasets", "language"} & set(found)
-    theirs = metadata(card.render(facts(data=data({"kind": "hub", "repository": "a/b", "revision": "c" * 40}))))
+    theirs = metadata(
+        card.render(facts(data=data({"kind": "hub", "repository": "a/b", "revision": "c" * 40})))
+    )
     assert (theirs["datasets"], theirs["license"]) == (["a/b"], "other")
     assert theirs["model-index"][0]["results"][0]["dataset"]["revision"] == "c" * 40
 
     bundled = {"kind": "bundled", "files": {"sentences.csv": "0" * 64}}
-    found = metadata(card.render(facts(data=data(bundled), base_model_id="someone/else", base_model="someone/else")))
+    found = metadata(
+        card.render(
+            facts(data=data(bundled), base_model_id="someone/else", base_model="someone/else")
+        )
+    )
     assert (found["base_model"], found["license"]) == ("someone/else", "other")
 
 
 def test_further_training_sentences_are_credited_too() -> None:
     bundled = {"kind": "bundled", "files": {"sentences.csv": "0" * 64}}
-    text = card.render(facts(data=data({"kind": "folder", "files": BANKING77_FILES, "extra_train": bundled})))
+    text = card.render(
+        facts(data=data({"kind": "folder", "files": BANKING77_FILES, "extra_train": bundled}))
+    )
     assert metadata(text)["license"] == "apache-2.0"
     assert "A large language model wrote the bundled sentences" in text
     own = {"kind": "file", "files": {"more.csv": "0" * 64}}
-    text = card.render(facts(data=data({"kind": "folder", "files": BANKING77_FILES, "extra_train": own})))
+    text = card.render(
+        facts(data=data({"kind": "folder", "files": BANKING77_FILES, "extra_train": own}))
+    )
     assert metadata(text)["license"] == "other"
     assert "- more.csv: its license is not known here" in text
 
@@ -377,12 +448,15 @@ def test_a_card_says_how_its_figures_came_about() -> None:
 def test_the_address_of_a_tracking_server_stays_off_the_card(tmp_path: Path) -> None:
     from bankintent.config import TrackingConfig
     from bankintent.tracking import Tracker
-    from bankintent.training import facts as run_facts
+    from bankintent.training import record as run_facts
 
     tracker = Tracker(TrackingConfig())
     assert run_facts.tracked(tracker, "sqlite:///a.db") is None  # nothing was begun
     tracker.run_id = "abc"
-    assert run_facts.tracked(tracker, "sqlite:///a.db") == {"run_id": "abc", "uri": "sqlite:///a.db"}
+    assert run_facts.tracked(tracker, "sqlite:///a.db") == {
+        "run_id": "abc",
+        "uri": "sqlite:///a.db",
+    }
     hidden = run_facts.tracked(tracker, "https://user:secret@host/")
     text = card.render(facts(tracked=hidden))
     assert "secret" not in text

@@ -17,11 +17,11 @@ from scipy import stats
 from study_fixtures import InProcess, invented, start, write_recipe, write_records, write_study
 
 from bankintent import __main__ as verbs
-from bankintent import config, configfile, tracking
+from bankintent import config, configfile, process, tracking
 from bankintent.corpus import dataset
 from bankintent.errors import DataError
 from bankintent.measures import paired
-from bankintent.studies import analysis, comparison, plan, process
+from bankintent.studies import analysis, comparison, plan
 from bankintent.studies.record import RunRecord
 
 __all__ = ["start"]  # a fixture
@@ -29,7 +29,10 @@ __all__ = ["start"]  # a fixture
 
 def keys(path: Path, data_dir: Path, *overrides: str) -> list[str]:
     settings = configfile.load(config.CompareConfig, path, overrides)
-    return [run.key for run in plan.make_runs(settings, plan.load_recipes(settings), dataset.load(data_dir))]
+    return [
+        run.key
+        for run in plan.make_runs(settings, plan.load_recipes(settings), dataset.load(data_dir))
+    ]
 
 
 def records(folder: Path) -> list[RunRecord]:
@@ -41,10 +44,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_key_says_what_makes_the_run_and_nothing_else(data_dir: Path, tmp_path: Path) -> None:
-    study = write_study(tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir)
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir
+    )
     plain = keys(study, data_dir)
     assert len(set(plain)) == 4
-    for same in ("output_dir=x", "tracking.experiment=x", "name=x", "bootstrap=2000", "keep_models=true"):
+    for same in (
+        "output_dir=x",
+        "tracking.experiment=x",
+        "name=x",
+        "bootstrap=2000",
+        "keep_models=true",
+    ):
         assert keys(study, data_dir, same) == plain
     for other in ("set={epochs: 3}", "split=val", "sizes=[5]", "seeds=[3, 4]", "backbones=[x/y]"):
         assert not set(keys(study, data_dir, other)) & set(plain), other
@@ -62,7 +73,9 @@ def test_a_key_says_what_makes_the_run_and_nothing_else(data_dir: Path, tmp_path
 def test_an_interrupted_comparison_makes_what_is_missing_and_then_nothing(
     data_dir: Path, tmp_path: Path, run: Run, start: InProcess
 ) -> None:
-    study = write_study(tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir)
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir
+    )
     start.invents = True
 
     def interrupt(name: str) -> None:
@@ -100,10 +113,14 @@ def test_an_interrupted_comparison_makes_what_is_missing_and_then_nothing(
     assert figures["recipes"][1]["settings"]["lora"]["r"] == 2
 
 
-def test_a_failing_run_is_told_and_loses_no_other(data_dir: Path, tmp_path: Path, run: Run, start: InProcess) -> None:
+def test_a_failing_run_is_told_and_loses_no_other(
+    data_dir: Path, tmp_path: Path, run: Run, start: InProcess
+) -> None:
     from bankintent.errors import TrainingError
 
-    study = write_study(tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir)
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, name) for name in ("head-only", "lora")], data_dir
+    )
     start.invents = True
 
     def fail(name: str) -> None:
@@ -127,19 +144,35 @@ def test_a_failing_run_is_told_and_loses_no_other(data_dir: Path, tmp_path: Path
     assert start.jobs == ["lora-all-seed1"]
 
 
-def test_where_every_run_fails_there_is_no_report(data_dir: Path, tmp_path: Path, run: Run, start: InProcess) -> None:
-    study = write_study(tmp_path, [write_recipe(tmp_path, "lora", model="no/where/at/all")], data_dir)
-    assert "2 of 2 runs failed, first lora" in run(verbs.compare, "--config", study).one_line_error()
+def test_where_every_run_fails_there_is_no_report(
+    data_dir: Path, tmp_path: Path, run: Run, start: InProcess
+) -> None:
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, "lora", model="no/where/at/all")], data_dir
+    )
+    assert (
+        "2 of 2 runs failed, first lora" in run(verbs.compare, "--config", study).one_line_error()
+    )
     assert not (tmp_path / "study" / "report").exists()
-    assert "holds no finished run" in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    assert (
+        "holds no finished run"
+        in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    )
 
 
 def test_a_run_killed_while_training_continues_and_its_time_is_not_reported(
-    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, start: InProcess, monkeypatch: pytest.MonkeyPatch
+    tiny_bert: Path,
+    data_dir: Path,
+    tmp_path: Path,
+    run: Run,
+    start: InProcess,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from bankintent.training import trainer
 
-    study = write_study(tmp_path, [write_recipe(tmp_path, "lora", tiny_bert)], data_dir, seeds=[1], sizes=[5])
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, "lora", tiny_bert)], data_dir, seeds=[1], sizes=[5]
+    )
 
     class Killed(trainer.MarkComplete):
         def on_save(self, args, state, control, **options):  # type: ignore[no-untyped-def]
@@ -160,7 +193,9 @@ def test_a_run_killed_while_training_continues_and_its_time_is_not_reported(
     assert record.train_rows == 15
     assert record.settings["few_shot"] == 5
     assert not any((tmp_path / "study" / "models").iterdir())
-    assert "| lora | 5 per intent (15) |" in (tmp_path / "study" / "report" / "report.md").read_text()
+    assert (
+        "| lora | 5 per intent (15) |" in (tmp_path / "study" / "report" / "report.md").read_text()
+    )
 
 
 def test_a_run_in_a_fresh_process_records_what_its_model_says(
@@ -168,14 +203,20 @@ def test_a_run_in_a_fresh_process_records_what_its_model_says(
 ) -> None:
     from bankintent.inference.predictor import Predictor
 
-    study = write_study(tmp_path, [write_recipe(tmp_path, "lora", tiny_bert)], data_dir, seeds=[3], keep_models=True)
+    study = write_study(
+        tmp_path, [write_recipe(tmp_path, "lora", tiny_bert)], data_dir, seeds=[3], keep_models=True
+    )
     result = run(verbs.compare, "--config", study)
-    assert result.code == 0, result.err + "".join(p.read_text() for p in (tmp_path / "study").rglob("*.log"))
+    assert result.code == 0, result.err + "".join(
+        p.read_text() for p in (tmp_path / "study").rglob("*.log")
+    )
     (record,) = records(tmp_path)
     (bundle,) = (tmp_path / "study" / "models").iterdir()
     rows = dataset.load(data_dir).read("test")
     assert record.predicted == Predictor.load(bundle).logits(rows.texts).argmax(axis=1).tolist()
-    assert record.metrics["test"]["accuracy"] == pytest.approx(np.mean(np.array(record.predicted) == rows.labels))
+    assert record.metrics["test"]["accuracy"] == pytest.approx(
+        np.mean(np.array(record.predicted) == rows.labels)
+    )
     assert set(record.metrics) == {"val", "test"}
     assert record.trainable_parameters < record.total_parameters
     assert record.train_rows == len(dataset.load(data_dir).read("train"))
@@ -194,7 +235,9 @@ def test_a_run_in_a_fresh_process_records_what_its_model_says(
 def lives(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)
-        return Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"  # ended, and not yet waited for
+        return (
+            Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"
+        )  # ended, and not yet waited for
     except FileNotFoundError:
         return True  # a system without /proc
     except ProcessLookupError:
@@ -221,7 +264,9 @@ def test_a_job_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         time.sleep(0.05)  # the test's own limit ends a wait that never ends
 
 
-def test_a_job_that_fails_gives_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_gives_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for name, body, expected in [
         ("fails", "raise ValueError('no such thing')", "ValueError: no such thing"),
@@ -239,7 +284,15 @@ def test_the_report_follows_from_the_records_byte_for_byte(tmp_path: Path, run: 
     write_records(study, {"head-only": 0.7, "lora": 0.85, "full-ft": 0.9}, without=1)
     assert run(verbs.compare, "--config", study, "--report-only").code == 0
     first = contents(tmp_path / "study" / "report")
-    command = [sys.executable, "-m", "bankintent", "compare", "--config", str(study), "--report-only"]
+    command = [
+        sys.executable,
+        "-m",
+        "bankintent",
+        "compare",
+        "--config",
+        str(study),
+        "--report-only",
+    ]
     environment = os.environ | {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}
     subprocess.run(command, check=True, cwd=REPOSITORY, env=environment, capture_output=True)
     assert contents(tmp_path / "study" / "report") == first
@@ -257,11 +310,17 @@ def test_the_report_follows_from_the_records_byte_for_byte(tmp_path: Path, run: 
     figures = json.loads(first["report.json"])
     cell = next(c for c in figures["cells"] if c["recipe"] == "full-ft" and c["size"] == "all")
     assert cell["seeds"] == [1, 2]
-    assert (cell["run_seconds"], cell["peak_memory_bytes"], cell["share"]) == (121.5, 1_500_000_000, 1.0)
+    assert (cell["run_seconds"], cell["peak_memory_bytes"], cell["share"]) == (
+        121.5,
+        1_500_000_000,
+        1.0,
+    )
     pair = next(p for p in figures["pairs"] if p["b"] == "full-ft" and p["size"] == "all")
     assert pair["seeds"] == [1, 2]  # only the seeds that both have
     counts = figures["intents"][0]["intents"]
-    assert [row["difference"] for row in counts] == sorted((row["difference"] for row in counts), reverse=True)
+    assert [row["difference"] for row in counts] == sorted(
+        (row["difference"] for row in counts), reverse=True
+    )
     assert sum(row["rows"] for row in counts) == 60
 
 
@@ -274,7 +333,9 @@ def test_runs_that_are_missing_are_named_by_cell(tmp_path: Path, run: Run) -> No
     assert "in no figure here:** full-ft, all data, seeds 2, 3; lora, all data, seed 3." in text
 
 
-def test_the_report_names_recipes_that_learn_from_sentences_without_labels(tmp_path: Path, run: Run) -> None:
+def test_the_report_names_recipes_that_learn_from_sentences_without_labels(
+    tmp_path: Path, run: Run
+) -> None:
     recipes = [
         write_recipe(tmp_path, "head-only"),
         write_recipe(tmp_path, "more", regime="head-only", pseudo_labels={}),
@@ -287,12 +348,16 @@ def test_the_report_names_recipes_that_learn_from_sentences_without_labels(tmp_p
     assert "- head-only: learns" not in text
 
 
-def compared(tmp_path: Path, a_right: list[list[bool]], b_right: list[list[bool]]) -> dict[str, Any]:
+def compared(
+    tmp_path: Path, a_right: list[list[bool]], b_right: list[list[bool]]
+) -> dict[str, Any]:
     """The pair of a study whose two recipes answer rightly what is said, (seeds, rows)."""
     recipes = [write_recipe(tmp_path, name) for name in ("lora", "full-ft")]
     seeds = list(range(1, len(a_right) + 1))
     study = write_study(tmp_path, recipes, tmp_path / "nowhere", seeds=seeds)
-    settings, runs, rows = write_records(study, {"lora": 1, "full-ft": 1}, intents=2, per_intent=len(a_right[0]) // 2)
+    settings, runs, rows = write_records(
+        study, {"lora": 1, "full-ft": 1}, intents=2, per_intent=len(a_right[0]) // 2
+    )
     true, found = np.asarray(rows.true), {}
     for run in runs:
         right = np.array((a_right if run.recipe.name == "lora" else b_right)[run.seed - 1])
@@ -317,18 +382,25 @@ def test_the_verdict_says_what_the_numbers_support(tmp_path: Path) -> None:
 
     alike = compared(tmp_path, (rng.random((3, 400)) < 0.95).tolist(), b_right.tolist())
     assert alike["interval"][0] < 0 < alike["interval"][1]
-    assert alike["verdict"].startswith("No difference was shown between LoRA and full fine-tuning: LoRA is ")
+    assert alike["verdict"].startswith(
+        "No difference was shown between LoRA and full fine-tuning: LoRA is "
+    )
     equal = compared(tmp_path, b_right.tolist(), b_right.tolist())
     assert "LoRA is level with full fine-tuning (95 % interval 0.00 to 0.00" in equal["verdict"]
 
-    single = compared(tmp_path, (b_right[:1] & (rng.random((1, 400)) < 0.9)).tolist(), b_right[:1].tolist())
+    single = compared(
+        tmp_path, (b_right[:1] & (rng.random((1, 400)) < 0.9)).tolist(), b_right[:1].tolist()
+    )
     assert "one seed)" in single["verdict"]
     assert single["verdict"].endswith("Only the rows were resampled, as there is one seed.")
     assert single["resampled"] == "rows"
 
 
 def test_parameters_are_compared_where_they_differ(tmp_path: Path) -> None:
-    recipes = [write_recipe(tmp_path, "full-ft"), write_recipe(tmp_path, "longer", regime="full-ft", epochs=4)]
+    recipes = [
+        write_recipe(tmp_path, "full-ft"),
+        write_recipe(tmp_path, "longer", regime="full-ft", epochs=4),
+    ]
     study = write_study(tmp_path, recipes, tmp_path / "nowhere")
     settings, runs, rows = write_records(study, {"full-ft": 0.8, "longer": 0.9})
     found = {r.key: RunRecord.load(path) for r in runs if (path := r.find_record())}
@@ -339,11 +411,16 @@ def test_parameters_are_compared_where_they_differ(tmp_path: Path) -> None:
 def test_the_t_interval_is_students() -> None:
     values = np.array([0.931, 0.935, 0.928, 0.936, 0.933])
     low, high = paired.t_interval(values) or (0, 0)
-    assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values)))
+    assert (low, high) == pytest.approx(
+        stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
+    )
     # By hand: 2.776 is the two-sided 5 % point of t with 4 degrees of freedom.
     assert high - low == pytest.approx(2 * 2.7764 * values.std(ddof=1) / np.sqrt(5), rel=1e-4)
     assert paired.t_interval(values[:1]) is None
-    assert paired.t_interval(np.array([0.9, 1.0])) == [pytest.approx(0.95 - 12.7062 * 0.05, abs=1e-4), 1.0]
+    assert paired.t_interval(np.array([0.9, 1.0])) == [
+        pytest.approx(0.95 - 12.7062 * 0.05, abs=1e-4),
+        1.0,
+    ]
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
@@ -384,32 +461,61 @@ def test_the_bootstrap_resamples_rows_and_seeds() -> None:
     [
         ({"recipes": {"lora": "nowhere.yaml"}}, "nowhere.yaml does not exist"),
         ({"recipes": {"none": "none.yaml"}}, "none.yaml names no regime"),
-        ({"recipes": {"lora": "lora.yaml", "same": "lora.yaml"}}, "the recipes lora and same are the same"),
+        (
+            {"recipes": {"lora": "lora.yaml", "same": "lora.yaml"}},
+            "the recipes lora and same are the same",
+        ),
         ({"set": {"seed": 3}}, "set: seed is decided by the study"),
         ({"set": {"lora": {"rank": 3}}}, 'lora.yaml: unknown key "lora.rank"'),
-        ({"sizes": [0]}, "sizes.0: a size is a number of sentences for each intent, or all; found 0"),
+        (
+            {"sizes": [0]},
+            "sizes.0: a size is a number of sentences for each intent, or all; found 0",
+        ),
         ({"sizes": ["5"]}, "found '5'"),
         ({"sizes": [5, 5]}, "sizes: 5 stands twice"),
         ({"sizes": [5000]}, "no intent has 5000 training rows, the largest has 16"),
-        ({"set": {"pseudo_labels": {"neighbours": 3}}, "sizes": ["all"]}, "data holds no sentences without labels"),
+        (
+            {"set": {"pseudo_labels": {"neighbours": 3}}, "sizes": ["all"]},
+            "data holds no sentences without labels",
+        ),
         ({"split": "train"}, "split: input should be 'val' or 'test'"),
         ({"data_dir": "nodata"}, "nodata holds no ETL output"),
         ({"sweep": {"space": {"full": {"lr": [1, 2]}}}}, 'names the recipe "full"; there are lora'),
-        ({"sweep": {"space": {"lora": {"lr": [0.1, "fast"]}}}}, "sweep.space.lora: lora.yaml: lr: input should be"),
+        (
+            {"sweep": {"space": {"lora": {"lr": [0.1, "fast"]}}}},
+            "sweep.space.lora: lora.yaml: lr: input should be",
+        ),
         ({"sweep": {"space": {"lora": {"lrr": [1, 2]}}}}, 'unknown key "lrr", did you mean "lr"?'),
         ({"sweep": {"space": {"lora": {"seed": [1, 2]}}}}, "seed is decided by the study"),
-        ({"sweep": {"space": {"lora": {"lr": {"low": 2, "high": 1}}}}}, "low is 2, not below high (1)"),
-        ({"sweep": {"trails": 3, "space": {"lora": {"lr": [1, 2]}}}}, 'did you mean "trials"?'),
-        ({"sweep": {"choose_on": "test", "space": {"lora": {"lr": [1, 2]}}}}, "input should be 'val', found 'test'"),
-        ({"split": "val", "sweep": {"space": {"lora": {"lr": [1, 2]}}}}, "choose on the split of the final figures"),
         (
-            {"recipes": {"full-ft": "full-ft.yaml"}, "sweep": {"space": {"full-ft": {"lora.r": [1, 2]}}}},
+            {"sweep": {"space": {"lora": {"lr": {"low": 2, "high": 1}}}}},
+            "low is 2, not below high (1)",
+        ),
+        ({"sweep": {"trails": 3, "space": {"lora": {"lr": [1, 2]}}}}, 'did you mean "trials"?'),
+        (
+            {"sweep": {"choose_on": "test", "space": {"lora": {"lr": [1, 2]}}}},
+            "input should be 'val', found 'test'",
+        ),
+        (
+            {"split": "val", "sweep": {"space": {"lora": {"lr": [1, 2]}}}},
+            "choose on the split of the final figures",
+        ),
+        (
+            {
+                "recipes": {"full-ft": "full-ft.yaml"},
+                "sweep": {"space": {"full-ft": {"lora.r": [1, 2]}}},
+            },
             "lora.r does nothing in a full-ft recipe",
         ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(
-    change: dict[str, Any], expected: str, data_dir: Path, tmp_path: Path, run: Run, start: InProcess
+    change: dict[str, Any],
+    expected: str,
+    data_dir: Path,
+    tmp_path: Path,
+    run: Run,
+    start: InProcess,
 ) -> None:
     for name, regime in {"lora": "lora", "full-ft": "full-ft", "none": None}.items():
         write_recipe(tmp_path, name, regime=regime)
@@ -421,20 +527,30 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
 
 def test_a_record_that_is_broken_or_of_other_rows_is_refused(tmp_path: Path, run: Run) -> None:
     study = write_study(tmp_path, [write_recipe(tmp_path, "lora")], tmp_path / "nowhere")
-    assert "holds no comparison" in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    assert (
+        "holds no comparison"
+        in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    )
     settings, runs, rows = write_records(study, {"lora": 0.9})
     found = {r.key: RunRecord.load(path) for r in runs if (path := r.find_record())}
     other = rows.model_copy(update={"rows_hash": "x"})
     with pytest.raises(DataError, match="is of other test rows"):
         analysis.analyse(settings, runs, found, other)
-    split = run(verbs.compare, "--config", study, "--report-only", "--set", "split=val").one_line_error()
+    split = run(
+        verbs.compare, "--config", study, "--report-only", "--set", "split=val"
+    ).one_line_error()
     assert "is of the test split" in split
     next((tmp_path / "study" / "runs").iterdir()).write_text("{}")
-    assert "is not a record of this kind" in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    assert (
+        "is not a record of this kind"
+        in run(verbs.compare, "--config", study, "--report-only").one_line_error()
+    )
 
 
 def test_backbones_and_sizes_multiply_the_cells(data_dir: Path, tmp_path: Path) -> None:
-    recipes = [write_recipe(tmp_path, name, revision="of its own model") for name in ("head-only", "lora")]
+    recipes = [
+        write_recipe(tmp_path, name, revision="of its own model") for name in ("head-only", "lora")
+    ]
     study = write_study(tmp_path, recipes, data_dir, backbones=["a/x", "b/y"], sizes=[5, "all"])
     settings = configfile.load(config.CompareConfig, study)
     runs = plan.make_runs(settings, plan.load_recipes(settings), dataset.load(data_dir))
@@ -444,14 +560,21 @@ def test_backbones_and_sizes_multiply_the_cells(data_dir: Path, tmp_path: Path) 
     assert {run.settings.few_shot for run in runs} == {5, None}
     assert runs[0].label == "head-only-x, 5 per intent, seed 1"
     assert not any(run.settings.tracking.files for run in runs)
-    cells = {run.recipe.slug: analysis.Cell(run.recipe, "all") for run in runs if run.size == "all" and run.seed == 1}
+    cells = {
+        run.recipe.slug: analysis.Cell(run.recipe, "all")
+        for run in runs
+        if run.size == "all" and run.seed == 1
+    }
     _, _, rows = write_records(study, {"head-only": 0.8, "lora": 0.9})
     for name, cell in cells.items():
         cell.records[1] = invented(
             next(r for r in runs if r.recipe.slug == name).settings, "k", rows, np.zeros(60, int)
         )
     pairs = analysis._pairs(list(cells.values()))
-    assert [(a.recipe.slug, b.recipe.slug) for a, b in pairs] == [("head-only-x", "lora-x"), ("head-only-y", "lora-y")]
+    assert [(a.recipe.slug, b.recipe.slug) for a, b in pairs] == [
+        ("head-only-x", "lora-x"),
+        ("head-only-y", "lora-y"),
+    ]
 
 
 def test_a_few_shot_draw_is_nested_whole_intents_and_seeded(data_dir: Path) -> None:
@@ -495,10 +618,16 @@ def test_the_verb_answers_help_and_config_errors_without_heavy_libraries() -> No
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'matplotlib', 'sklearn', 'optuna', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stdout + done.stderr
     assert "nowhere.yaml does not exist" in done.stderr
     verbs_page = subprocess.run(
-        [sys.executable, "-m", "bankintent", "--help"], capture_output=True, text=True, cwd=REPOSITORY, check=True
+        [sys.executable, "-m", "bankintent", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
     )
     assert "compare" in verbs_page.stdout

@@ -23,7 +23,11 @@ def load_train(*overrides: str, **values: object) -> config.TrainConfig:
 
 
 def test_every_shipped_config_loads() -> None:
-    models = {"data": config.DataConfig, "serve": config.ServeConfig, "compare": config.CompareConfig}
+    models = {
+        "data": config.DataConfig,
+        "serve": config.ServeConfig,
+        "compare": config.CompareConfig,
+    }
     models["baseline"] = config.BaselineConfig
     paths = sorted((REPOSITORY / "configs").rglob("*.yaml"))
     assert len(paths) >= 7
@@ -56,7 +60,9 @@ output_dir: "artifacts/models/deberta_lora"
 
 
 def test_overrides_are_typed_and_reach_sections() -> None:
-    settings = load_train("lora.r=8", "lr=5e-4", "lora.target_modules=[query, value]", "early_stopping=3")
+    settings = load_train(
+        "lora.r=8", "lr=5e-4", "lora.target_modules=[query, value]", "early_stopping=3"
+    )
     assert settings.lora.r == 8
     assert settings.lr == 5e-4
     assert settings.lora.target_modules == ["query", "value"]
@@ -108,7 +114,9 @@ def test_a_broken_file_is_refused_with_its_line(text: str, expected: str, tmp_pa
     assert expected in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["lr", "=3", "lora.=3", "lr.x=3", "lora.r=[", "model_name.x=1"])
+@pytest.mark.parametrize(
+    "override", ["lr", "=3", "lora.=3", "lr.x=3", "lora.r=[", "model_name.x=1"]
+)
 def test_a_malformed_override_is_refused(override: str) -> None:
     with pytest.raises(ConfigError):
         load_train(override)
@@ -123,9 +131,17 @@ def test_split_shares_must_leave_a_train_split() -> None:
 def test_commands_refuse_with_one_line_and_leave_nothing(tmp_path: Path, run: Run) -> None:
     missing = run(etl.main, "--cfg-path", "nowhere.yaml").one_line_error()
     assert "nowhere.yaml does not exist" in missing
-    config_path = write_yaml(tmp_path / "train.yaml", **(TRAIN | {"regime": None, "data_dir": "nodata"}))
-    assert "no regime is given" in run(multiregime.main, "--train-config", config_path).one_line_error()
-    assert "found 'qlora'" in run(multiregime.main, "--config", config_path, "--regime", "qlora").one_line_error()
+    config_path = write_yaml(
+        tmp_path / "train.yaml", **(TRAIN | {"regime": None, "data_dir": "nodata"})
+    )
+    assert (
+        "no regime is given"
+        in run(multiregime.main, "--train-config", config_path).one_line_error()
+    )
+    assert (
+        "found 'qlora'"
+        in run(multiregime.main, "--config", config_path, "--regime", "qlora").one_line_error()
+    )
     no_data = run(multiregime.main, "--config", config_path, "--regime", "lora").one_line_error()
     assert "nodata holds no ETL output" in no_data
     assert "python -m etl" in no_data
@@ -151,10 +167,16 @@ def test_help_and_config_errors_import_no_heavy_library(module: str) -> None:
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'matplotlib', 'sklearn', 'datasets', 'peft'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stdout + done.stderr
     help_page = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=REPOSITORY, check=True
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
     )
     assert "--set" in help_page.stdout
     assert "--config" in help_page.stdout

@@ -17,7 +17,10 @@ from bankintent.errors import ConfigError, LabelError, ModelError
 from bankintent.labels import LabelSchema
 
 LABELS = LabelSchema(("card_lost", "Exchange", "top_up"))
-TEXTS = [text for text, _ in rows(6)] + ["rate", "i want to add funds to the account with the card that i lost today"]
+TEXTS = [text for text, _ in rows(6)] + [
+    "rate",
+    "i want to add funds to the account with the card that i lost today",
+]
 DEPTH = 5
 
 
@@ -30,7 +33,12 @@ def classifier(architecture: str, folder: Path, depth: int = DEPTH) -> Any:
     config.num_hidden_layers = depth
     config.id2label, config.label2id = LABELS.id2label, LABELS.label2id
     if getattr(config, "layer_types", None):
-        config.layer_types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"][:depth]
+        config.layer_types = [
+            "full_attention",
+            "sliding_attention",
+            "sliding_attention",
+            "full_attention",
+        ][:depth]
         config.layer_types += ["sliding_attention"] * (depth - len(config.layer_types))
     torch.manual_seed(1)
     model = AutoModelForSequenceClassification.from_config(config)
@@ -51,11 +59,13 @@ def answers(model: Any, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_student_is_its_teacher_without_some_layers_and_loads_plainly(architecture: str, tmp_path: Path) -> None:
+def test_a_student_is_its_teacher_without_some_layers_and_loads_plainly(
+    architecture: str, tmp_path: Path
+) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from bankintent.training.distillation import find_layers, make_student
+    from bankintent.training.methods.distillation import find_layers, make_student
 
     teacher = classifier(architecture, tmp_path)
     student, kept = make_student(teacher, 3)
@@ -71,7 +81,9 @@ def test_a_student_is_its_teacher_without_some_layers_and_loads_plainly(architec
 
     found = answers(student, tmp_path)
     student.save_pretrained(tmp_path / "student")
-    loaded, loading = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student", output_loading_info=True)
+    loaded, loading = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "student", output_loading_info=True
+    )
     assert not any(loading.values()), loading
     assert loaded.config.id2label == LABELS.id2label
     np.testing.assert_array_equal(answers(loaded, tmp_path), found)
@@ -79,13 +91,15 @@ def test_a_student_is_its_teacher_without_some_layers_and_loads_plainly(architec
     # The teacher with the other layers taken out by hand answers as the student does, and otherwise than before.
     whole = answers(teacher, tmp_path)
     parent, _, last = find_layers(teacher).rpartition(".")
-    setattr(teacher.get_submodule(parent), last, torch.nn.ModuleList([theirs[index] for index in kept]))
+    setattr(
+        teacher.get_submodule(parent), last, torch.nn.ModuleList([theirs[index] for index in kept])
+    )
     np.testing.assert_allclose(answers(teacher, tmp_path), found, atol=1e-6)
     assert np.abs(whole - found).max() > 1e-3
 
 
 def test_layers_are_spread_evenly_from_the_first_to_the_last() -> None:
-    from bankintent.training.distillation import spread
+    from bankintent.training.methods.distillation import spread
 
     assert spread(7, 3) == [0, 3, 6]
     assert spread(12, 6) == [0, 2, 4, 7, 9, 11]  # DistilBERT's own choice of BERT's
@@ -96,13 +110,15 @@ def test_layers_are_spread_evenly_from_the_first_to_the_last() -> None:
             gaps = np.diff(kept)
             assert len(kept) == layers
             assert kept[-1] == depth - 1
-            assert layers == 1 or (kept[0] == 0 and gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+            assert layers == 1 or (
+                kept[0] == 0 and gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+            )
 
 
 def test_what_cannot_lose_layers_is_refused(tmp_path: Path) -> None:
     from transformers import AlbertConfig, AlbertForSequenceClassification
 
-    from bankintent.training.distillation import make_student
+    from bankintent.training.methods.distillation import make_student
 
     shared = AlbertConfig(
         vocab_size=30,
@@ -122,7 +138,7 @@ def test_what_cannot_lose_layers_is_refused(tmp_path: Path) -> None:
 def test_the_loss_is_that_of_the_definition() -> None:
     import torch
 
-    from bankintent.training.distillation import TaughtLoss
+    from bankintent.training.methods.distillation import TaughtLoss
     from bankintent.training.trainer import IntentLoss
 
     rng = np.random.default_rng(0)
@@ -135,13 +151,26 @@ def test_the_loss_is_that_of_the_definition() -> None:
     p, q = softmax(teacher / temperature), softmax(student / temperature)
     taught = temperature**2 * (p * np.log(p / q)).sum() / 4
     on_labels = -np.log(softmax(student)[np.arange(4), labels]).mean()
-    loss = TaughtLoss(IntentLoss(0.0, None), DistillSection(layers=1, temperature=temperature, weight=weight))
-    outputs, goal = SimpleNamespace(logits=torch.tensor(student)), (torch.tensor(labels), torch.tensor(teacher))
-    assert loss(outputs, goal).item() == pytest.approx(weight * taught + (1 - weight) * on_labels, rel=1e-5)
-    assert loss(outputs, goal[0]).item() == pytest.approx(on_labels, rel=1e-5)  # as validation rows have it
+    loss = TaughtLoss(
+        IntentLoss(0.0, None), DistillSection(layers=1, temperature=temperature, weight=weight)
+    )
+    outputs, goal = (
+        SimpleNamespace(logits=torch.tensor(student)),
+        (torch.tensor(labels), torch.tensor(teacher)),
+    )
+    assert loss(outputs, goal).item() == pytest.approx(
+        weight * taught + (1 - weight) * on_labels, rel=1e-5
+    )
+    assert loss(outputs, goal[0]).item() == pytest.approx(
+        on_labels, rel=1e-5
+    )  # as validation rows have it
     # Two accumulated half batches sum to the loss of the whole.
     halves = [
-        loss(SimpleNamespace(logits=outputs.logits[s]), (goal[0][s], goal[1][s]), num_items_in_batch=4).item()
+        loss(
+            SimpleNamespace(logits=outputs.logits[s]),
+            (goal[0][s], goal[1][s]),
+            num_items_in_batch=4,
+        ).item()
         for s in (slice(0, 1), slice(1, 4))
     ]
     assert sum(halves) == pytest.approx(loss(outputs, goal).item(), rel=1e-5)
@@ -152,7 +181,8 @@ def test_a_teacher_is_asked_about_every_row_without_dropout(
 ) -> None:
     from bankintent.corpus import dataset
     from bankintent.inference.predictor import Predictor
-    from bankintent.training import backbones, distillation
+    from bankintent.training import backbones
+    from bankintent.training.methods import distillation
 
     data = dataset.load(data_dir)
     train, val = data.read("train"), data.read("val")
@@ -160,7 +190,9 @@ def test_a_teacher_is_asked_about_every_row_without_dropout(
     backbone = backbones.load(str(tmp_path / "plain"), data.labels, 32)
     backbone.model.train()
     wanted = DistillSection(layers=3)
-    config = TrainConfig(model_name=str(tmp_path / "plain"), output_dir=tmp_path / "out", distill=wanted)
+    config = TrainConfig(
+        model_name=str(tmp_path / "plain"), output_dir=tmp_path / "out", distill=wanted
+    )
     lesson = distillation.prepare(config, data, backbone, train, val)
     expected = Predictor(teacher, backbone.tokenizer, data.labels).logits(train.texts + val.texts)
     np.testing.assert_allclose(lesson.logits, expected[: len(train)], atol=1e-5)
@@ -181,9 +213,18 @@ def taught(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(trained / "bundle", folder / "teacher")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        distill = {"layers": 1, "weight": 1.0}  # the labels say nothing: what is learned came with the right row
+        distill = {
+            "layers": 1,
+            "weight": 1.0,
+        }  # the labels say nothing: what is learned came with the right row
         config = train_config(
-            folder / "student.yaml", Path("teacher"), Path("data"), Path("student"), epochs=12, lr=1e-3, distill=distill
+            folder / "student.yaml",
+            Path("teacher"),
+            Path("data"),
+            Path("student"),
+            epochs=12,
+            lr=1e-3,
+            distill=distill,
         )
         multiregime.main(config, regime="full-ft")
     return folder
@@ -194,7 +235,7 @@ def test_a_student_moves_towards_its_teacher(taught: Path) -> None:
 
     from bankintent.corpus import dataset
     from bankintent.inference.predictor import Predictor
-    from bankintent.training.distillation import divergence, make_student
+    from bankintent.training.methods.distillation import divergence, make_student
 
     teacher, student = (Predictor.load(taught / name) for name in ("teacher", "student"))
     before = Predictor(make_student(teacher.model, 1)[0], teacher.tokenizer, teacher.labels)
@@ -218,17 +259,23 @@ def test_a_student_is_a_bundle_like_any_other_and_records_its_teacher(taught: Pa
     assert max(manifest["parity"]["largest_logit_difference"].values()) <= 1e-4
     of_teacher = json.loads((taught / "teacher" / "manifest.json").read_text())
     assert manifest["base_model"] == of_teacher["base_model"]
-    record, of_teacher = (json.loads((taught / name / "metrics.json").read_text()) for name in ("student", "teacher"))
+    record, of_teacher = (
+        json.loads((taught / name / "metrics.json").read_text()) for name in ("student", "teacher")
+    )
     facts = record["distilled_from"]
     assert facts["name"] == "teacher"
     assert facts["same_data"]
     assert (facts["layers"], facts["kept_layers"]) == (2, [2])
     assert facts["val"]["accuracy"] == of_teacher["metrics"]["val"]["accuracy"]
     assert facts["parameters"] > record["training"]["total_parameters"]
-    assert yaml.safe_load((taught / "student" / "config.yaml").read_text())["distill"]["layers"] == 1
+    assert (
+        yaml.safe_load((taught / "student" / "config.yaml").read_text())["distill"]["layers"] == 1
+    )
 
 
-def test_another_teacher_makes_another_run(taught: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_another_teacher_makes_another_run(
+    taught: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
     monkeypatch.chdir(taught)
     words = ("--config", "student.yaml", "--regime", "full-ft")
     assert "nothing to do" in run(multiregime.main, *words).out
@@ -246,13 +293,17 @@ def test_another_teacher_makes_another_run(taught: Path, monkeypatch: pytest.Mon
         shutil.move("kept", "teacher")
 
 
-def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(data_dir: Path, tiny_bert: Path) -> None:
+def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(
+    data_dir: Path, tiny_bert: Path
+) -> None:
     from bankintent import configfile
     from bankintent.config import TrainConfig
     from bankintent.corpus import dataset
     from bankintent.training.run import identity
 
-    config = configfile.load(TrainConfig, train_config(Path("t.yaml"), tiny_bert, data_dir, Path("out")))
+    config = configfile.load(
+        TrainConfig, train_config(Path("t.yaml"), tiny_bert, data_dir, Path("out"))
+    )
     what = identity(config, dataset.load(data_dir))
     assert set(what) == {"settings", "data_hash", "labels_hash", "model"}
     assert "distill" not in what["settings"]
@@ -266,30 +317,62 @@ def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(data_dir: 
         ({"contrastive": {}}, "full-ft", "remove contrastive"),
         ({"head_init": "probe"}, "full-ft", "remove head_init: probe"),
         ({"pooling": "mean"}, "full-ft", "remove pooling: mean"),
-        ({"distill": {"layers": 2}}, "full-ft", "distill.layers is 2, and the teacher teacher has 2"),
-        ({"distill": {"layers": 0}}, "full-ft", "distill.layers: input should be greater than or equal to 1"),
-        ({"distill": {"layers": 1, "weight": 0}}, "full-ft", "distill.weight: input should be greater than 0"),
+        (
+            {"distill": {"layers": 2}},
+            "full-ft",
+            "distill.layers is 2, and the teacher teacher has 2",
+        ),
+        (
+            {"distill": {"layers": 0}},
+            "full-ft",
+            "distill.layers: input should be greater than or equal to 1",
+        ),
+        (
+            {"distill": {"layers": 1, "weight": 0}},
+            "full-ft",
+            "distill.weight: input should be greater than 0",
+        ),
         ({"distill": {}}, "full-ft", 'the key "distill.layers" is missing'),
-        ({"model_name": "bundled/all-MiniLM-L6-v2"}, "full-ft", "bundled/all-MiniLM-L6-v2 is no folder"),
+        (
+            {"model_name": "bundled/all-MiniLM-L6-v2"},
+            "full-ft",
+            "bundled/all-MiniLM-L6-v2 is no folder",
+        ),
         ({"model_name": "."}, "full-ft", "is no bundle (no manifest.json) and no checkpoint"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_written(
-    settings: dict[str, Any], regime: str, expected: str, taught: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any],
+    regime: str,
+    expected: str,
+    taught: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(taught)
     values = {"distill": {"layers": 1}} | settings
-    config = train_config(taught / "wrong.yaml", Path("teacher"), Path("data"), Path("other"), **values)
-    assert expected in run(multiregime.main, "--config", config, "--regime", regime).one_line_error()
+    config = train_config(
+        taught / "wrong.yaml", Path("teacher"), Path("data"), Path("other"), **values
+    )
+    assert (
+        expected in run(multiregime.main, "--config", config, "--regime", regime).one_line_error()
+    )
     assert not list(taught.glob("other*"))
 
 
-def test_a_teacher_must_know_the_labels_of_the_data_and_be_whole(taught: Path, tmp_path: Path) -> None:
-    from bankintent.training import backbones, distillation
+def test_a_teacher_must_know_the_labels_of_the_data_and_be_whole(
+    taught: Path, tmp_path: Path
+) -> None:
+    from bankintent.training import backbones
+    from bankintent.training.methods import distillation
 
-    def open_teacher(folder: Path, labels: LabelSchema = LABELS, layers: int = 1) -> distillation.Teacher:
+    def open_teacher(
+        folder: Path, labels: LabelSchema = LABELS, layers: int = 1
+    ) -> distillation.Teacher:
         wanted = DistillSection(layers=layers)
-        return distillation.open_teacher(TrainConfig(model_name=str(folder), output_dir="out", distill=wanted), labels)
+        return distillation.open_teacher(
+            TrainConfig(model_name=str(folder), output_dir="out", distill=wanted), labels
+        )
 
     assert open_teacher(taught / "teacher") == open_teacher(taught / "teacher" / "merged")
     swapped = LabelSchema(("Exchange", "card_lost", "top_up"))
@@ -320,12 +403,19 @@ def test_a_teacher_must_know_the_labels_of_the_data_and_be_whole(taught: Path, t
         open_teacher(plain, LABELS, DEPTH)
 
 
-def test_an_encoder_that_was_given_labels_is_no_teacher(data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_an_encoder_that_was_given_labels_is_no_teacher(
+    data_dir: Path, tmp_path: Path, run: Run
+) -> None:
     encoder = tiny_encoder("bert", tmp_path / "encoder")
     config = json.loads((encoder / "config.json").read_text())
-    named = config | {"id2label": {str(i): name for i, name in LABELS.id2label.items()}, "label2id": LABELS.label2id}
+    named = config | {
+        "id2label": {str(i): name for i, name in LABELS.id2label.items()},
+        "label2id": LABELS.label2id,
+    }
     (encoder / "config.json").write_text(json.dumps(named))
-    path = train_config(tmp_path / "t.yaml", encoder, data_dir, tmp_path / "bundle", distill={"layers": 1})
+    path = train_config(
+        tmp_path / "t.yaml", encoder, data_dir, tmp_path / "bundle", distill={"layers": 1}
+    )
     message = run(multiregime.main, "--config", path, "--regime", "full-ft").one_line_error()
     assert "was not trained: it lacks classifier" in message
     assert not (tmp_path / "bundle").exists()

@@ -16,14 +16,18 @@ from bankintent.labels import LabelSchema
 
 
 def config(tmp_path: Path, source: object, **more: object) -> Path:
-    return write_yaml(tmp_path / "data.yaml", dataset_name=str(source), output_dir=str(tmp_path / "out"), **more)
+    return write_yaml(
+        tmp_path / "data.yaml", dataset_name=str(source), output_dir=str(tmp_path / "out"), **more
+    )
 
 
 def all_rows(folder: Path) -> list[tuple[str, str]]:
     data = dataset.load(folder)
     parts = [data.read(split) for split in ("train", "val", "test")]
     return [
-        (text, data.labels.names[label]) for part in parts for text, label in zip(part.texts, part.labels, strict=True)
+        (text, data.labels.names[label])
+        for part in parts
+        for text, label in zip(part.texts, part.labels, strict=True)
     ]
 
 
@@ -43,11 +47,15 @@ def test_every_file_format_gives_the_same_rows(kind: str, tmp_path: Path, run: R
             source = tmp_path / ("source.tsv" if kind == "tsv" else "source.csv")
             source.write_text("\n".join(f"{a}{mark}{b}" for a, b in [("text", "intent"), *pairs]))
         case "jsonl":
-            source.write_text("\n".join(json.dumps({"utterance": a, "category": b}) for a, b in pairs))
+            source.write_text(
+                "\n".join(json.dumps({"utterance": a, "category": b}) for a, b in pairs)
+            )
         case "json":
             source.write_text(json.dumps([{"Text": a, "Label": b} for a, b in pairs]))
         case "parquet":
-            pq.write_table(pa.table({"text": [a for a, _ in pairs], "label": [b for _, b in pairs]}), source)
+            pq.write_table(
+                pa.table({"text": [a for a, _ in pairs], "label": [b for _, b in pairs]}), source
+            )
         case "folder":
             source.mkdir()
             write_csv(source / "train.csv", pairs)
@@ -59,9 +67,13 @@ def test_every_file_format_gives_the_same_rows(kind: str, tmp_path: Path, run: R
 def test_the_same_config_and_data_give_the_same_bytes(tmp_path: Path, run: Run) -> None:
     path = config(tmp_path, write_csv(tmp_path / "a.csv", rows()))
     assert run(etl.main, "--config", path).code == 0
-    first = {name: files.sha256(tmp_path / "out" / name) for name in files.list_files(tmp_path / "out")}
+    first = {
+        name: files.sha256(tmp_path / "out" / name) for name in files.list_files(tmp_path / "out")
+    }
     assert run(etl.main, "--config", path).code == 0
-    assert first == {name: files.sha256(tmp_path / "out" / name) for name in files.list_files(tmp_path / "out")}
+    assert first == {
+        name: files.sha256(tmp_path / "out" / name) for name in files.list_files(tmp_path / "out")
+    }
     assert run(etl.main, "--config", path, "--set", "seed=7").code == 0
     assert first["train.parquet"] != files.sha256(tmp_path / "out" / "train.parquet")
 
@@ -70,7 +82,9 @@ def test_parquet_has_the_fixed_schema(data_dir: Path) -> None:
     assert pq.read_schema(data_dir / "train.parquet").equals(dataset.SCHEMA)
 
 
-def test_splits_are_stratified_disjoint_and_of_the_configured_size(tmp_path: Path, run: Run) -> None:
+def test_splits_are_stratified_disjoint_and_of_the_configured_size(
+    tmp_path: Path, run: Run
+) -> None:
     path = config(tmp_path, write_csv(tmp_path / "a.csv", rows(40)), test_split=0.2, val_split=0.1)
     assert run(etl.main, "--config", path).code == 0
     data = dataset.load(tmp_path / "out")
@@ -97,7 +111,9 @@ def test_an_official_test_split_is_kept_whole(tmp_path: Path, run: Run) -> None:
 
 
 def test_an_intent_with_few_sentences_is_pointed_out(tmp_path: Path, run: Run) -> None:
-    source = write_csv(tmp_path / "a.csv", [*rows(), *((f"a person please {i}", "agent") for i in range(3))])
+    source = write_csv(
+        tmp_path / "a.csv", [*rows(), *((f"a person please {i}", "agent") for i in range(3))]
+    )
     result = run(etl.main, "--config", config(tmp_path, source))
     assert "1 intent has fewer than 5 training sentences" in " ".join(result.out.split())
     assert "agent (1)" in result.out
@@ -147,14 +163,18 @@ def test_cleaning_normalises_and_lists_every_refused_row(tmp_path: Path, run: Ru
     assert "longer than 5,000" in reasons["65"]
     assert "6 rows were left out" in result.out
     assert ("caf\u00e9 au lait", "top_up") in all_rows(tmp_path / "out")
-    message = run(etl.main, "--config", config(tmp_path, source), "--set", "bad_rows=fail").one_line_error()
+    message = run(
+        etl.main, "--config", config(tmp_path, source), "--set", "bad_rows=fail"
+    ).one_line_error()
     assert "6 unusable rows" in message
     assert "dirty.csv:61" in message
 
 
 def test_a_lone_surrogate_in_json_is_refused(tmp_path: Path, run: Run) -> None:
     source = tmp_path / "a.jsonl"
-    lines = [json.dumps({"text": a, "label": b}) for a, b in rows()] + ['{"text": "bad \\ud800", "label": "top_up"}']
+    lines = [json.dumps({"text": a, "label": b}) for a, b in rows()] + [
+        '{"text": "bad \\ud800", "label": "top_up"}'
+    ]
     source.write_text("\n".join(lines))
     assert run(etl.main, "--config", config(tmp_path, source)).code == 0
     assert report(tmp_path / "out")["refused"]["reasons"] == {"text holds a lone surrogate": 1}
@@ -169,7 +189,11 @@ def test_leakage_is_reported_dropped_or_fatal(policy: str, tmp_path: Path, run: 
         ("where is my card", "card_lost")
     ]
     write_csv(folder / "test.csv", test)
-    result = run(etl.main, "--config", config(tmp_path, folder, split="official", leakage=policy, val_split=0.2))
+    result = run(
+        etl.main,
+        "--config",
+        config(tmp_path, folder, split="official", leakage=policy, val_split=0.2),
+    )
     if policy == "fail":
         assert "stand in two splits" in result.one_line_error()
         assert not (tmp_path / "out").exists()
@@ -183,7 +207,9 @@ def test_leakage_is_reported_dropped_or_fatal(policy: str, tmp_path: Path, run: 
 
 
 def test_texts_with_two_labels_are_listed(tmp_path: Path, run: Run) -> None:
-    source = write_csv(tmp_path / "a.csv", [*rows(), ("same thing", "top_up"), ("Same thing!", "Exchange")])
+    source = write_csv(
+        tmp_path / "a.csv", [*rows(), ("same thing", "top_up"), ("Same thing!", "Exchange")]
+    )
     assert run(etl.main, "--config", config(tmp_path, source)).code == 0
     [entry] = report(tmp_path / "out")["two_labels"]
     assert entry["labels"] == ["Exchange", "top_up"]
@@ -277,7 +303,10 @@ def test_banking77_agrees_with_its_published_figures(tmp_path: Path, run: Run) -
     assert splits["test"]["rows_per_intent"] == {"min": 40, "median": 40.0, "p95": 40.0, "max": 40}
     assert splits["test"]["duplicates"] == 4
     pairs = figures["leakage"]["pairs"]
-    assert splits["train"]["duplicates"] + splits["val"]["duplicates"] + pairs["val/train"]["same"] == 31
+    assert (
+        splits["train"]["duplicates"] + splits["val"]["duplicates"] + pairs["val/train"]["same"]
+        == 31
+    )
     assert pairs["test/train"]["same"] + pairs["test/val"]["same"] == 25
     assert len(figures["two_labels"]) == 2
     assert figures["refused"]["count"] == 0
@@ -304,14 +333,22 @@ def test_clinc150_keeps_its_splits_and_sets_out_of_scope_aside(tmp_path: Path, r
     assert Counter(oos["split"].to_pylist()) == {"train": 100, "val": 100, "test": 1_000}
 
 
-def test_extra_sentences_go_to_train_alone_and_only_where_they_are_new(tmp_path: Path, run: Run) -> None:
+def test_extra_sentences_go_to_train_alone_and_only_where_they_are_new(
+    tmp_path: Path, run: Run
+) -> None:
     pairs = rows()
     path = config(tmp_path, write_csv(tmp_path / "a.csv", pairs))
     assert run(etl.main, "--config", path).code == 0
     before = dataset.load(tmp_path / "out")
-    more = [("where did my card go", "card_lost"), ("Where did my card go?", "card_lost"), ("fund it", "top_up")]
+    more = [
+        ("where did my card go", "card_lost"),
+        ("Where did my card go?", "card_lost"),
+        ("fund it", "top_up"),
+    ]
     extra = write_csv(tmp_path / "more.csv", [*more, *pairs[:5]])
-    result = run(etl.main, "--config", path, "--set", f"extra_train={extra}", "--set", "output_dir=extended")
+    result = run(
+        etl.main, "--config", path, "--set", f"extra_train={extra}", "--set", "output_dir=extended"
+    )
     assert result.code == 0, result.err
     assert "2 rows of train come from extra_train" in result.out
     after = dataset.load(Path("extended"))

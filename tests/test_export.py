@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,30 @@ from conftest import ARCHITECTURES, Run, tiny_encoder, train_config
 from serving_fixtures import LABELS, TEXTS, reference_of, write_tiny_model
 
 import multiregime
+from bankintent import process
 from bankintent.bundle import layout
 from bankintent.config import ExportSection
-from bankintent.inference.exported import KINDS, REDUCED_TOLERANCE, ExportedModel
+from bankintent.export import gate, int8, onnx_export
+from bankintent.export.gate import Reference
+from bankintent.inference.exported_runtime import KINDS, REDUCED_TOLERANCE, ExportedModel
 from bankintent.labels import LabelSchema
-from bankintent.training import gate, int8, onnx_export
-from bankintent.training.gate import Reference
 
-WORDS = ["i", "lost", "my", "card", "top", "up", "add", "funds", "exchange", "rate", "euros", "number", "app", "today"]
+WORDS = [
+    "i",
+    "lost",
+    "my",
+    "card",
+    "top",
+    "up",
+    "add",
+    "funds",
+    "exchange",
+    "rate",
+    "euros",
+    "number",
+    "app",
+    "today",
+]
 SENTENCES = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 15)) for i in range(48)]
 
 
@@ -43,7 +58,9 @@ def wide_classifier(architecture: str, folder: Path):
     model.save_pretrained(folder)
     predictor = Predictor.load(layout.Checkpoint(folder, LabelSchema(LABELS), folder, None, None))
     with torch.no_grad():  # no label has all texts
-        output_layer(predictor.model, len(LABELS)).bias -= torch.from_numpy(predictor.logits(SENTENCES).mean(axis=0))
+        output_layer(predictor.model, len(LABELS)).bias -= torch.from_numpy(
+            predictor.logits(SENTENCES).mean(axis=0)
+        )
     return predictor
 
 
@@ -60,19 +77,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory):
 def float_folder(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An onnx/ with model.onnx alone."""
     folder = tmp_path_factory.mktemp("float") / "onnx"
-    onnx_export.publish(tiny, "tiny", folder, reference_of(tiny, TEXTS), [], ExportSection(int8=False))
+    onnx_export.publish(
+        tiny, "tiny", folder, reference_of(tiny, TEXTS), [], ExportSection(int8=False)
+    )
     return folder
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_exported_classifier_answers_as_the_trained_one(architecture: str, tmp_path: Path) -> None:
+def test_an_exported_classifier_answers_as_the_trained_one(
+    architecture: str, tmp_path: Path
+) -> None:
     import onnxruntime
 
     predictor = wide_classifier(architecture, tmp_path / "model")
     folder = tmp_path / "onnx"
     reference = reference_of(predictor, SENTENCES)
     assert len(set(reference.labels)) > 1
-    published = onnx_export.publish(predictor, "tiny", folder, reference, SENTENCES[::2], ExportSection())
+    published = onnx_export.publish(
+        predictor, "tiny", folder, reference, SENTENCES[::2], ExportSection()
+    )
     assert max(published.formats["onnx"]["largest_logit_difference"].values()) < 1e-4, published
     assert set(published.formats) | set(published.left_out) == set(KINDS)
     assert (folder / "model_int8.onnx").exists() == ("onnx-int8" in published.formats)
@@ -80,21 +103,34 @@ def test_an_exported_classifier_answers_as_the_trained_one(architecture: str, tm
         assert figures["rows"] == len(reference.texts)
 
     # Any batch and any length, by the names of the tokenizer, without our own code.
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     assert session.get_outputs()[0].name == "logits"
     for texts in (SENTENCES[:1], ["card"], SENTENCES[3:10]):
         feeds = dict(predictor.tokenizer(texts, padding=True, return_tensors="np"))
-        assert {(i.name, i.type) for i in session.get_inputs()} == {(name, "tensor(int64)") for name in feeds}
+        assert {(i.name, i.type) for i in session.get_inputs()} == {
+            (name, "tensor(int64)") for name in feeds
+        }
         np.testing.assert_allclose(session.run(None, feeds)[0], predictor.logits(texts), atol=1e-4)
 
     # The last layer works on one position where it can, and no path of this machine is inside.
     graph = ir.load(folder / "model.onnx").graph
-    narrow = {node.op_type for node in graph for out in node.outputs if out.shape and "1" in map(str, out.shape[1:2])}
+    narrow = {
+        node.op_type
+        for node in graph
+        for out in node.outputs
+        if out.shape and "1" in map(str, out.shape[1:2])
+    }
     assert {"MatMul", "LayerNormalization", "Gelu"} <= narrow
-    assert not re.search(rb"site-packages|transformers/models|\.py", (folder / "model.onnx").read_bytes())
+    assert not re.search(
+        rb"site-packages|transformers/models|\.py", (folder / "model.onnx").read_bytes()
+    )
 
 
-def test_int8_passes_its_gate_and_is_the_same_in_every_batch(tiny, float_folder: Path, tmp_path: Path) -> None:
+def test_int8_passes_its_gate_and_is_the_same_in_every_batch(
+    tiny, float_folder: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(float_folder, tmp_path / "onnx")
     onnx_export.write_int8(folder, TEXTS[::2])
     model = ExportedModel(folder, KINDS["onnx-int8"], 1)
@@ -105,12 +141,17 @@ def test_int8_passes_its_gate_and_is_the_same_in_every_batch(tiny, float_folder:
     assert not list(folder.glob("observed*"))
 
 
-def test_dynamic_int8_fails_the_gate_because_it_depends_on_the_batch(tiny, float_folder: Path, tmp_path: Path) -> None:
+def test_dynamic_int8_fails_the_gate_because_it_depends_on_the_batch(
+    tiny, float_folder: Path, tmp_path: Path
+) -> None:
     from onnxruntime.quantization import quantize_dynamic
 
     folder = shutil.copytree(float_folder, tmp_path / "onnx")
     quantize_dynamic(
-        folder / "model.onnx", folder / "model_int8.onnx", per_channel=True, op_types_to_quantize=["MatMul"]
+        folder / "model.onnx",
+        folder / "model_int8.onnx",
+        per_channel=True,
+        op_types_to_quantize=["MatMul"],
     )
     model = ExportedModel(folder, KINDS["onnx-int8"], 1)
     verdict = gate.judge_reduced(model, reference_of(tiny, TEXTS))
@@ -153,7 +194,9 @@ def test_gates_refuse_what_differs(tiny, float_folder: Path) -> None:
     assert ordinary.figures["lost_accuracy"] == 0
 
 
-def test_what_cannot_be_exported_is_left_out_with_its_reason(tiny, tmp_path: Path, monkeypatch) -> None:
+def test_what_cannot_be_exported_is_left_out_with_its_reason(
+    tiny, tmp_path: Path, monkeypatch
+) -> None:
     reference = reference_of(tiny, TEXTS)
 
     def refuse(*_: object) -> None:
@@ -161,25 +204,39 @@ def test_what_cannot_be_exported_is_left_out_with_its_reason(tiny, tmp_path: Pat
 
     with monkeypatch.context() as patch:
         patch.setattr(onnx_export, "write_int8", refuse)
-        published = onnx_export.publish(tiny, "tiny", tmp_path / "a", reference, TEXTS, ExportSection())
+        published = onnx_export.publish(
+            tiny, "tiny", tmp_path / "a", reference, TEXTS, ExportSection()
+        )
     assert published.left_out["onnx-int8"] == "RuntimeError: no such operator"
     assert "onnx" in published.formats
     assert not (tmp_path / "a" / "model_int8.onnx").exists()
     with monkeypatch.context() as patch:
         patch.setattr(onnx_export, "export_graph", refuse)
-        published = onnx_export.publish(tiny, "tiny", tmp_path / "b", reference, TEXTS, ExportSection())
+        published = onnx_export.publish(
+            tiny, "tiny", tmp_path / "b", reference, TEXTS, ExportSection()
+        )
     assert published.left_out == {"onnx": "RuntimeError: no such operator"}
     assert not (tmp_path / "b").exists()
 
 
-def test_a_run_publishes_its_formats_and_says_so(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_a_run_publishes_its_formats_and_says_so(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
     bundle = tmp_path / "bundle"
     config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=6, lr=5e-3, export={"onnx": True}
+        tmp_path / "train.yaml",
+        tiny_bert,
+        data_dir,
+        bundle,
+        epochs=6,
+        lr=5e-3,
+        export={"onnx": True},
     )
     result = run(multiregime.main, "--config", config, "--regime", "lora")
     assert result.code == 0, result.err
-    assert {"model.onnx", "tokenizer.json", "runtime.json"} <= {path.name for path in (bundle / "onnx").iterdir()}
+    assert {"model.onnx", "tokenizer.json", "runtime.json"} <= {
+        path.name for path in (bundle / "onnx").iterdir()
+    }
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert "onnx/model.onnx" in manifest["files"]
     parity = json.loads((bundle / "metrics.json").read_text())["parity"]
@@ -196,23 +253,24 @@ def test_a_run_publishes_its_formats_and_says_so(tiny_bert: Path, data_dir: Path
 def test_an_exporter_that_dies_takes_no_model_with_it(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bankintent.training import export, parity
+    from bankintent.export import fresh_check as parity
 
-    real = subprocess.run
+    real = process.run_module
 
-    def killed(command: list[str], **options):
+    def killed(module: str, arguments: list[Path], log: Path) -> str:
         """As if the process had ended while it wrote onnx/."""
-        done = real(command, **options)
-        (Path(command[-1]) / parity.FORMATS).unlink()
-        (Path(command[-2]) / "onnx").mkdir()
-        return subprocess.CompletedProcess(command, -9, done.stdout, "")
+        real(module, arguments, log)
+        staging, check = arguments
+        (check / parity.FORMATS).unlink()
+        (staging / "onnx").mkdir()
+        return "ended by signal 9 (is memory short?)"
 
-    monkeypatch.setattr(export.subprocess, "run", killed)
+    monkeypatch.setattr(process, "run_module", killed)
     bundle = tmp_path / "bundle"
     config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=1)
     result = run(multiregime.main, "--config", config, "--regime", "full-ft")
     assert result.code == 0, result.err
-    assert "onnx was left out: its export was cut off: it ended with code -9" in result.out
+    assert "onnx was left out: its export was cut off: ended by signal 9" in result.out
     assert not (bundle / "onnx").exists()
 
 
@@ -223,19 +281,28 @@ def test_int8_evens_out_large_channels_and_computes_what_it_simulated(tmp_path: 
     values = rng.normal(size=(400, 16)).astype(np.float32)
     values[:, 3] *= 60
     weight = rng.normal(size=(16, 8)).astype(np.float32)
-    x = ir.Value(name="x", shape=ir.Shape(["batch", "seq", 16]), type=ir.TensorType(ir.DataType.FLOAT))
+    x = ir.Value(
+        name="x", shape=ir.Shape(["batch", "seq", 16]), type=ir.TensorType(ir.DataType.FLOAT)
+    )
     w = ir.Value(
-        name="w", shape=ir.Shape([16, 8]), type=ir.TensorType(ir.DataType.FLOAT), const_value=ir.tensor(weight)
+        name="w",
+        shape=ir.Shape([16, 8]),
+        type=ir.TensorType(ir.DataType.FLOAT),
+        const_value=ir.tensor(weight),
     )
     product = ir.node("MatMul", [x, w])
     product.outputs[0].name = "y"
     product.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
     product.outputs[0].shape = ir.Shape(["batch", "seq", 8])
-    graph = ir.Graph([x], product.outputs, nodes=[product], initializers=[w], opset_imports={"": 20})
+    graph = ir.Graph(
+        [x], product.outputs, nodes=[product], initializers=[w], opset_imports={"": 20}
+    )
     ir.save(ir.Model(graph, ir_version=10), tmp_path / "float.onnx")
 
     assert int8.quantise(tmp_path / "float.onnx", tmp_path / "int8.onnx", {"x": values}) == 1
-    session = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"]
+    )
     found = session.run(None, {"x": values[None]})[0][0]
     scheme = int8.choose(values, weight)
     assert scheme.even is not None

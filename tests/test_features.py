@@ -37,7 +37,9 @@ def test_the_head_answers_alike_on_cached_features_and_behind_its_encoder(
     with torch.inference_mode(), features.replaced_encoder(backbone.model, found.table):
         answers = backbone.model(input_ids=numbers, attention_mask=torch.ones_like(numbers)).logits
     np.testing.assert_allclose(answers.numpy(), expected, atol=1e-5)
-    after = Predictor(backbone.model, backbone.tokenizer, LABELS).logits(TEXTS)  # its own encoder is back
+    after = Predictor(backbone.model, backbone.tokenizer, LABELS).logits(
+        TEXTS
+    )  # its own encoder is back
     np.testing.assert_array_equal(after, expected)
 
 
@@ -86,21 +88,33 @@ def test_a_second_head_only_run_does_not_run_the_encoder_for_training(
 
     monkeypatch.setattr(features, "compute", fail)
     second = run(
-        multiregime.main, "--config", config, "--regime", "head-only", "--set", "output_dir=b", "--set", "lr=0.1"
+        multiregime.main,
+        "--config",
+        config,
+        "--regime",
+        "head-only",
+        "--set",
+        "output_dir=b",
+        "--set",
+        "lr=0.1",
     )
     assert second.code == 0, second.err
     assert "read from" in second.out
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
-def test_the_mean_layer_gives_the_normalised_masked_mean_at_every_position(architecture: str, tmp_path: Path) -> None:
+def test_the_mean_layer_gives_the_normalised_masked_mean_at_every_position(
+    architecture: str, tmp_path: Path
+) -> None:
     import torch
     from torch.nn import functional
 
     from bankintent.training import backbones
 
     encoder = str(tiny_encoder(architecture, tmp_path / "encoder"))
-    plain, pooled = (backbones.load(encoder, LABELS, 32, pooling=pooling) for pooling in ("first", "mean"))
+    plain, pooled = (
+        backbones.load(encoder, LABELS, 32, pooling=pooling) for pooling in ("first", "mean")
+    )
     assert type(plain.model) is type(pooled.model)
     assert pooled.model.config.num_hidden_layers == plain.model.config.num_hidden_layers + 1
     batch = plain.tokenizer(TEXTS, padding=True, return_tensors="pt")
@@ -114,7 +128,9 @@ def test_the_mean_layer_gives_the_normalised_masked_mean_at_every_position(archi
     agreement = functional.cosine_similarity(found, expected)
     # The residual token beside 20 times the mean is what keeps it from being exact.
     assert agreement.min() > 0.99, agreement
-    first = functional.cosine_similarity(functional.layer_norm(hidden[:, 0], mean.shape[-1:]), expected)
+    first = functional.cosine_similarity(
+        functional.layer_norm(hidden[:, 0], mean.shape[-1:]), expected
+    )
     assert agreement.min() > first.min()
 
 
@@ -125,11 +141,17 @@ def test_every_weight_of_the_mean_layer_that_is_needed_gets_a_gradient(tiny_bert
     batch = backbone.tokenizer(TEXTS, padding=True, return_tensors="pt")
     backbone.model(**batch).logits.square().sum().backward()
     attention = backbone.model.bert.encoder.layer[-1].attention.self
-    for linear in (attention.key, attention.value, backbone.model.bert.encoder.layer[-1].output.dense):
+    for linear in (
+        attention.key,
+        attention.value,
+        backbone.model.bert.encoder.layer[-1].output.dense,
+    ):
         assert linear.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("architecture", "regime"), [("bert", "lora"), ("roberta", "full-ft"), ("modernbert", "lora")])
+@pytest.mark.parametrize(
+    ("architecture", "regime"), [("bert", "lora"), ("roberta", "full-ft"), ("modernbert", "lora")]
+)
 def test_pooling_survives_training_and_export(
     architecture: str, regime: str, data_dir: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -137,10 +159,18 @@ def test_pooling_survives_training_and_export(
 
     encoder = tiny_encoder(architecture, tmp_path / "encoder")
     config = train_config(
-        tmp_path / "train.yaml", encoder, data_dir, tmp_path / "bundle", pooling="mean", head_init="probe", epochs=1
+        tmp_path / "train.yaml",
+        encoder,
+        data_dir,
+        tmp_path / "bundle",
+        pooling="mean",
+        head_init="probe",
+        epochs=1,
     )
     result = run(multiregime.main, "--config", config, "--regime", regime)
-    assert result.code == 0, result.err  # publication compares adapter, base and merged in a fresh process
+    assert result.code == 0, (
+        result.err
+    )  # publication compares adapter, base and merged in a fresh process
     merged = AutoConfig.from_pretrained(tmp_path / "bundle" / "merged")
     assert merged.num_hidden_layers == (2 if architecture == "modernbert" else 3)
     assert getattr(merged, "classifier_pooling", "mean") == "mean"
@@ -150,7 +180,9 @@ def test_pooling_that_an_architecture_cannot_do_is_refused_in_one_line(
     data_dir: Path, tmp_path: Path, run: Run
 ) -> None:
     encoder = tiny_encoder("deberta-v2", tmp_path / "encoder")
-    config = train_config(tmp_path / "train.yaml", encoder, data_dir, tmp_path / "bundle", pooling="mean")
+    config = train_config(
+        tmp_path / "train.yaml", encoder, data_dir, tmp_path / "bundle", pooling="mean"
+    )
     message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
     assert "pooling: mean is not known for deberta-v2" in message
     assert not (tmp_path / "bundle").exists()

@@ -45,7 +45,9 @@ def test_a_death_between_the_renames_loses_nothing(
     assert (final / "file").read_text() == "new"
 
 
-def test_text_is_written_beside_its_place_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_written_beside_its_place_and_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.json"
     files.write_text(path, "old")
 

@@ -26,7 +26,9 @@ def free_port() -> int:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """(folder that the stand-in serves, its address)."""
     root, port = tmp_path_factory.mktemp("hub"), free_port()
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)])
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)]
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -41,7 +43,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
         process.wait(10)
 
 
-def command(module: str, *words: object, cwd: Path, address: str, **env: str) -> subprocess.CompletedProcess[str]:
+def command(
+    module: str, *words: object, cwd: Path, address: str, **env: str
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
         "HF_ENDPOINT": address,
         "HF_HOME": str(cwd / "hf"),
@@ -58,16 +62,23 @@ def publish_banking77(root: Path, commit: str, note: str = "") -> None:
     folder = root / "datasets" / repository / commit
     folder.mkdir(parents=True)
     for split, count in (("train", 20), ("test", 5)):
-        lines = [{"text": f"{t} {split}{note}", "label": 0, "label_text": label} for t, label in rows(count)]
+        lines = [
+            {"text": f"{t} {split}{note}", "label": 0, "label_text": label}
+            for t, label in rows(count)
+        ]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
 
 
-def test_the_name_banking77_loads_its_pinned_revision_and_no_other(hub: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_name_banking77_loads_its_pinned_revision_and_no_other(
+    hub: tuple[Path, str], tmp_path: Path
+) -> None:
     root, address = hub
     repository, pinned = HUB_ALIASES["banking77"]
     publish_banking77(root, pinned)
     publish_banking77(root, "main", note=" newer")
-    config = write_yaml(tmp_path / "data.yaml", dataset_name="banking77", split="official", output_dir="out")
+    config = write_yaml(
+        tmp_path / "data.yaml", dataset_name="banking77", split="official", output_dir="out"
+    )
     done = command("etl", "--cfg-path", config, cwd=tmp_path, address=address)
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -85,10 +96,19 @@ def test_the_name_banking77_loads_its_pinned_revision_and_no_other(hub: tuple[Pa
     assert len(stale.stderr.strip().splitlines()) == 1, stale.stderr
     assert not (tmp_path / "out2").exists()
     cached = command(
-        "etl", "--config", config, "--set", "output_dir=out3", cwd=tmp_path, address=gone, HF_HUB_OFFLINE="1"
+        "etl",
+        "--config",
+        config,
+        "--set",
+        "output_dir=out3",
+        cwd=tmp_path,
+        address=gone,
+        HF_HUB_OFFLINE="1",
     )
     assert cached.returncode == 0, cached.stderr
-    assert (tmp_path / "out3" / "train.parquet").read_bytes() == (tmp_path / "out" / "train.parquet").read_bytes()
+    assert (tmp_path / "out3" / "train.parquet").read_bytes() == (
+        tmp_path / "out" / "train.parquet"
+    ).read_bytes()
 
 
 def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) -> None:
@@ -96,7 +116,9 @@ def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) ->
 
     root, address = hub
     names = ["top_up", "Exchange", "card_lost"]
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    )
     folder = root / "datasets" / "someone" / "intents" / "main"
     folder.mkdir(parents=True)
     table = {"text": [t for t, _ in rows()], "label": [names.index(label) for _, label in rows()]}
@@ -104,7 +126,9 @@ def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) ->
     config = write_yaml(tmp_path / "data.yaml", dataset_name="someone/intents", output_dir="out")
     done = command("etl", "--config", config, cwd=tmp_path, address=address)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out" / "labels.json").read_text())["label2id"] == {n: i for i, n in enumerate(names)}
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["label2id"] == {
+        n: i for i, n in enumerate(names)
+    }
 
 
 def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path: Path) -> None:
@@ -112,7 +136,10 @@ def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path:
     folder = root / "datasets" / "someone" / "scripted" / "main"
     folder.mkdir(parents=True)
     (folder / "scripted.py").write_text("raise SystemExit\n")
-    for name, expected in (("someone/nothing", "cannot be loaded"), ("someone/scripted", "loading script")):
+    for name, expected in (
+        ("someone/nothing", "cannot be loaded"),
+        ("someone/scripted", "loading script"),
+    ):
         config = write_yaml(tmp_path / "data.yaml", dataset_name=name, output_dir="out")
         done = command("etl", "--config", config, cwd=tmp_path, address=address)
         assert done.returncode == 2
@@ -121,16 +148,27 @@ def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unreachable_hub_is_said_at_once_with_the_local_choices(data_dir: Path, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_said_at_once_with_the_local_choices(
+    data_dir: Path, tmp_path: Path
+) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     config = write_yaml(tmp_path / "hub.yaml", dataset_name="banking77", output_dir="out")
     started = time.monotonic()
     data = command("etl", "--config", config, cwd=tmp_path, address=address)
-    train = train_config(tmp_path / "train.yaml", Path("microsoft/deberta-v3-base"), data_dir, tmp_path / "bundle")
-    model = command("multiregime", "--config", train, "--regime", "lora", cwd=tmp_path, address=address)
+    train = train_config(
+        tmp_path / "train.yaml", Path("microsoft/deberta-v3-base"), data_dir, tmp_path / "bundle"
+    )
+    model = command(
+        "multiregime", "--config", train, "--regime", "lora", cwd=tmp_path, address=address
+    )
     # The Hub's own client would take 23 to 47 seconds for each; this bound only tells the two apart on a busy machine.
     assert time.monotonic() - started < 80
-    shipped = ("--config", REPOSITORY / "configs" / "baseline.yaml", "--set", f"data_dir={data_dir}")
+    shipped = (
+        "--config",
+        REPOSITORY / "configs" / "baseline.yaml",
+        "--set",
+        f"data_dir={data_dir}",
+    )
     nli = command("baseline", *shipped, cwd=tmp_path, address=address)
     choices = {
         "dataset_name=bundled": data,
@@ -152,7 +190,12 @@ def test_the_shipped_baseline_takes_its_nli_model_from_the_hub(
     root, address = hub
     tiny_nli(root / "models" / "facebook" / "bart-large-mnli" / "main", "bart")
     words = ["--config", REPOSITORY / "configs" / "baseline.yaml"]
-    for setting in ("references=[nli]", f"data_dir={data_dir}", "nli.max_length=64", "tracking.enabled=false"):
+    for setting in (
+        "references=[nli]",
+        f"data_dir={data_dir}",
+        "nli.max_length=64",
+        "tracking.enabled=false",
+    ):
         words += ["--set", setting]
     done = command("baseline", *words, cwd=tmp_path, address=address)
     assert done.returncode == 0, done.stderr
@@ -160,7 +203,9 @@ def test_the_shipped_baseline_takes_its_nli_model_from_the_hub(
     assert (tmp_path / "artifacts" / "evals" / "banking77-baseline-nli" / "metrics.json").is_file()
 
 
-def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(
+    hub: tuple[Path, str], tmp_path: Path
+) -> None:
     """configs/data.yaml and configs/train.yaml, the latter on a tiny DeBERTa of the same name.
 
     As on the Hub, its main branch holds a pickle only, which is not read, and the Hub's bot offers safetensors in a
@@ -178,7 +223,9 @@ def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tu
     AutoModel.from_pretrained(folder).to(torch.float16).save_pretrained(offered)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"never to be opened")
-    data = command("etl", "--cfg-path", REPOSITORY / "configs" / "data.yaml", cwd=tmp_path, address=address)
+    data = command(
+        "etl", "--cfg-path", REPOSITORY / "configs" / "data.yaml", cwd=tmp_path, address=address
+    )
     assert data.returncode == 0, data.stderr
     words = (
         "--train-config",
@@ -196,7 +243,9 @@ def test_the_original_configs_run_unchanged_where_the_hub_can_be_reached(hub: tu
     bundle = tmp_path / "artifacts" / "models" / "deberta_lora"
     from safetensors.numpy import load_file
 
-    assert {tensor.dtype.name for tensor in load_file(bundle / "merged" / "model.safetensors").values()} == {"float32"}
+    assert {
+        tensor.dtype.name for tensor in load_file(bundle / "merged" / "model.safetensors").values()
+    } == {"float32"}
     adapter = json.loads((bundle / "adapter" / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == "microsoft/deberta-v3-base"
     assert set(adapter["modules_to_save"]) >= {"classifier", "pooler"}

@@ -42,9 +42,12 @@ def commands(book: Any) -> list[list[str]]:
     found = [shlex.split(line)[2:] for line in text.splitlines() if line.startswith("python -m ")]
     for source in code(book):
         found += [
-            [getattr(word, "value", "1") for word in node.elts[2:]]  # 1 stands for what a variable will hold
+            [
+                getattr(word, "value", "1") for word in node.elts[2:]
+            ]  # 1 stands for what a variable will hold
             for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.List) and [getattr(word, "value", "") for word in node.elts[:2]] == ["python", "-m"]
+            if isinstance(node, ast.List)
+            and [getattr(word, "value", "") for word in node.elts[:2]] == ["python", "-m"]
         ]
     return found
 
@@ -56,12 +59,18 @@ def test_the_notebook_is_valid_and_saved_without_errors(book: Any) -> None:
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # comparison, calibration, page
+    assert (
+        sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    )  # comparison, calibration, page
     assert not re.search(r"\x1b|<iframe|127\.0\.0\.1:\d+/\?|Traceback", "".join(map(str, outputs)))
 
 
 def test_the_saved_outputs_are_of_the_present_config(book: Any) -> None:
-    shown = [cell.outputs[0].text for cell in book.cells if cell.source.endswith("cat configs/$STUDY/compare.yaml")]
+    shown = [
+        cell.outputs[0].text
+        for cell in book.cells
+        if cell.source.endswith("cat configs/$STUDY/compare.yaml")
+    ]
     assert shown == [
         (REPOSITORY / "configs/walkthrough/compare.yaml").read_text(encoding="utf-8")
     ]  # else: make notebook
@@ -79,7 +88,9 @@ def test_the_address_is_a_placeholder_in_one_place(book: Any) -> None:
     names = [node.targets[0].id for node in ast.parse(first).body]  # type: ignore[attr-defined]
     assert names == ["REPO_URL", "HUB"]
     assert "/OWNER/" in first
-    readme = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob", (REPOSITORY / "README.md").read_text())
+    readme = re.findall(
+        r"colab\.research\.google\.com/github/(\S+?)/blob", (REPOSITORY / "README.md").read_text()
+    )
     assert all(f'"https://github.com/{place}"' in first for place in readme)
 
 
@@ -93,7 +104,9 @@ def test_the_notebook_defines_no_function_of_its_own(book: Any) -> None:
 def test_no_step_goes_unexplained(book: Any) -> None:
     kinds = [cell.cell_type for cell in book.cells]
     assert kinds[0] == "markdown"
-    assert "ccc" not in "".join("c" if kind == "code" else "m" for kind in kinds)  # never three code cells in a row
+    assert "ccc" not in "".join(
+        "c" if kind == "code" else "m" for kind in kinds
+    )  # never three code cells in a row
 
 
 def test_every_command_is_one_of_the_shell(book: Any) -> None:
@@ -101,7 +114,9 @@ def test_every_command_is_one_of_the_shell(book: Any) -> None:
     called = [words for words in commands(book) if words[0] not in ("venv", "json.tool")]
     assert {words[0] for words in called} == known
     for name, *words in called:
-        module, function = ("bankintent.__main__", words.pop(0)) if name == "bankintent" else (name, "main")
+        module, function = (
+            ("bankintent.__main__", words.pop(0)) if name == "bankintent" else (name, "main")
+        )
         app = typer.Typer(**cli.APP)
         app.command()(getattr(importlib.import_module(module), function))
         get_command(app).make_context(name, words)  # raises where an option or a value is none
@@ -125,7 +140,9 @@ def test_the_switch_chooses_between_two_whole_studies(book: Any, study: str) -> 
 
 
 def executed(text: str) -> Any:
-    return new_notebook(cells=[new_code_cell("1", outputs=[new_output("stream", name="stdout", text=text)])])
+    return new_notebook(
+        cells=[new_code_cell("1", outputs=[new_output("stream", name="stdout", text=text)])]
+    )
 
 
 def test_paths_of_the_project_are_saved_relative_to_it() -> None:

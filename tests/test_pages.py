@@ -15,10 +15,18 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_fixtures import HTML_LABEL, LABELS, ROOT, environment, serving, write_evaluation, write_tiny_bundle
+from serving_fixtures import (
+    HTML_LABEL,
+    LABELS,
+    ROOT,
+    environment,
+    serving,
+    write_evaluation,
+    write_tiny_bundle,
+)
 
-from bankintent.serving import tables
-from bankintent.serving.client import Client, Trouble
+from bankintent.gradio_app import upload as tables
+from bankintent.gradio_app.client import Client, Trouble
 
 CHROMIUM = Path("/usr/bin/chromium")
 ATTACK = "<img src=x onerror=\"document.title='run'\"> <script>document.title='run'</script> ${document.title='run'}"
@@ -34,7 +42,9 @@ def bundle(tmp_path_factory):
 def server(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     write_evaluation(folder / "evals", bundle.name)
-    with serving(folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}) as server:
+    with serving(
+        folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}
+    ) as server:
         yield server
 
 
@@ -58,7 +68,9 @@ def frontend(folder: Path, *options: str) -> Iterator[str]:
     log = folder / "frontend.log"
     command = [sys.executable, "-m", "frontend", "--port", str(port), *options]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment(), cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=environment(), cwd=folder, stdout=file, stderr=subprocess.STDOUT
+        )
     try:
         end = time.monotonic() + 120
         while not responds(f"http://127.0.0.1:{port}"):
@@ -87,7 +99,9 @@ def gradio_url(tmp_path_factory, server):
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip("no browser: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright: pip install playwright"
+    )
     with playwright.sync_playwright() as running:
         options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         started = running.chromium.launch(executable_path=str(CHROMIUM), args=options)
@@ -117,7 +131,9 @@ def open_page(browser, request) -> Iterator[Callable[..., Any]]:
     for number, context in enumerate(contexts):
         for page in context.pages:
             if SHOTS:
-                page.screenshot(path=Path(SHOTS) / f"{request.node.name}-{number}.png", full_page=True)
+                page.screenshot(
+                    path=Path(SHOTS) / f"{request.node.name}-{number}.png", full_page=True
+                )
             assert page.title() != "run"
         context.close()
     assert outside == []
@@ -183,7 +199,10 @@ def test_the_documentation_page_needs_nothing_from_outside(open_page, server):
 
 def test_the_page_says_what_is_wrong(open_page, waiting):
     page = open_page(waiting.url)
-    button, box = page.get_by_role("button", name="Find the intent"), page.get_by_label("Your message")
+    button, box = (
+        page.get_by_role("button", name="Find the intent"),
+        page.get_by_label("Your message"),
+    )
     problem = page.get_by_role("alert")
     box.fill("y" * 300)
     button.click()
@@ -257,8 +276,16 @@ def test_the_gradio_page_shows_html_in_texts_and_labels_as_text(open_page, gradi
 def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
     source = tmp_path / "messages.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
-        rows = [["1", "my card"], ["2", ATTACK], ["3", " "], ["4", "x" * 6000], ["5", "a\u2028b\nc"]]
-        csv.writer(file).writerows([["id", "Text"], *rows, *([[str(i), f"change pin {i}"] for i in range(6, 106)])])
+        rows = [
+            ["1", "my card"],
+            ["2", ATTACK],
+            ["3", " "],
+            ["4", "x" * 6000],
+            ["5", "a\u2028b\nc"],
+        ]
+        csv.writer(file).writerows(
+            [["id", "Text"], *rows, *([[str(i), f"change pin {i}"] for i in range(6, 106)])]
+        )
     page = open_page(gradio_url)
     page.get_by_role("tab", name="A CSV file").click()
     page.locator("#upload input[type=file]").set_input_files(source)
@@ -271,7 +298,13 @@ def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
         written = list(csv.reader(file))
     assert written[0] == ["id", "Text", "predicted_intent", "score", "note"]
     assert [row[:2] for row in written[1:6]] == rows
-    assert [row[4] for row in written[1:6]] == ["", "cut to the model's length", "empty", "over 5000 characters", ""]
+    assert [row[4] for row in written[1:6]] == [
+        "",
+        "cut to the model's length",
+        "empty",
+        "over 5000 characters",
+        "",
+    ]
     assert all(row[2] in LABELS and 0 < float(row[3]) <= 1 for row in written[6:])
     assert page.locator("#preview").get_by_text("document.title='run'").count() >= 1
     assert page.locator("#preview img").count() == 0
@@ -308,7 +341,9 @@ def test_the_gradio_page_shows_the_card_and_the_confusion_matrix(open_page, grad
     assert page.locator("#card").get_by_text("<script>").count() == 1
 
 
-def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(open_page, waiting, tmp_path):
+def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(
+    open_page, waiting, tmp_path
+):
     with frontend(tmp_path, "--backend-url", waiting.url) as url:
         page = open_page(url)
         message = page.locator("#message textarea")
@@ -332,7 +367,12 @@ def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, bundle,
         page = open_page(url)
         page.get_by_text("How do I change my PIN?").click()
         wait_for_status(page, " ms.")
-        address = (tmp_path / "frontend.log").read_text().partition("asks the API at ")[2].partition(". Ctrl")[0]
+        address = (
+            (tmp_path / "frontend.log")
+            .read_text()
+            .partition("asks the API at ")[2]
+            .partition(". Ctrl")[0]
+        )
         assert responds(address)
     assert not responds(address)
 
@@ -347,7 +387,9 @@ def api(monkeypatch):
     def build(*responses: httpx.Response) -> Client:
         pending = iter(responses)
         client = Client("http://127.0.0.1:1")
-        client._http = httpx.Client(base_url=client.url, transport=httpx.MockTransport(lambda _: next(pending)))
+        client._http = httpx.Client(
+            base_url=client.url, transport=httpx.MockTransport(lambda _: next(pending))
+        )
         return client
 
     return build
@@ -357,9 +399,9 @@ def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     busy = httpx.Response(429, headers={"Retry-After": "3"}, json={"error": "full"})
-    assert api(busy, httpx.Response(503), httpx.Response(200, json=[{"label": "a"}])).predict_many(["x"]) == [
-        {"label": "a"}
-    ]
+    assert api(busy, httpx.Response(503), httpx.Response(200, json=[{"label": "a"}])).predict_many(
+        ["x"]
+    ) == [{"label": "a"}]
     assert waits == [3, 1]
     with pytest.raises(Trouble, match="busy"):
         api(*[busy] * 6).predict_many(["x"])
@@ -370,7 +412,10 @@ def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
     [
         (httpx.Response(401, json={"error": "no"}), "BANKINTENT_API_KEY"),
         (httpx.Response(422, json={"error": "too long"}), "refused this: too long"),
-        (httpx.Response(503, json={"error": "the model is still loading"}), "not ready .the model is still loading"),
+        (
+            httpx.Response(503, json={"error": "the model is still loading"}),
+            "not ready .the model is still loading",
+        ),
         (httpx.Response(504), "took too long"),
         (httpx.Response(502, text="<html>bad gateway"), "status 502"),
     ],
@@ -389,13 +434,20 @@ def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path):
     source = tmp_path / "a.csv"
     source.write_bytes("\ufeffid;Sentence\n1;my card;more\n\n2\n".encode())
     table = tables.read(source, max_rows=10)
-    assert table == tables.Table(["id", "Sentence", ""], [["1", "my card", "more"], ["2", "", ""]], 1, ";")
+    assert table == tables.Table(
+        ["id", "Sentence", ""], [["1", "my card", "more"], ["2", "", ""]], 1, ";"
+    )
     with pytest.raises(Trouble, match="at most 1 are allowed"):
         tables.read(source, max_rows=1)
 
 
 def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path):
     command = [sys.executable, "-m", "frontend", "--model-dir", str(tmp_path / "none")]
-    result = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 2
-    assert "none does not exist" in result.stderr and "error: the API of this page did not start" in result.stderr
+    assert (
+        "none does not exist" in result.stderr
+        and "error: the API of this page did not start" in result.stderr
+    )

@@ -25,7 +25,15 @@ from bankintent.corpus.sources import HUB_ALIASES
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
-IN_CI = ("make quickstart", "make test", "make notebook", "make bench", "python -m venv", "pip install", "make mlflow")
+IN_CI = (
+    "make quickstart",
+    "make test",
+    "make notebook",
+    "make bench",
+    "python -m venv",
+    "pip install",
+    "make mlflow",
+)
 """Run by .ci/run, or by what it calls."""
 
 QUICKSTART = (
@@ -66,7 +74,9 @@ def publish_banking77(root: Path) -> None:
     repository, revision = HUB_ALIASES["banking77"]
     folder = root / "datasets" / repository / revision
     folder.mkdir(parents=True)
-    with (REPOSITORY / "data" / "bundled" / "sentences.csv").open(encoding="utf-8", newline="") as file:
+    with (REPOSITORY / "data" / "bundled" / "sentences.csv").open(
+        encoding="utf-8", newline=""
+    ) as file:
         sentences = list(csv.DictReader(file))
     seen: Counter[str] = Counter()
     lines: dict[str, list[str]] = {"train": [], "test": []}
@@ -74,7 +84,9 @@ def publish_banking77(root: Path) -> None:
         seen[row["label"]] += 1
         if seen[row["label"]] <= 10:
             split = "train" if seen[row["label"]] <= 8 else "test"
-            lines[split].append(json.dumps({"text": row["text"], "label": 0, "label_text": row["label"]}))
+            lines[split].append(
+                json.dumps({"text": row["text"], "label": 0, "label_text": row["label"]})
+            )
     for split, found in lines.items():
         (folder / f"{split}.jsonl").write_text("\n".join(found) + "\n", encoding="utf-8")
 
@@ -93,7 +105,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environment(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """Variables for the commands, with the address of a Hub that has the dataset and tiny models of the real names."""
     root, port = tmp_path_factory.mktemp("hub"), free_port()
     publish_banking77(root)
@@ -101,7 +115,9 @@ def environment(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     shutil.copytree(deberta, root / "models" / "microsoft" / "deberta-v3-base" / "main")
     nli = tiny_nli(tmp_path_factory.mktemp("nli"))
     shutil.copytree(nli, root / "models" / "facebook" / "bart-large-mnli" / "main")
-    hub = subprocess.Popen([sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)])
+    hub = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)]
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     try:
         wait_for(f"http://127.0.0.1:{port}/docs", hub)
@@ -127,10 +143,15 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def serving(command: str, port: int, path: str, workspace: Path, environment: dict[str, str]) -> Iterator[None]:
+def serving(
+    command: str, port: int, path: str, workspace: Path, environment: dict[str, str]
+) -> Iterator[None]:
     """Run a server of the README while the block lasts, on a free port in the place of its usual one."""
     process = subprocess.Popen(
-        ["bash", "-c", f"exec env {command} --port {port}"], cwd=workspace, env=environment, start_new_session=True
+        ["bash", "-c", f"exec env {command} --port {port}"],
+        cwd=workspace,
+        env=environment,
+        start_new_session=True,
     )
     try:
         wait_for(f"http://127.0.0.1:{port}{path}", process)
@@ -141,17 +162,27 @@ def serving(command: str, port: int, path: str, workspace: Path, environment: di
 
 
 def run(command: str, workspace: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(["bash", "-c", command], cwd=workspace, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=workspace, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 def test_commands_that_ci_runs_stand_there() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text() + (REPOSITORY / "Makefile").read_text()
-    shown = [command for block in BLOCKS for command in commands(block) if command.startswith("make ")]
+    shown = [
+        command for block in BLOCKS for command in commands(block) if command.startswith("make ")
+    ]
     assert shown
     for command in shown:
         assert command.startswith(IN_CI), f"{command} is neither in IN_CI nor run here"
-    for command in ("make quickstart", "make test", "make notebook", "make mlflow", "python -m benchmarks --smoke"):
+    for command in (
+        "make quickstart",
+        "make test",
+        "make notebook",
+        "make mlflow",
+        "python -m benchmarks --smoke",
+    ):
         assert command in script
 
 
@@ -166,7 +197,9 @@ def test_every_command_of_the_readme_works(workspace: Path, environment: dict[st
             for command in commands(block):
                 if command.startswith(IN_CI):
                     continue
-                command = command.replace(".venv/bin/", "").replace("127.0.0.1:8000", f"127.0.0.1:{api}")
+                command = command.replace(".venv/bin/", "").replace(
+                    "127.0.0.1:8000", f"127.0.0.1:{api}"
+                )
                 if any(server in command for server in SERVERS):
                     page = "frontend" in command
                     port, path = (free_port(), "/") if page else (api, "/health/ready")

@@ -11,12 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_fixtures import LABELS, MAX_LENGTH, TEXTS, environment, write_exported_bundle, write_tiny_model
+from serving_fixtures import (
+    LABELS,
+    MAX_LENGTH,
+    TEXTS,
+    environment,
+    write_exported_bundle,
+    write_tiny_model,
+)
 
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
-from bankintent.inference import exported, runtime
-from bankintent.inference.exported import KINDS, ExportedModel
+from bankintent.inference import exported_runtime as exported
+from bankintent.inference import runtime
+from bankintent.inference.exported_runtime import KINDS, ExportedModel
 from bankintent.inference.runtime import find
 
 EVERYTHING = [*TEXTS, "x", "Ünïcode £5 — done?", "card " * 100, "a\tb\nc", "\u200b my  card"]
@@ -53,7 +61,11 @@ def test_every_runtime_gives_the_answers_of_the_model(original: Path) -> None:
             assert one.features == other.features
             assert one.truncated == other.truncated
         difference = np.abs(found.logits(items) - expected)
-        assert difference.max() < 1e-3 if name == "onnx" else difference.mean() < 0.05 * np.abs(expected).mean()
+        assert (
+            difference.max() < 1e-3
+            if name == "onnx"
+            else difference.mean() < 0.05 * np.abs(expected).mean()
+        )
         alone = np.concatenate([found.logits([item]) for item in items])
         np.testing.assert_allclose(found.logits(items), alone, atol=1e-4)
         one, other = (vars_of(model.facts) for model in (found, reference))
@@ -62,10 +74,14 @@ def test_every_runtime_gives_the_answers_of_the_model(original: Path) -> None:
 
 def vars_of(facts: Any) -> dict[str, Any]:
     """What is known of a model, whatever computes it."""
-    return {name: getattr(facts, name) for name in facts.__slots__ if name not in ("runtime", "folder")}
+    return {
+        name: getattr(facts, name) for name in facts.__slots__ if name not in ("runtime", "folder")
+    }
 
 
-def test_auto_takes_the_fastest_that_was_verified(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_fastest_that_was_verified(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = find(bundle, threads=1)().facts
     assert facts.runtime.startswith("onnxruntime ")
     assert facts.runtime.endswith(", int8, cpu, 1 thread")
@@ -107,7 +123,9 @@ def test_only_what_is_loaded_is_needed_and_verified(bundle: Path) -> None:
         find(bundle, "auto")
 
 
-def test_a_runtime_that_is_not_to_be_had_is_named(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_runtime_that_is_not_to_be_had_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch
+) -> None:
     plain = write_tiny_model(tmp_path / "plain")
     assert find(plain, threads=1)().facts.runtime.startswith("torch ")
     with pytest.raises(ModelError, match=r"no format that was verified for onnx .*runtime: auto"):
@@ -125,7 +143,9 @@ def test_a_runtime_that_is_not_to_be_had_is_named(bundle: Path, tmp_path: Path, 
         find(bundle, "onnx")
 
 
-def test_a_machine_that_computes_otherwise_falls_back_or_says_so(bundle: Path, capsys, caplog) -> None:
+def test_a_machine_that_computes_otherwise_falls_back_or_says_so(
+    bundle: Path, capsys, caplog
+) -> None:
     path = bundle / "onnx" / "runtime.json"
     settings = json.loads(path.read_text())
     settings["probes"]["onnx-int8"][0][0] += 5
@@ -137,7 +157,9 @@ def test_a_machine_that_computes_otherwise_falls_back_or_says_so(bundle: Path, c
     assert "onnx-int8 gives other answers" in caplog.text
 
 
-def test_a_cpu_without_bf16_is_no_place_for_openvino(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bf16_is_no_place_for_openvino(
+    original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import openvino
 
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
@@ -183,11 +205,16 @@ def test_a_tokenizer_that_pads_on_the_left_is_followed(bundle: Path) -> None:
     items = left.tokenize(["my card has not arrived", "pin"])
     length = len(items[1])
     for name, padding in right.settings.padding.items():
-        assert left.feeds(items)[name][1].tolist()[-length:] == right.feeds(items)[name][1].tolist()[:length]
+        assert (
+            left.feeds(items)[name][1].tolist()[-length:]
+            == right.feeds(items)[name][1].tolist()[:length]
+        )
         assert set(left.feeds(items)[name][1].tolist()[:-length]) == {padding}
 
 
-def test_serving_a_format_imports_neither_torch_nor_transformers_nor_pandas(original: Path, tmp_path: Path) -> None:
+def test_serving_a_format_imports_neither_torch_nor_transformers_nor_pandas(
+    original: Path, tmp_path: Path
+) -> None:
     program = """
 import sys
 from fastapi.testclient import TestClient
@@ -204,7 +231,9 @@ print(sorted({"torch", "transformers", "pandas", "sklearn", "scipy", "pyarrow", 
     for name in sorted({"onnx-int8", "openvino"} & set(passed)):
         (tmp_path / "serve.yaml").write_text(f"runtime: {name}\nthreads: 1\n")
         env = environment(SERVE_CONFIG=str(tmp_path / "serve.yaml"), MODEL_DIR=str(original))
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         engine, imported = done.stdout.strip().splitlines()
         assert engine.startswith(KINDS[name].engine)
@@ -216,15 +245,19 @@ def test_openvino_is_imported_without_calling_out(tmp_path: Path) -> None:
 import sys
 seen = set()
 sys.addaudithook(lambda event, _: seen.add(event))
-from bankintent.inference.exported import import_openvino
+from bankintent.inference.exported_runtime import import_openvino
 assert import_openvino().Core().available_devices and import_openvino() is import_openvino()
 print(sorted(seen & {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "urllib.Request"}))
 print([name for name in sys.modules if name.startswith(("openvino_telemetry", "openvino.tools.ovc"))])
 """
     home = tmp_path / "home"
     home.mkdir()
-    env = {name: value for name, value in environment(HOME=str(home)).items() if name != "CI"}  # it is silent in CI
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path)
+    env = {
+        name: value for name, value in environment(HOME=str(home)).items() if name != "CI"
+    }  # it is silent in CI
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]
     assert not list(home.iterdir())

@@ -27,11 +27,27 @@ from rich.console import Console
 from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, settings
 
 from bankintent import __main__ as verbs
-from bankintent import cli
+from bankintent import console
 from bankintent.errors import DataError, ModelError, OutputError
-from bankintent.inference import scoring, tables
+from bankintent.scoring import score as scoring
+from bankintent.scoring import tables
 
-WORDS = ("my", "card", "is", "lost", "what", "rate", "today", "euros,", "top", "up", "add", "money", "now", "please")
+WORDS = (
+    "my",
+    "card",
+    "is",
+    "lost",
+    "what",
+    "rate",
+    "today",
+    "euros,",
+    "top",
+    "up",
+    "add",
+    "money",
+    "now",
+    "please",
+)
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
@@ -44,13 +60,19 @@ def text_csv(path: Path, texts: list[str]) -> Path:
     return write_csv(path, [(str(i), text) for i, text in enumerate(texts)], header="id,text")
 
 
-def score(source: Path, output: Path, model: WordModel | None = None, overwrite: bool = False, **more: Any) -> Any:
+def score(
+    source: Path, output: Path, model: WordModel | None = None, overwrite: bool = False, **more: Any
+) -> Any:
     """Score with the model of words."""
-    return scoring.score(settings(source, output, **more), overwrite, load=lambda: model or WordModel())
+    return scoring.score(
+        settings(source, output, **more), overwrite, load=lambda: model or WordModel()
+    )
 
 
 def read_csv(path: Path, delimiter: str = ",") -> list[list[str]]:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
+    with (gzip.open if path.suffix == ".gz" else open)(
+        path, "rt", encoding="utf-8", newline=""
+    ) as file:
         return list(csv.reader(file, delimiter=delimiter, strict=True))
 
 
@@ -59,7 +81,9 @@ def write_table(path: Path, texts: list[str]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"id": [str(i) for i in range(len(texts))], "text": texts}), path)
         return path
-    with (gzip.open if path.suffix == ".gz" else open)(path, "wt", encoding="utf-8", newline="") as file:
+    with (gzip.open if path.suffix == ".gz" else open)(
+        path, "wt", encoding="utf-8", newline=""
+    ) as file:
         writer = csv.writer(file, delimiter="\t" if ".tsv" in path.name else ",")
         writer.writerows([("id", "text"), *((str(i), text) for i, text in enumerate(texts))])
     return path
@@ -70,7 +94,9 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if path.suffix == ".parquet":
         return dict(pq.read_table(path).to_pydict())
     header, *rows = read_csv(path, "\t" if ".tsv" in path.name else ",")
-    columns: dict[str, list[Any]] = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+    columns: dict[str, list[Any]] = dict(
+        zip(header, map(list, zip(*rows, strict=True)), strict=True)
+    )
     return columns | {"score": [float(score) for score in columns["score"]]}
 
 
@@ -84,7 +110,9 @@ def test_every_format_becomes_every_other(source: str, target: str) -> None:
     assert list(found) == ["id", "text", "label", "score"]
     assert found["id"] == [str(i) for i in range(40)]
     assert found["text"] == texts
-    assert list(zip(found["label"], found["score"], strict=True)) == [expected(text) for text in texts]
+    assert list(zip(found["label"], found["score"], strict=True)) == [
+        expected(text) for text in texts
+    ]
     assert sorted(os.listdir()) == sorted([source, target])
 
 
@@ -92,7 +120,10 @@ def test_parquet_keeps_types_metadata_and_rows_across_row_groups() -> None:
     count = 50
     columns = {
         "id": pa.array(range(count), pa.int16()),
-        "when": pa.array([datetime(2024, 1, 1, 0, 0, i) for i in range(count)], pa.timestamp("us", "Europe/Paris")),
+        "when": pa.array(
+            [datetime(2024, 1, 1, 0, 0, i) for i in range(count)],
+            pa.timestamp("us", "Europe/Paris"),
+        ),
         "amount": pa.array([Decimal(i) for i in range(count)], pa.decimal128(10, 2)),
         "tags": pa.array([["a"] * (i % 3) for i in range(count)], pa.list_(pa.string())),
         "kind": pa.array([f"kind {i % 4}" for i in range(count)]).dictionary_encode(),
@@ -120,7 +151,10 @@ def test_row_groups_are_of_a_useful_size(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_plain_csv_only_grows_at_the_end_of_its_lines() -> None:
     Path("in.csv").write_bytes(b'no,text\n007,lost card\n"1,5","a ""b"" c"\nNA,null\n')
     score(Path("in.csv"), Path("out.csv"))
-    before, after = Path("in.csv").read_text().splitlines(), Path("out.csv").read_text().splitlines()
+    before, after = (
+        Path("in.csv").read_text().splitlines(),
+        Path("out.csv").read_text().splitlines(),
+    )
     assert after[0] == "no,text,label,score"
     for old, new, text in zip(before[1:], after[1:], ["lost card", 'a "b" c', "null"], strict=True):
         label, value = expected(text)
@@ -130,11 +164,23 @@ def test_a_plain_csv_only_grows_at_the_end_of_its_lines() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
-def test_csv_is_read_whatever_its_line_ends_delimiter_and_first_bytes(start: str, delimiter: str, end: str) -> None:
-    rows = [["x", "text"], ["1", "two\nlines"], ["2", "carriage\rreturn"], ["3", f'a "quote"{delimiter} b'], ["", "é"]]
+def test_csv_is_read_whatever_its_line_ends_delimiter_and_first_bytes(
+    start: str, delimiter: str, end: str
+) -> None:
+    rows = [
+        ["x", "text"],
+        ["1", "two\nlines"],
+        ["2", "carriage\rreturn"],
+        ["3", f'a "quote"{delimiter} b'],
+        ["", "é"],
+    ]
     content = io.StringIO()
-    csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
-    Path("in.csv").write_bytes((start + content.getvalue() + end).encode())  # a blank line is no row
+    csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(
+        rows
+    )
+    Path("in.csv").write_bytes(
+        (start + content.getvalue() + end).encode()
+    )  # a blank line is no row
     assert score(Path("in.csv"), Path("out.csv")).rows == 4
     header, *found = read_csv(Path("out.csv"), delimiter)
     assert header == ["x", "text", "label", "score"]
@@ -146,7 +192,11 @@ def test_a_csv_keeps_short_rows_repeated_and_nameless_columns() -> None:
     Path("in.csv").write_text(",a,text,a\n1,2,card,4\n5,6,rate\n")
     score(Path("in.csv"), Path("out.csv"))
     rows = read_csv(Path("out.csv"))
-    assert [row[:4] for row in rows] == [["", "a", "text", "a"], ["1", "2", "card", "4"], ["5", "6", "rate", ""]]
+    assert [row[:4] for row in rows] == [
+        ["", "a", "text", "a"],
+        ["1", "2", "card", "4"],
+        ["5", "6", "rate", ""],
+    ]
     score(Path("in.csv"), Path("out.parquet"))
     assert pq.read_schema("out.parquet").names == ["", "a", "text", "a", "label", "score"]
 
@@ -159,20 +209,44 @@ def test_no_rows_are_no_rows() -> None:
     assert pq.read_table("out.parquet").num_rows == 0
 
 
-def test_rows_without_a_text_are_kept_without_an_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = ["my card", None, "", " \t\n", "rate", None, None, None, None, None, None, "\u00a0", "top up " * MAX_WORDS]
+def test_rows_without_a_text_are_kept_without_an_answer(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [
+        "my card",
+        None,
+        "",
+        " \t\n",
+        "rate",
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        "\u00a0",
+        "top up " * MAX_WORDS,
+    ]
     pq.write_table(pa.table({"text": texts}), "in.parquet")
     model = WordModel()
     summary = score(Path("in.parquet"), Path("out.parquet"), model)
     assert (summary.rows, summary.without_text, summary.truncated) == (13, 10, 1)
     found = pq.read_table("out.parquet").to_pydict()
     assert found["text"] == texts
-    assert list(zip(found["label"], found["score"], strict=True)) == [expected(text) for text in texts]
+    assert list(zip(found["label"], found["score"], strict=True)) == [
+        expected(text) for text in texts
+    ]
     assert model.tokenized == [text for text in texts if expected(text)[0]]
     scoring.show(summary)
 
-    with pytest.raises(DataError, match=r"10 of the 13 rows of in\.parquet have no text, the first: row 2, 3, 4, 6, 7"):
-        scoring.score(settings(Path("in.parquet"), Path("no.csv"), bad_rows="fail"), load=lambda: pytest.fail("loaded"))
+    with pytest.raises(
+        DataError,
+        match=r"10 of the 13 rows of in\.parquet have no text, the first: row 2, 3, 4, 6, 7",
+    ):
+        scoring.score(
+            settings(Path("in.parquet"), Path("no.csv"), bad_rows="fail"),
+            load=lambda: pytest.fail("loaded"),
+        )
     assert sorted(os.listdir()) == ["in.parquet", "out.parquet"]
 
 
@@ -204,31 +278,58 @@ def test_batches_that_are_computed_at_once_find_their_rows() -> None:
     barrier = threading.Barrier(3, timeout=60)
     model.before = lambda: barrier.wait() and None  # three batches are always in work together
     pq.write_table(pa.table({"text": texts}), "in.parquet")
-    score(Path("in.parquet"), Path("out.parquet"), model, chunk_rows=60, batch_tokens=even_budget(texts, 3))
+    score(
+        Path("in.parquet"),
+        Path("out.parquet"),
+        model,
+        chunk_rows=60,
+        batch_tokens=even_budget(texts, 3),
+    )
     assert len(model.batches) % 3 == 0
     found = pq.read_table("out.parquet").to_pydict()
-    assert list(zip(found["label"], found["score"], strict=True)) == [expected(text) for text in texts]
+    assert list(zip(found["label"], found["score"], strict=True)) == [
+        expected(text) for text in texts
+    ]
 
 
 def even_budget(texts: list[str], times: int) -> int:
     """Tokens to a batch such that the number of batches is a multiple."""
     lengths = [min(len(text.split()), MAX_WORDS) for text in texts]
-    return next(budget for budget in range(20, 200) if len(list(scoring.batches(lengths, budget))) % times == 0)
+    return next(
+        budget
+        for budget in range(20, 200)
+        if len(list(scoring.batches(lengths, budget))) % times == 0
+    )
 
 
 def test_the_model_gets_sorted_batches_and_rows_stay_in_order() -> None:
     model = WordModel()
-    score(text_csv(Path("in.csv"), sentences(60)), Path("out.csv"), model, chunk_rows=30, batch_tokens=24)
+    score(
+        text_csv(Path("in.csv"), sentences(60)),
+        Path("out.csv"),
+        model,
+        chunk_rows=30,
+        batch_tokens=24,
+    )
     assert len(model.batches) > 10
     assert all(batch == sorted(batch) for batch in model.batches)
     assert all(len(batch) * max(batch) <= 24 for batch in model.batches)
 
 
 REFUSED = {
-    "unclosed.csv": (b'text\nfine\n"open\nanother\n', "unclosed.csv line 4: unexpected end of data. Mend the quotes"),
+    "unclosed.csv": (
+        b'text\nfine\n"open\nanother\n',
+        "unclosed.csv line 4: unexpected end of data. Mend the quotes",
+    ),
     "quote.csv": (b'text\n"a"b\n', "quote.csv line 2: ',' expected after '\"'"),
-    "wide.csv": (b"id,text\n1,fine\n2,no, quotes\n", "wide.csv line 3 has 3 cells, the header 2. Put quotes around"),
-    "latin.csv": (b"text\n" + b"fine\n" * 9000 + b"\xe9t\xe9\n", "latin.csv is not UTF-8 text (at line "),
+    "wide.csv": (
+        b"id,text\n1,fine\n2,no, quotes\n",
+        "wide.csv line 3 has 3 cells, the header 2. Put quotes around",
+    ),
+    "latin.csv": (
+        b"text\n" + b"fine\n" * 9000 + b"\xe9t\xe9\n",
+        "latin.csv is not UTF-8 text (at line ",
+    ),
     "utf16.csv": ("text\na\n".encode("utf-16"), "utf16.csv is not UTF-8 text. Save it as UTF-8."),
     "empty.csv": (b"", "empty.csv is empty. Expected a header line"),
     "cut.csv.gz": (gzip.compress(b"text\na\n")[:-9], "cut.csv.gz cannot be read"),
@@ -238,7 +339,10 @@ REFUSED = {
     "rows.xlsx": (b"", "rows.xlsx has an unknown ending. Expected one of .parquet, .csv"),
     "other.csv": (b"a,b\n1,2\n", "other.csv has none of the columns text, sentence, utterance"),
     "twice.csv": (b"text,text\n1,2\n", 'twice.csv has 2 columns "text". Rename all but one.'),
-    "label.csv": (b"text,label\n1,2\n", 'label.csv has a column "label" already. Write the answers under other names'),
+    "label.csv": (
+        b"text,label\n1,2\n",
+        'label.csv has a column "label" already. Write the answers under other names',
+    ),
 }
 
 
@@ -261,27 +365,44 @@ def write_model_stub() -> Path:
 
 
 def test_wrong_columns_of_parquet_are_refused(run: Run) -> None:
-    pq.write_table(pa.table({"text": [1, 2], "message": ["a", "b"], "tags": [["a"], []]}), "in.parquet")
+    pq.write_table(
+        pa.table({"text": [1, 2], "message": ["a", "b"], "tags": [["a"], []]}), "in.parquet"
+    )
     model = ("--model-dir", write_model_stub())
     error = run(verbs.score, "in.parquet", "out.parquet", *model).one_line_error()
     assert 'the column "text" of in.parquet holds int64, not texts' in error
-    error = run(verbs.score, "in.parquet", "out.csv", "--text-column", "message", *model).one_line_error()
-    assert 'the column "tags" (list<element: string>) does not fit into CSV. Write a .parquet file.' in error
-    error = run(verbs.score, "in.parquet", "out.csv", "--text-column", "messages", *model).one_line_error()
+    error = run(
+        verbs.score, "in.parquet", "out.csv", "--text-column", "message", *model
+    ).one_line_error()
+    assert (
+        'the column "tags" (list<element: string>) does not fit into CSV. Write a .parquet file.'
+        in error
+    )
+    error = run(
+        verbs.score, "in.parquet", "out.csv", "--text-column", "messages", *model
+    ).one_line_error()
     assert 'has no column "messages"; it has text, message, tags' in error
 
 
-def test_a_place_that_cannot_be_written_is_refused_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_is_refused_first(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text_csv(Path("in.csv"), ["a"])
     Path("folder.csv").mkdir()
     Path("old.csv").write_text("old")
     model = ("--model-dir", write_model_stub())
     before = sorted(os.listdir())
     for words, message in [
-        (("in.csv", "old.csv"), "old.csv exists. Name another OUT, or replace it with --overwrite."),
+        (
+            ("in.csv", "old.csv"),
+            "old.csv exists. Name another OUT, or replace it with --overwrite.",
+        ),
         (("in.csv", "folder.csv"), "folder.csv is a folder. Name a file."),
         (("in.csv", "in.csv", "--overwrite"), "in.csv is the input. Name another OUT."),
-        (("in.csv", "old.csv/out.csv"), "old.csv/out.csv cannot be written: old.csv is not a folder"),
+        (
+            ("in.csv", "old.csv/out.csv"),
+            "old.csv/out.csv cannot be written: old.csv is not a folder",
+        ),
         (("in.csv", "out.json"), "out.json has an unknown ending"),
         (("folder.csv", "out.csv"), "folder.csv is a folder, not a file"),
         (("none.csv", "out.csv"), "none.csv does not exist"),
@@ -362,11 +483,16 @@ def failing_after(count: int, error: Exception) -> WordModel:
         (lambda: ({}, WordModel(version="two")), "another model"),
         (lambda: ({"chunk_rows": 5}, WordModel()), "another settings"),
         (lambda: ({"text_column": "id"}, WordModel()), "another settings"),
-        (lambda: (text_csv(Path("in.csv"), sentences(40, seed=1)) and {}, WordModel()), "another input"),
+        (
+            lambda: (text_csv(Path("in.csv"), sentences(40, seed=1)) and {}, WordModel()),
+            "another input",
+        ),
     ],
 )
 def test_parts_of_another_run_are_refused_and_overwrite_begins_anew(
-    change: Callable[[], tuple[dict[str, Any], WordModel]], message: str, unfinished: tuple[Path, Path]
+    change: Callable[[], tuple[dict[str, Any], WordModel]],
+    message: str,
+    unfinished: tuple[Path, Path],
 ) -> None:
     source, output = unfinished
     more, model = change()
@@ -394,7 +520,9 @@ def test_threads_and_batches_do_not_make_another_run(unfinished: tuple[Path, Pat
     assert score(*unfinished, model, batch_tokens=100).scored == 40 - 3 * CHUNK_ROWS
 
 
-def test_a_damaged_part_and_one_of_another_run_are_scored_again(unfinished: tuple[Path, Path]) -> None:
+def test_a_damaged_part_and_one_of_another_run_are_scored_again(
+    unfinished: tuple[Path, Path],
+) -> None:
     source, output = unfinished
     folder = Path("out.csv.work")
     damaged = folder / "part-000000.parquet"
@@ -468,7 +596,7 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
         yield advance
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "progress", progress)
+        patch.setattr(console, "progress", progress)
         result = run(verbs.score, *words)
     assert result.code == 130
     assert "Run the same command again to go on." in result.err
@@ -497,7 +625,10 @@ def test_a_score_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_two_processes_do_not_write_one_place() -> None:
     source = text_csv(Path("in.csv"), sentences(10))
-    with scoring.files.exclusive(Path("out.csv").absolute()), pytest.raises(OutputError, match="another process"):
+    with (
+        scoring.files.exclusive(Path("out.csv").absolute()),
+        pytest.raises(OutputError, match="another process"),
+    ):
         score(source, Path("out.csv").absolute())
 
 
@@ -527,17 +658,23 @@ RECORDS = tables._records
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
-def test_a_long_table_needs_no_more_memory_than_a_short_one(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_table_needs_no_more_memory_than_a_short_one(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP", 400)
     write = tables.writing
 
     def need(rows: int) -> Hands:
         source = Path(f"in{rows}{ending}")
-        texts = [f"{random.Random(i).getrandbits(128):x} {i}" for i in range(rows)]  # nothing to compress
+        texts = [
+            f"{random.Random(i).getrandbits(128):x} {i}" for i in range(rows)
+        ]  # nothing to compress
         if ending == ".csv":
             text_csv(source, texts)
         else:  # in one row group, as it may be however long the file is
-            pq.write_table(pa.table({"text": texts}), source, data_page_size=1 << 10, use_dictionary=False)
+            pq.write_table(
+                pa.table({"text": texts}), source, data_page_size=1 << 10, use_dictionary=False
+            )
         hands, model = Hands(), WordModel()
         model.before = lambda: hands.look(model)
 
@@ -560,8 +697,8 @@ def test_a_long_table_needs_no_more_memory_than_a_short_one(ending: str, monkeyp
 def test_progress_is_a_line_now_and_then_or_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "SAY_SECONDS", 0)
-    with cli.progress("scoring", 4000, done=1000) as advance:
+    monkeypatch.setattr(console, "REPORT_SECONDS", 0)
+    with console.progress("scoring", 4000, done=1000) as advance:
         advance(500)
         advance(2500)
     first, last = capsys.readouterr().out.splitlines()
@@ -572,8 +709,8 @@ def test_progress_is_a_line_now_and_then_or_a_bar(
     assert last.endswith("0:00:00 left")
 
     screen = io.StringIO()
-    monkeypatch.setattr(cli, "console", Console(file=screen, force_terminal=True, width=100))
-    with cli.progress("scoring", 4000) as advance:
+    monkeypatch.setattr(console, "stdout", Console(file=screen, force_terminal=True, width=100))
+    with console.progress("scoring", 4000) as advance:
         advance(1500)
     assert "1,500 of 4,000 rows" in screen.getvalue()
 
@@ -583,11 +720,22 @@ def test_the_command_gives_the_models_own_answers(bundle: Path, run: Run) -> Non
     from bankintent.measures.metrics import softmax
 
     table = pq.read_table("data/train.parquet")
-    config = write_yaml(Path("score.yaml"), input="data/train.parquet", output="no.csv", batch_tokens=64)
+    config = write_yaml(
+        Path("score.yaml"), input="data/train.parquet", output="no.csv", batch_tokens=64
+    )
     result = run(
         verbs.score,
         *("data/train.parquet", "out.parquet", "--model-dir", bundle, "--config", config),
-        *("--set", "prefix=predicted_", "--set", "runtime=torch", "--set", "threads=1", "--set", "chunk_rows=16"),
+        *(
+            "--set",
+            "prefix=predicted_",
+            "--set",
+            "runtime=torch",
+            "--set",
+            "threads=1",
+            "--set",
+            "chunk_rows=16",
+        ),
     )
     assert result.code == 0, result.err
     assert f"{table.num_rows} rows" in result.out
@@ -596,8 +744,12 @@ def test_the_command_gives_the_models_own_answers(bundle: Path, run: Run) -> Non
     assert found.drop_columns(["predicted_label", "predicted_score"]).equals(table)
     predictor = Predictor.load(bundle)
     probabilities = softmax(predictor.logits(table["text"].to_pylist()))
-    assert found["predicted_label"].to_pylist() == [predictor.labels.names[i] for i in probabilities.argmax(axis=1)]
-    np.testing.assert_allclose(found["predicted_score"].to_numpy(), probabilities.max(axis=1), atol=1e-4)
+    assert found["predicted_label"].to_pylist() == [
+        predictor.labels.names[i] for i in probabilities.argmax(axis=1)
+    ]
+    np.testing.assert_allclose(
+        found["predicted_score"].to_numpy(), probabilities.max(axis=1), atol=1e-4
+    )
 
 
 def test_help_and_mistakes_import_no_heavy_library(run: Run) -> None:
@@ -608,7 +760,9 @@ def test_help_and_mistakes_import_no_heavy_library(run: Run) -> None:
         "except SystemExit as stop: print(stop.code)\n"
         "print(sorted({'torch', 'transformers', 'pyarrow', 'numpy', 'mlflow'} & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stdout + done.stderr
     assert 'the key "output" is missing' in done.stderr
     assert "chunk_rows: input should be greater than or equal to 1" in done.stderr

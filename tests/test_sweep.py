@@ -34,13 +34,17 @@ class Pretended:
         self.jobs.append(job)
         self.fault(len(self.jobs))
         for epoch in range(1, job.config.epochs + 1):
-            job.tracker.metrics({"val_macro_f1": self.score(job.config, epoch), "val_loss": 1.0}, step=epoch)
+            job.tracker.metrics(
+                {"val_macro_f1": self.score(job.config, epoch), "val_loss": 1.0}, step=epoch
+            )
 
 
 @pytest.fixture
 def fit(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     """A run is the better the nearer its lr is to 1e-3, and improves with every epoch."""
-    fake = Pretended(lambda config, epoch: 0.9 - 0.1 * abs(math.log10(config.lr) + 3) + 0.01 * epoch)
+    fake = Pretended(
+        lambda config, epoch: 0.9 - 0.1 * abs(math.log10(config.lr) + 3) + 0.01 * epoch
+    )
     monkeypatch.setattr(training, "fit", fake)
     return fake
 
@@ -55,16 +59,26 @@ def test_the_better_of_two_values_is_chosen_without_the_test_split(
     hidden = (data_dir / "test.parquet").rename(tmp_path / "hidden.parquet")
     space = {"lora": {"lr": [1e-7, 5e-3]}}
     recipe = write_recipe(tmp_path, "lora", tiny_bert, epochs=8)
-    study = write_study(tmp_path, [recipe], data_dir, seeds=[1], sweep={"trials": 3, "space": space})
+    study = write_study(
+        tmp_path, [recipe], data_dir, seeds=[1], sweep={"trials": 3, "space": space}
+    )
     stopped = run(verbs.compare, "--config", study)
-    assert "test.parquet does not exist" in stopped.one_line_error()  # the grid needs it; the sweep did not
+    assert (
+        "test.parquet does not exist" in stopped.one_line_error()
+    )  # the grid needs it; the sweep did not
     assert start.jobs == ["sweep"]
     result = chosen(tmp_path)
     assert result.values == {"lr": 5e-3}
     assert len(result.trials) == 3
     assert {trial["values"]["lr"] for trial in result.trials} == {1e-7, 5e-3}
-    assert result.value == max(trial["value"] for trial in result.trials if trial["state"] == "complete")
-    assert all(len(trial["after_each_epoch"]) == 8 for trial in result.trials if trial["state"] == "complete")
+    assert result.value == max(
+        trial["value"] for trial in result.trials if trial["state"] == "complete"
+    )
+    assert all(
+        len(trial["after_each_epoch"]) == 8
+        for trial in result.trials
+        if trial["state"] == "complete"
+    )
     assert "lr 0.005: complete" in stopped.out
     left = {path.name for path in (tmp_path / "study" / "sweep").iterdir()}
     assert left <= {"lora.json", "optuna.db", "cache"}
@@ -80,7 +94,9 @@ def test_the_better_of_two_values_is_chosen_without_the_test_split(
     (record,) = (tmp_path / "study" / "runs").iterdir()
     assert json.loads(record.read_text())["settings"]["lr"] == 5e-3
     assert run(verbs.compare, "--config", study, "--report-only").code == 0
-    unfinished = run(verbs.compare, "--config", study, "--report-only", "--set", "sweep.trials=9").one_line_error()
+    unfinished = run(
+        verbs.compare, "--config", study, "--report-only", "--set", "sweep.trials=9"
+    ).one_line_error()
     assert "the sweep of lora is not finished" in unfinished
 
 
@@ -90,7 +106,9 @@ def test_an_interrupted_sweep_makes_the_same_trials(
     def sweep_in(name: str) -> list[dict[str, Any]]:
         (tmp_path / name).mkdir(exist_ok=True)
         recipe = write_recipe(tmp_path / name, "lora")
-        study = write_study(tmp_path / name, [recipe], data_dir, sweep={"trials": 12, "space": RANGE})
+        study = write_study(
+            tmp_path / name, [recipe], data_dir, sweep={"trials": 12, "space": RANGE}
+        )
         result = run(verbs.compare, "--config", study)
         return chosen(tmp_path / name).trials if result.code == 0 else []
 
@@ -100,7 +118,10 @@ def test_an_interrupted_sweep_makes_the_same_trials(
     assert len({trial["values"]["lr"] for trial in straight}) == 12
 
     def interrupt(number: int) -> None:
-        if number in (3, 12):  # once while values are drawn at random, once when they follow from the others
+        if number in (
+            3,
+            12,
+        ):  # once while values are drawn at random, once when they follow from the others
             raise KeyboardInterrupt
 
     fit.jobs, fit.fault = [], interrupt
@@ -133,11 +154,18 @@ def test_folds_are_of_train_alone_and_cover_it(
     assert [job.val.ids for job in fit.jobs[4:8]] == [job.val.ids for job in folds]
     result = chosen(tmp_path)
     assert result.folds == 4
-    assert result.words.startswith("lr = 0.001, chosen by macro-F1 on 4-fold cross-validation of train (92.00 %)")
+    assert result.words.startswith(
+        "lr = 0.001, chosen by macro-F1 on 4-fold cross-validation of train (92.00 %)"
+    )
     assert len(result.trials[0]["after_each_epoch"]) == 8
 
-    many = run(verbs.compare, "--config", study, "--set", "sweep.choose_on.kfold=17").one_line_error()
-    assert 'the sweep of lora failed: intent "card_lost" has 16 training rows, fewer than 17 folds' in many
+    many = run(
+        verbs.compare, "--config", study, "--set", "sweep.choose_on.kfold=17"
+    ).one_line_error()
+    assert (
+        'the sweep of lora failed: intent "card_lost" has 16 training rows, fewer than 17 folds'
+        in many
+    )
 
 
 def test_a_trial_that_falls_behind_is_stopped_early(
@@ -163,7 +191,12 @@ def test_early_stopping_scores_the_epoch_that_is_kept(
     for early_stopping, value in ((2, 0.8 + 1e-3), (None, 0.6 + 1e-3)):
         recipe = write_recipe(tmp_path, "lora", epochs=3, early_stopping=early_stopping)
         sweep = {"trials": 2, "space": {"lora": {"lr": [1e-4, 1e-3]}}}
-        assert run(verbs.compare, "--config", write_study(tmp_path, [recipe], data_dir, sweep=sweep)).code == 0
+        assert (
+            run(
+                verbs.compare, "--config", write_study(tmp_path, [recipe], data_dir, sweep=sweep)
+            ).code
+            == 0
+        )
         assert chosen(tmp_path).value == pytest.approx(value, abs=1e-3)
 
 
@@ -190,12 +223,16 @@ def test_a_trial_that_overflows_is_kept_as_failed_and_another_fault_stops_the_sw
     assert run(verbs.compare, "--config", study, "--set", "sweep.trials=6").code == 0
     assert len(fit.jobs) == 2
     fit.jobs = []
-    assert run(verbs.compare, "--config", study, "--set", "sweep.space.lora.epochs=[1, 2]").code == 0
+    assert (
+        run(verbs.compare, "--config", study, "--set", "sweep.space.lora.epochs=[1, 2]").code == 0
+    )
     assert len(fit.jobs) == 4
 
     def always(number: int) -> None:
         raise TrainingError("the loss overflowed")
 
     fit.fault = always
-    failed = run(verbs.compare, "--config", study, "--set", "sweep.space.lora.epochs=[2, 3]").one_line_error()
+    failed = run(
+        verbs.compare, "--config", study, "--set", "sweep.space.lora.epochs=[2, 3]"
+    ).one_line_error()
     assert "the sweep of lora failed: no trial came to its end: the loss overflowed" in failed

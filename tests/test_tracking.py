@@ -18,11 +18,18 @@ def test_a_run_records_tags_flat_parameters_epochs_and_files(
     import mlflow
 
     tracked = {"uri": "sqlite:///t/mlflow.db", "artifacts": "t/runs"}
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", tracking=tracked)
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", tracking=tracked
+    )
     result = run(multiregime.main, "--config", config, "--regime", "lora")
     assert result.code == 0, result.err
     assert "warning" not in result.out
-    overrides = ("--set", "tracking.uri=sqlite:///t/mlflow.db", "--set", "tracking.artifacts=t/runs")
+    overrides = (
+        "--set",
+        "tracking.uri=sqlite:///t/mlflow.db",
+        "--set",
+        "tracking.artifacts=t/runs",
+    )
     assert run(evaluate.main, "--checkpoint_path", tmp_path / "bundle", *overrides).code == 0
 
     client = mlflow.MlflowClient("sqlite:///t/mlflow.db")
@@ -35,7 +42,9 @@ def test_a_run_records_tags_flat_parameters_epochs_and_files(
     assert trained.data.tags["dataset"] == "small.csv"
     assert trained.data.tags["backbone"] == str(tiny_bert)
     assert trained.data.params["lora.r"] == "4"
-    assert int(trained.data.params["parameters.trainable"]) < int(trained.data.params["parameters.total"])
+    assert int(trained.data.params["parameters.trainable"]) < int(
+        trained.data.params["parameters.total"]
+    )
     history = client.get_metric_history(trained.info.run_id, "val_accuracy")
     assert [point.step for point in history] == [1, 2]
     assert "final.val_macro_f1" in trained.data.metrics
@@ -54,7 +63,12 @@ def test_a_tracking_fault_does_not_stop_training(
     (tmp_path / "t" / "mlflow.db").write_text("this is no database")
     uri = {"broken": "sqlite:///t/mlflow.db", "uri": "nonsense://x"}[fault]
     config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", tracking={"uri": uri}, epochs=1
+        tmp_path / "train.yaml",
+        tiny_bert,
+        data_dir,
+        tmp_path / "bundle",
+        tracking={"uri": uri},
+        epochs=1,
     )
     result = run(multiregime.main, "--config", config, "--regime", "head-only")
     assert result.code == 0, result.err
@@ -67,9 +81,15 @@ def test_a_failing_run_is_marked_failed(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), tracking.run(config, "bad", {}):
         raise ZeroDivisionError
     with sqlite3.connect("t/mlflow.db") as connection:
-        assert connection.execute("select status from runs where name = 'bad'").fetchone() == ("FAILED",)
+        assert connection.execute("select status from runs where name = 'bad'").fetchone() == (
+            "FAILED",
+        )
     connection.close()
 
 
 def test_nested_parameters_become_dotted_names() -> None:
-    assert tracking.flatten({"a": 1, "lora": {"r": 2, "x": {"y": 3}}}) == {"a": 1, "lora.r": 2, "lora.x.y": 3}
+    assert tracking.flatten({"a": 1, "lora": {"r": 2, "x": {"y": 3}}}) == {
+        "a": 1,
+        "lora.r": 2,
+        "lora.x.y": 3,
+    }

@@ -27,7 +27,12 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_goes_from_command_to_reloaded_bundle(
-    architecture: str, regime: str, encoders: dict[str, Path], data_dir: Path, tmp_path: Path, run: Run
+    architecture: str,
+    regime: str,
+    encoders: dict[str, Path],
+    data_dir: Path,
+    tmp_path: Path,
+    run: Run,
 ) -> None:
     from bankintent.inference.predictor import Predictor
 
@@ -38,8 +43,12 @@ def test_every_architecture_goes_from_command_to_reloaded_bundle(
 
     formats = {"merged"} | ({"adapter", "base_3"} if regime == "lora" else set())
     assert {path.name for path in bundle.iterdir() if path.is_dir()} == formats
-    assert {"labels.json", "metrics.json", "config.yaml", "README.md", "manifest.json"} <= set(files.list_files(bundle))
-    parity = json.loads((bundle / "manifest.json").read_text())["parity"]["largest_logit_difference"]
+    assert {"labels.json", "metrics.json", "config.yaml", "README.md", "manifest.json"} <= set(
+        files.list_files(bundle)
+    )
+    parity = json.loads((bundle / "manifest.json").read_text())["parity"][
+        "largest_logit_difference"
+    ]
     assert len(parity) == 2 * (2 if regime == "lora" else 1)
     assert max(parity.values()) <= 1e-4
     assert not files.work_dir(bundle).exists()
@@ -85,7 +94,10 @@ def test_head_only_leaves_the_encoder_untouched_and_in_evaluation_mode(
     bundle = tmp_path / "bundle"
     config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle)
     assert run(multiregime.main, "--config", config, "--regime", "head-only").code == 0
-    before, after = load_file(tiny_bert / "model.safetensors"), load_file(bundle / "merged" / "model.safetensors")
+    before, after = (
+        load_file(tiny_bert / "model.safetensors"),
+        load_file(bundle / "merged" / "model.safetensors"),
+    )
     encoder = [name for name in before if not name.startswith("pooler")]
     assert encoder
     for name in encoder:
@@ -98,7 +110,9 @@ def test_head_only_leaves_the_encoder_untouched_and_in_evaluation_mode(
     assert not model.bert.embeddings.dropout.training
     assert model.classifier.training
     set_training_mode(model, "full-ft")
-    assert all(module.training for module in model.modules() if isinstance(module, torch.nn.Dropout))
+    assert all(
+        module.training for module in model.modules() if isinstance(module, torch.nn.Dropout)
+    )
 
 
 def test_merged_works_in_plain_transformers_without_this_package(
@@ -116,7 +130,9 @@ def test_merged_works_in_plain_transformers_without_this_package(
         f"p = pipeline('text-classification', model={str(bundle / 'merged')!r})\n"
         "print(p('i lost my card')[0]['label'], 'bankintent' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.split() == [expected, "False"], done.stderr
 
 
@@ -124,13 +140,19 @@ def test_unmatched_lora_targets_are_named_and_none_matching_fails(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
 ) -> None:
     lora = {"r": 4, "target_modules": ["query", "output_proj"]}
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "a", lora=lora, epochs=1)
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "a", lora=lora, epochs=1
+    )
     result = run(multiregime.main, "--config", config, "--regime", "lora")
     assert result.code == 0, result.err
     assert '"output_proj", which matches nothing' in result.out
 
     config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "b", lora={"target_modules": ["q_proj"]}
+        tmp_path / "train.yaml",
+        tiny_bert,
+        data_dir,
+        tmp_path / "b",
+        lora={"target_modules": ["q_proj"]},
     )
     message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
     assert "q_proj" in message
@@ -150,12 +172,26 @@ def test_a_finished_run_is_left_alone_and_another_configuration_refused(
     changed = train_config(tmp_path / "other.yaml", other, data_dir, tmp_path / "second", epochs=1)
     assert run(multiregime.main, "--config", changed, "--regime", "full-ft").code == 0
     tiny_encoder("bert", other, seed=1)
-    assert "another model" in run(multiregime.main, "--config", changed, "--regime", "full-ft").one_line_error()
-    message = run(multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.5").one_line_error()
+    assert (
+        "another model"
+        in run(multiregime.main, "--config", changed, "--regime", "full-ft").one_line_error()
+    )
+    message = run(
+        multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.5"
+    ).one_line_error()
     assert "lr is 0.001, now 0.5" in message
     assert "--overwrite" in message
     assert (bundle / "manifest.json").read_bytes() == before
-    again = run(multiregime.main, "--config", config, "--regime", "full-ft", "--set", "lr=0.002", "--overwrite")
+    again = run(
+        multiregime.main,
+        "--config",
+        config,
+        "--regime",
+        "full-ft",
+        "--set",
+        "lr=0.002",
+        "--overwrite",
+    )
     assert again.code == 0, again.err
     assert yaml.safe_load((bundle / "config.yaml").read_text())["lr"] == 0.002
 
@@ -185,10 +221,15 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert stopped.code == 130
     assert "Run the same command again" in stopped.err
     assert not (tmp_path / "b").exists()
-    newest = max((tmp_path / "b.work" / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    newest = max(
+        (tmp_path / "b.work" / "checkpoints").glob("checkpoint-*"),
+        key=lambda p: int(p.name.split("-")[1]),
+    )
     (newest / "adapter_model.safetensors").write_bytes(b"half")
 
-    other = run(multiregime.main, "--config", broken, "--regime", "lora", "--set", "lr=0.5").one_line_error()
+    other = run(
+        multiregime.main, "--config", broken, "--regime", "lora", "--set", "lr=0.5"
+    ).one_line_error()
     assert "interrupted run with other settings" in other
     result = run(multiregime.main, "--config", broken, "--regime", "lora")
     assert result.code == 0, result.err
@@ -201,11 +242,13 @@ def test_an_interrupted_run_continues_to_the_same_weights(
 def test_publication_stops_where_the_saved_model_answers_otherwise(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bankintent.training import export
+    from bankintent.export import publish as export
 
     real = export.logits
     monkeypatch.setattr(export, "logits", lambda *args: real(*args) + 0.01)
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=1)
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=1
+    )
     message = run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
     assert "answers otherwise than the trained one" in message
     assert "1.0e-02" in message
@@ -218,8 +261,14 @@ def test_a_persistent_overflow_stops_with_the_setting_to_change(
     from bankintent.training import trainer
 
     real = trainer.IntentLoss.__call__
-    monkeypatch.setattr(trainer.IntentLoss, "__call__", lambda *args, **options: real(*args, **options) * float("nan"))
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", batch_size=2)
+    monkeypatch.setattr(
+        trainer.IntentLoss,
+        "__call__",
+        lambda *args, **options: real(*args, **options) * float("nan"),
+    )
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", batch_size=2
+    )
     message = run(multiregime.main, "--config", config, "--regime", "full-ft").one_line_error()
     assert "overflowed in 10 steps" in message
     assert "lower lr, or precision: fp32" in message
@@ -229,10 +278,19 @@ def test_a_persistent_overflow_stops_with_the_setting_to_change(
     assert "the model's answers overflowed" in run(multiregime.main, *words).one_line_error()
 
 
-def test_early_stopping_keeps_the_best_epoch(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_early_stopping_keeps_the_best_epoch(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
     bundle = tmp_path / "bundle"
     config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=30, lr=3e-3, early_stopping=2, scheduler="cosine"
+        tmp_path / "train.yaml",
+        tiny_bert,
+        data_dir,
+        bundle,
+        epochs=30,
+        lr=3e-3,
+        early_stopping=2,
+        scheduler="cosine",
     )
     result = run(multiregime.main, "--config", config, "--regime", "full-ft")
     assert result.code == 0, result.err
@@ -262,17 +320,29 @@ def test_loss_weights_and_smoothing_are_those_of_the_definition() -> None:
         IntentLoss(0.1, weights)(SimpleNamespace(logits=logits[s]), labels[s], num_items_in_batch=6)
         for s in (slice(0, 2), slice(2, 6))
     ]
-    whole = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="sum") / 6
+    whole = (
+        functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=0.1, reduction="sum"
+        )
+        / 6
+    )
     assert sum(halves).item() == pytest.approx(whole.item())
 
 
-def test_head_learning_rate_reaches_only_the_head(encoders: dict[str, Path], data_dir: Path, tmp_path: Path) -> None:
+def test_head_learning_rate_reaches_only_the_head(
+    encoders: dict[str, Path], data_dir: Path, tmp_path: Path
+) -> None:
     from bankintent.corpus import dataset
     from bankintent.training import backbones
     from bankintent.training.trainer import _head_parameters
 
     labels = dataset.load(data_dir).labels
-    for architecture, expected in {"roberta": 4, "deberta-v2": 4, "distilbert": 4, "bert": 4}.items():
+    for architecture, expected in {
+        "roberta": 4,
+        "deberta-v2": 4,
+        "distilbert": 4,
+        "bert": 4,
+    }.items():
         backbone = backbones.load(str(encoders[architecture]), labels, 32)
         assert len(_head_parameters(backbone.model)) == expected, architecture
 
@@ -284,7 +354,9 @@ def test_precision_is_chosen_by_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
     from bankintent.training.trainer import pick_precision
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False}
+    )
     assert pick_precision("auto") == "fp32"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert pick_precision("auto") == "bf16"
@@ -299,8 +371,13 @@ def test_precision_is_chosen_by_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
 def test_long_inputs_are_limited_by_the_positions_of_the_model(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
 ) -> None:
-    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", max_length=512)
-    assert "66 positions" in run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+    config = train_config(
+        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", max_length=512
+    )
+    assert (
+        "66 positions"
+        in run(multiregime.main, "--config", config, "--regime", "lora").one_line_error()
+    )
 
 
 def test_fast_dropout_is_dropout() -> None:
@@ -332,27 +409,34 @@ def test_fast_dropout_is_dropout() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
-def test_a_probed_head_answers_as_the_probe(architecture: str, encoders: dict[str, Path], data_dir: Path) -> None:
+def test_a_probed_head_answers_as_the_probe(
+    architecture: str, encoders: dict[str, Path], data_dir: Path
+) -> None:
     import torch
 
     from bankintent.corpus import dataset
     from bankintent.inference.predictor import Predictor
-    from bankintent.training import backbones, features, probe
+    from bankintent.training import backbones, features
+    from bankintent.training.methods import probe
 
     data = dataset.load(data_dir)
     train, val = data.read("train"), data.read("val")
-    torch.manual_seed(0)  # the dense layers of a new head are random, and the probe reads through them
+    torch.manual_seed(
+        0
+    )  # the dense layers of a new head are random, and the probe reads through them
     backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
     table = features.compute(backbone, data.labels, train.texts + val.texts, 7)
     accuracy = probe.warm_start(backbone.model, table, train.labels, val.labels, len(data.labels))
     predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
     found = predictor.logits(val.texts).argmax(axis=1)
     assert accuracy == pytest.approx(np.mean(found == val.labels))
-    assert np.mean(predictor.logits(train.texts).argmax(axis=1) == train.labels) > 2 / 3  # a random head has a third
+    assert (
+        np.mean(predictor.logits(train.texts).argmax(axis=1) == train.labels) > 2 / 3
+    )  # a random head has a third
 
 
 def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
-    from bankintent.training.probe import ABSENT, fit
+    from bankintent.training.methods.probe import ABSENT, fit
 
     x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
     weight, bias = fit(x, [0, 0, 2, 2], labels=3)
@@ -360,9 +444,16 @@ def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
     assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
 
 
-def test_a_probed_head_goes_through_lora_to_a_bundle(tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run) -> None:
+def test_a_probed_head_goes_through_lora_to_a_bundle(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
     config = train_config(
-        tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", head_init="probe", epochs=1
+        tmp_path / "train.yaml",
+        tiny_bert,
+        data_dir,
+        tmp_path / "bundle",
+        head_init="probe",
+        epochs=1,
     )
     result = run(multiregime.main, "--config", config, "--regime", "lora")
     assert result.code == 0, result.err
@@ -385,12 +476,18 @@ def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_fo
 
     sorted_labels = LabelSchema.from_names(trained.names)
     again = backbones.load(str(tmp_path / "trained"), sorted_labels, 32)
-    moved = Predictor(again.model, again.tokenizer, sorted_labels).logits(["i lost my card", "top up"])
+    moved = Predictor(again.model, again.tokenizer, sorted_labels).logits(
+        ["i lost my card", "top up"]
+    )
     assert again.new_modules == ()
     assert again.model.config.id2label == sorted_labels.id2label
-    np.testing.assert_array_equal(moved, logits[:, [trained.names.index(name) for name in sorted_labels.names]])
+    np.testing.assert_array_equal(
+        moved, logits[:, [trained.names.index(name) for name in sorted_labels.names]]
+    )
 
-    others = backbones.load(str(tmp_path / "trained"), LabelSchema(("Exchange", "card_lost", "refund")), 32)
+    others = backbones.load(
+        str(tmp_path / "trained"), LabelSchema(("Exchange", "card_lost", "refund")), 32
+    )
     assert others.new_modules == ("classifier",)
     weight = backbones.output_layer(again.model, 3).weight
     assert not weight.isclose(backbones.output_layer(others.model, 3).weight).any()

@@ -29,7 +29,9 @@ BUNDLED = Origin(
     credit="bankintent bundled sentences; its label names are those of BANKING77 (Casanueva et al., 2020, PolyAI).",
     language="en",
     example=BANKING,
-    notes=("A large language model wrote the bundled sentences from definitions of the intents: no customer did.",),
+    notes=(
+        "A large language model wrote the bundled sentences from definitions of the intents: no customer did.",
+    ),
 )
 BANKING77 = Origin(
     "BANKING77",
@@ -39,7 +41,9 @@ BANKING77 = Origin(
     " PolyAI.",
     "en",
     BANKING,
-    ("Some labels of BANKING77 are suspected to be wrong (Ying and Thomas, *Label Errors in BANKING77*, 2022).",),
+    (
+        "Some labels of BANKING77 are suspected to be wrong (Ying and Thomas, *Label Errors in BANKING77*, 2022).",
+    ),
 )
 CLINC150 = Origin(
     "CLINC150",
@@ -64,6 +68,9 @@ BY_SHA256 = {
     "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0": CLINC150,  # data_full.json
 }
 """The files that their authors publish on GitHub (PolyAI-LDN/task-specific-datasets, clinc/oos-eval)."""
+
+HUB_NAMES = {"bundled/all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+"""Name of an embedded backbone -> the Hub id of the same model."""
 
 BACKBONE_LICENSES = {"sentence-transformers/all-MiniLM-L6-v2": "apache-2.0"}
 """Hub id -> the Hub's name of the license, only where it was looked up."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jinja2
 import yaml
 
-from bankintent import cli, files
+from bankintent import console, files
 from bankintent.bundle import attribution, layout
 from bankintent.bundle.attribution import Origin
 from bankintent.measures import metrics
@@ -51,7 +51,9 @@ def render(facts: Facts, part: Part = "bundle") -> str:
         merged="merged" if inside else ".",
         adapter="adapter" if inside else ".",
         base=base if inside else f"../{base}",
-        results=cli.markdown_table(*metrics.overview(facts["metrics"]["val"], facts["validation"]["intervals"])),
+        results=console.markdown_table(
+            *metrics.overview(facts["metrics"]["val"], facts["validation"]["intervals"])
+        ),
         confused=_confused(facts["validation"]["confused_pairs"]),
         parity_rows=_parity(facts["parity"]["largest_logit_difference"]),
         formats=describe_formats(facts["parity"]),
@@ -73,7 +75,9 @@ def front_matter(facts: Facts, part: Part) -> dict[str, Any]:
         "license": known or "other",
         "license_name": None if known else "unstated",
         "base_model": facts["base_model_id"],
-        "base_model_relation": ("adapter" if part == "adapter" else "finetune") if facts["base_model_id"] else None,
+        "base_model_relation": ("adapter" if part == "adapter" else "finetune")
+        if facts["base_model_id"]
+        else None,
         "datasets": _each(origin.hub_id for origin in origins),
         "metrics": ["accuracy", "f1"],
         "tags": ["intent-classification", "bankintent", regime],
@@ -93,7 +97,12 @@ def _result(facts: Facts, origin: Origin) -> dict[str, Any]:
         "dataset": dataset,
         "metrics": [
             {"type": "accuracy", "name": "Accuracy", "value": round(values["accuracy"], 4)},
-            {"type": "f1", "name": "Macro F1", "value": round(values["macro_f1"], 4), "args": macro},
+            {
+                "type": "f1",
+                "name": "Macro F1",
+                "value": round(values["macro_f1"], 4),
+                "args": macro,
+            },
         ],
     }
 
@@ -110,7 +119,9 @@ def describe_formats(parity: dict[str, Any]) -> list[str]:
         else:
             worst = max(figures["largest_logit_difference"].values())
             lines.append(f"{name}: float32, every logit within {worst:.0e} of the trained model")
-    return lines + [f"{name} was left out: {reason}" for name, reason in parity.get("left_out", {}).items()]
+    return lines + [
+        f"{name} was left out: {reason}" for name, reason in parity.get("left_out", {}).items()
+    ]
 
 
 def portable(settings: Any) -> Any:
@@ -137,7 +148,7 @@ def plain(text: object) -> str:
 
 def _confused(pairs: list[dict[str, Any]]) -> list[str]:
     rows = [[code(pair["true"]), code(pair["predicted"]), str(pair["count"])] for pair in pairs]
-    return cli.markdown_table(["true intent", "predicted", "sentences"], rows) if rows else []
+    return console.markdown_table(["true intent", "predicted", "sentences"], rows) if rows else []
 
 
 def _parity(differences: dict[str, float]) -> list[str]:
@@ -147,7 +158,7 @@ def _parity(differences: dict[str, float]) -> list[str]:
         [FORMS.get(form, form), size, f"{value:.1e}"]
         for (form, _, size), value in zip(keys, differences.values(), strict=True)
     ]
-    return cli.markdown_table(["loaded from", "batch size", "largest logit difference"], rows)
+    return console.markdown_table(["loaded from", "batch size", "largest logit difference"], rows)
 
 
 def _each(values: Any) -> list[str]:
@@ -163,6 +174,10 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "plain": plain, "percent": lambda share: f"{100 * share:.2f} %"}
+    environment.filters |= {
+        "code": code,
+        "plain": plain,
+        "percent": lambda share: f"{100 * share:.2f} %",
+    }
     environment.filters["thousands"] = lambda number: f"{number:,}"
     return environment.get_template("card.md.jinja")

@@ -43,7 +43,11 @@ class Checkpoint:
 
     @property
     def format(self) -> str:
-        return ("merged" if self.manifest else "plain checkpoint") if self.adapter is None else "base + adapter"
+        return (
+            ("merged" if self.manifest else "plain checkpoint")
+            if self.adapter is None
+            else "base + adapter"
+        )
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -52,7 +56,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Raises ModelError where there is nothing to load or a file was changed, LabelError where labels are missing.
     """
     if not path.exists():
-        raise ModelError(f"{path} does not exist", "Name a bundle such as artifacts/models/quickstart")
+        raise ModelError(
+            f"{path} does not exist", "Name a bundle such as artifacts/models/quickstart"
+        )
     root = _root(path)
     if (root / MANIFEST).is_file():
         return _open_bundle(root)
@@ -60,9 +66,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return _open_plain(path)
     if (path / "adapter_config.json").is_file():
         raise ModelError(
-            f"{path} is an adapter without its base model", "Name the bundle that holds it, or its merged/"
+            f"{path} is an adapter without its base model",
+            "Name the bundle that holds it, or its merged/",
         )
-    raise ModelError(f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no config.json)", "Name another folder")
+    raise ModelError(
+        f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no config.json)",
+        "Name another folder",
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,9 @@ def _open_bundle(root: Path) -> Checkpoint:
         model, adapter = root / base, root / ADAPTER
         verify(root, manifest, ADAPTER)
     else:
-        raise ModelError(f"{root} holds neither {MERGED}/ nor {base}/ and {ADAPTER}/", "Copy the whole bundle")
+        raise ModelError(
+            f"{root} holds neither {MERGED}/ nor {base}/ and {ADAPTER}/", "Copy the whole bundle"
+        )
     verify(root, manifest, model.name)
     labels.require_same(_config_labels(model), f"{root}/{LABELS}", f"{model}/config.json")
     return Checkpoint(root, labels, model, adapter, manifest)
@@ -138,7 +150,9 @@ def _open_plain(path: Path) -> Checkpoint:
     else:
         labels = from_config
     if not any(path.glob("*.safetensors")):
-        raise ModelError(f"{path} holds no safetensors weights", "Save the model with safe serialization")
+        raise ModelError(
+            f"{path} holds no safetensors weights", "Save the model with safe serialization"
+        )
     return Checkpoint(path, labels, path, None, None)
 
 
@@ -149,13 +163,17 @@ def _config_labels(folder: Path) -> LabelSchema:
         names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
         return LabelSchema(tuple(names[str(index)] for index in range(len(names))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{folder}/config.json is not the config of a sequence classifier", "Name another") from None
+        raise ModelError(
+            f"{folder}/config.json is not the config of a sequence classifier", "Name another"
+        ) from None
 
 
 def weights_hash(model: Path) -> str:
     """One hash of a model's weights; `model` is a transformers folder or a bundle, whose merged model is meant."""
     folder = model / MERGED if (model / MANIFEST).is_file() else model
-    return files.sha256_text(" ".join(files.sha256(file) for file in sorted(folder.glob("*.safetensors"))))
+    return files.sha256_text(
+        " ".join(files.sha256(file) for file in sorted(folder.glob("*.safetensors")))
+    )
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -185,11 +203,16 @@ def verify(root: Path, manifest: dict[str, Any], part: str) -> None:
             fault = "was added"
         elif not (root / name).is_file():
             fault = "is missing"
-        elif (root / name).stat().st_size != entry["size"] or files.sha256(root / name) != entry["sha256"]:
+        elif (root / name).stat().st_size != entry["size"] or files.sha256(root / name) != entry[
+            "sha256"
+        ]:
             fault = "was changed"
         else:
             continue
-        raise ModelError(f"{root}: {name} {fault} since the bundle was published", "Copy or train the bundle again")
+        raise ModelError(
+            f"{root}: {name} {fault} since the bundle was published",
+            "Copy or train the bundle again",
+        )
 
 
 def seal(staging: Path, facts: dict[str, Any]) -> None:

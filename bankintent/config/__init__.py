@@ -1,10 +1,31 @@
 """Every YAML file as one typed model: unknown keys are refused, values checked, each key documented under itself."""
 
-from bankintent.config.base import Fraction, Name, Regime, RuntimeName, Section, Slug, Split, TrackingConfig
+from bankintent.config.base import (
+    Fraction,
+    Name,
+    Regime,
+    RuntimeName,
+    Section,
+    Slug,
+    Split,
+    TrackingConfig,
+)
 from bankintent.config.data import DataConfig
-from bankintent.config.evaluation import BaselineConfig, EmbeddingSection, EvalConfig, NliSection, ScoreConfig
+from bankintent.config.evaluation import (
+    BaselineConfig,
+    EmbeddingSection,
+    EvalConfig,
+    NliSection,
+    ScoreConfig,
+)
 from bankintent.config.serving import BatchingSection, FrontendConfig, LimitsSection, ServeConfig
-from bankintent.config.studies import Choices, CompareConfig, FoldsSection, RangeSection, SweepSection
+from bankintent.config.studies import (
+    Choices,
+    CompareConfig,
+    FoldsSection,
+    RangeSection,
+    SweepSection,
+)
 from bankintent.config.training import (
     ContrastiveSection,
     DistillSection,

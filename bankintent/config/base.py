@@ -17,7 +17,11 @@ class Section(BaseModel):
     """Base of every config section: no unknown keys, no NaN, no booleans read as numbers."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
 
     @field_validator("*", mode="before")

@@ -52,5 +52,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _shares_leave_train(self) -> Self:
         if self.split == "stratified" and self.test_split + self.val_split >= 1:
-            raise ValueError(f"test_split + val_split is {self.test_split + self.val_split:g}, which leaves no train")
+            raise ValueError(
+                f"test_split + val_split is {self.test_split + self.val_split:g}, which leaves no train"
+            )
         return self

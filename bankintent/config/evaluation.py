@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from bankintent.config.base import Name, RuntimeName, Section, Slug, Split, TrackingConfig, no_repeats
+from bankintent.config.base import (
+    Name,
+    RuntimeName,
+    Section,
+    Slug,
+    Split,
+    TrackingConfig,
+    no_repeats,
+)
 
 
 class EvalConfig(Section):
@@ -30,7 +38,9 @@ class EvalConfig(Section):
 
 def _one_gap(template: str) -> str:
     if template.count("{}") != 1:
-        raise ValueError(f"a template holds {{}} once, where the text of the label goes; found {template!r}")
+        raise ValueError(
+            f"a template holds {{}} once, where the text of the label goes; found {template!r}"
+        )
     return template
 
 

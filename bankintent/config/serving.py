@@ -58,7 +58,9 @@ class ServeConfig(Section):
     def _limits_fit(self) -> Self:
         limits = self.limits
         if limits.max_texts > limits.max_queue:
-            raise ValueError(f"limits.max_texts is {limits.max_texts}, more than max_queue ({limits.max_queue}) takes")
+            raise ValueError(
+                f"limits.max_texts is {limits.max_texts}, more than max_queue ({limits.max_queue}) takes"
+            )
         if limits.shutdown_s <= limits.deadline_s:
             raise ValueError(
                 f"limits.shutdown_s is {limits.shutdown_s:g}, which would cut requests that deadline_s"

@@ -38,7 +38,8 @@ class RangeSection(Section):
 
 
 Choices = Annotated[
-    Annotated[RangeSection, Tag("range")] | Annotated[list[Scalar], Field(min_length=2), Tag("list")],
+    Annotated[RangeSection, Tag("range")]
+    | Annotated[list[Scalar], Field(min_length=2), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "range"),
 ]
 
@@ -112,7 +113,11 @@ class CompareConfig(Section):
             return self
         for name in self.sweep.space:
             if name not in self.recipes:
-                raise ValueError(f'sweep.space names the recipe "{name}"; there are {", ".join(self.recipes)}')
+                raise ValueError(
+                    f'sweep.space names the recipe "{name}"; there are {", ".join(self.recipes)}'
+                )
         if self.split == "val" and self.sweep.choose_on == "val":
-            raise ValueError("the sweep would choose on the split of the final figures; choose_on {kfold: 5} does not")
+            raise ValueError(
+                "the sweep would choose on the split of the final figures; choose_on {kfold: 5} does not"
+            )
         return self

@@ -152,9 +152,13 @@ class TrainConfig(Section):
         if self.distill is None:
             return self
         if self.regime not in (None, "full-ft"):
-            raise ValueError(f"distill: trains all weights of the student, with regime full-ft, not {self.regime}")
+            raise ValueError(
+                f"distill: trains all weights of the student, with regime full-ft, not {self.regime}"
+            )
         if self.pseudo_labels is not None:
-            raise ValueError("distill: the student learns what its teacher says of a sentence; remove pseudo_labels")
+            raise ValueError(
+                "distill: the student learns what its teacher says of a sentence; remove pseudo_labels"
+            )
         changes = {
             "contrastive": self.contrastive is not None,
             "head_init: probe": self.head_init == "probe",
@@ -162,5 +166,7 @@ class TrainConfig(Section):
         }
         for key, is_set in changes.items():
             if is_set:
-                raise ValueError(f"distill: the student takes encoder, pooling and head from its teacher; remove {key}")
+                raise ValueError(
+                    f"distill: the student takes encoder, pooling and head from its teacher; remove {key}"
+                )
         return self

@@ -28,17 +28,23 @@ class Refusal:
     reason: str
 
 
-def clean(rows: list[Row], max_chars: int, labelled: bool = True) -> tuple[list[Example], list[Refusal]]:
+def clean(
+    rows: list[Row], max_chars: int, labelled: bool = True
+) -> tuple[list[Example], list[Refusal]]:
     """Normalise every row; those that cannot be a sentence, or have no label where they need one, are refused."""
     examples: list[Example] = []
     refusals: list[Refusal] = []
     for row in rows:
         identifier = f"{row.origin}:{row.number}"
-        reason = _fault(row.text, "text", max_chars) or (labelled and _fault(row.label, "label", max_chars))
+        reason = _fault(row.text, "text", max_chars) or (
+            labelled and _fault(row.label, "label", max_chars)
+        )
         if reason:
             refusals.append(Refusal(identifier, reason))
         else:
-            examples.append(Example(identifier, tidy(row.text), tidy(row.label) if labelled else ""))
+            examples.append(
+                Example(identifier, tidy(row.text), tidy(row.label) if labelled else "")
+            )
     return examples, refusals
 
 
@@ -57,7 +63,9 @@ def normalise(text: str) -> str:
 def _fault(value: Any, column: str, max_chars: int) -> str | None:
     if value is None:
         return f"no {column} (an empty or missing cell, or a row with too many cells)"
-    if isinstance(value, bool | float | list | dict | bytes) or (column == "text" and not isinstance(value, str)):
+    if isinstance(value, bool | float | list | dict | bytes) or (
+        column == "text" and not isinstance(value, str)
+    ):
         return f"{column} is {type(value).__name__}, not a string"
     value = str(value)
     if any("\udc80" <= char <= "\udcff" for char in value):
@@ -77,8 +85,11 @@ def require_none(refusals: list[Refusal]) -> None:
     """The policy `bad_rows: fail`: raise DataError that counts the reasons and names the first rows."""
     if not refusals:
         return
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(r.reason for r in refusals).most_common())
+    reasons = ", ".join(
+        f"{count} x {reason}" for reason, count in Counter(r.reason for r in refusals).most_common()
+    )
     first = ", ".join(refusal.id for refusal in refusals[:5])
     raise DataError(
-        f"{len(refusals)} unusable rows ({reasons}), the first at {first}", "Mend them, or set bad_rows: drop"
+        f"{len(refusals)} unusable rows ({reasons}), the first at {first}",
+        "Mend them, or set bad_rows: drop",
     )

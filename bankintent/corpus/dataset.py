@@ -64,7 +64,11 @@ class SplitData:
 
     def take(self, rows: Sequence[int]) -> "SplitData":
         """The rows of these indices, in the order given."""
-        return SplitData([self.ids[i] for i in rows], [self.texts[i] for i in rows], [self.labels[i] for i in rows])
+        return SplitData(
+            [self.ids[i] for i in rows],
+            [self.texts[i] for i in rows],
+            [self.labels[i] for i in rows],
+        )
 
     def few_shot(self, k: int, seed: int) -> "SplitData":
         """At most `k` rows of each label, drawn with `seed`, in file order; DataError where no label has as many.
@@ -74,7 +78,9 @@ class SplitData:
         rng, labels = np.random.default_rng(seed), np.asarray(self.labels)
         most = int(np.bincount(labels).max())
         if k > most:
-            raise DataError(f"no intent has {k} training rows, the largest has {most}", "Ask for fewer of each")
+            raise DataError(
+                f"no intent has {k} training rows, the largest has {most}", "Ask for fewer of each"
+            )
         kept = [rng.permutation(np.flatnonzero(labels == label))[:k] for label in np.unique(labels)]
         return self.take(sorted(np.concatenate(kept).tolist()))
 
@@ -110,16 +116,26 @@ class Dataset:
         if not path.is_file() or recorded is None:
             raise DataError(f"{path} does not exist", "Run ETL again (python -m etl)")
         if files.sha256(path) != recorded:
-            raise DataError(f"{path} is not the file that ETL wrote (its sha256 differs)", "Run ETL again")
+            raise DataError(
+                f"{path} is not the file that ETL wrote (its sha256 differs)", "Run ETL again"
+            )
         table = pq.read_table(path, schema=UNLABELLED_SCHEMA if split == UNLABELLED else SCHEMA)
         if table.num_rows == 0:
-            raise DataError(f"{path} holds no rows", "Change the split in data.yaml and run ETL again")
+            raise DataError(
+                f"{path} holds no rows", "Change the split in data.yaml and run ETL again"
+            )
         ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
-        return SplitData(ids, texts, table["label"].to_pylist() if split != UNLABELLED else [UNKNOWN] * len(ids))
+        return SplitData(
+            ids, texts, table["label"].to_pylist() if split != UNLABELLED else [UNKNOWN] * len(ids)
+        )
 
     def read_unlabelled(self) -> SplitData:
         """The sentences without labels that ETL found; no rows where `unlabelled` was not set."""
-        return self.read(UNLABELLED) if f"{UNLABELLED}.parquet" in self.manifest["files"] else SplitData.empty()
+        return (
+            self.read(UNLABELLED)
+            if f"{UNLABELLED}.parquet" in self.manifest["files"]
+            else SplitData.empty()
+        )
 
 
 def load(path: Path) -> Dataset:
@@ -136,7 +152,9 @@ def load(path: Path) -> Dataset:
         raise DataError(f"{path}/manifest.json is not what ETL writes", "Run ETL again") from None
     labels = LabelSchema.load(path / "labels.json")
     if labels.hash != recorded[0]:
-        raise DataError(f"{path}: labels.json does not belong to this data (its hash differs)", "Run ETL again")
+        raise DataError(
+            f"{path}: labels.json does not belong to this data (its hash differs)", "Run ETL again"
+        )
     return Dataset(path, labels, manifest)
 
 
@@ -151,7 +169,9 @@ def write(
 ) -> None:
     """Write the whole folder beside its place and rename it: a reader sees the old data or the new."""
     files.recover(path)
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "manifest.json").is_file())):
+    if path.exists() and (
+        not path.is_dir() or (any(path.iterdir()) and not (path / "manifest.json").is_file())
+    ):
         raise OutputError(f"{path} exists and is no ETL output", "Name another output_dir")
     with files.exclusive(path) as staging:
         if staging.exists():
@@ -177,7 +197,10 @@ def write(
             "labels_hash": labels.hash,
             "data_hash": _data_hash(splits, labels),
             "files": {
-                name: {"sha256": files.sha256(staging / name), "size": (staging / name).stat().st_size}
+                name: {
+                    "sha256": files.sha256(staging / name),
+                    "size": (staging / name).stat().st_size,
+                }
                 for name in files.list_files(staging)
             },
         }
@@ -209,5 +232,7 @@ def _table(rows: list[Example], labels: LabelSchema) -> pa.Table:
 
 
 def _data_hash(splits: Splits, labels: LabelSchema) -> str:
-    rows = {name: [[row.id, row.text, row.label_text] for row in part] for name, part in splits.items()}
+    rows = {
+        name: [[row.id, row.text, row.label_text] for row in part] for name, part in splits.items()
+    }
     return files.sha256_text(json.dumps([labels.names, rows], ensure_ascii=False))

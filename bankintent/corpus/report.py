@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bankintent import cli
+from bankintent import console
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example, Refusal, normalise
 from bankintent.corpus.splits import Splits
@@ -38,7 +38,9 @@ def find_leaks(splits: Splits) -> dict[str, list[Leak]]:
     for kept, other in combinations((name for name in KEEP_ORDER if splits[name]), 2):
         first = {text: index for index, text in reversed(list(enumerate(texts[kept])))}
         found: list[Leak] = []
-        for start in range(0, len(texts[other]), 1000):  # blocks keep the product of two large splits in memory
+        for start in range(
+            0, len(texts[other]), 1000
+        ):  # blocks keep the product of two large splits in memory
             product = (grams[other][start : start + 1000] @ grams[kept].T).tocsr()
             for offset, text in enumerate(texts[other][start : start + 1000]):
                 row = product.getrow(offset)
@@ -59,7 +61,8 @@ def apply_leakage(splits: Splits, leaks: dict[str, list[Leak]], policy: str) -> 
     if policy == "fail" and ids:
         examples = "; ".join(f"{a} and {b}" for found in leaks.values() for a, b, _ in found[:2])
         raise DataError(
-            f"{len(ids)} rows stand in two splits ({examples})", "Mend them, or set leakage: drop or report"
+            f"{len(ids)} rows stand in two splits ({examples})",
+            "Mend them, or set leakage: drop or report",
         )
     if policy != "drop":
         return splits
@@ -188,25 +191,41 @@ def notes(report: dict[str, Any]) -> list[str]:
         known = given["read"] - given["kept"]
         lines.append(
             f"{given['kept']:,} sentences without labels stand beside them, for pseudo_labels"
-            + (f"; {known:,} more are known, or nearly the same as one of val or test." if known else ".")
+            + (
+                f"; {known:,} more are known, or nearly the same as one of val or test."
+                if known
+                else "."
+            )
         )
     for pair, found in report["leakage"]["pairs"].items():
         kept, other = pair.split("/")
         if found["same"] or found["near"]:
-            done = f"dropped from {other}" if report["leakage"]["policy"] == "drop" else "left in place"
+            done = (
+                f"dropped from {other}"
+                if report["leakage"]["policy"] == "drop"
+                else "left in place"
+            )
             lines.append(
                 f"{found['same']} {other} rows also stand in {kept}, {found['near']} more nearly so; {done} (leakage:"
                 f" {report['leakage']['policy']})."
             )
     if report["refused"]["count"]:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in report["refused"]["reasons"].items())
+        reasons = ", ".join(
+            f"{count} x {reason}" for reason, count in report["refused"]["reasons"].items()
+        )
         rows = ", ".join(row["id"] for row in report["refused"]["rows"][:5])
         more = ", ..." if report["refused"]["count"] > 5 else ""
         count = report["refused"]["count"]
-        lines.append(f"{count} {'row was' if count == 1 else 'rows were'} left out: {reasons} ({rows}{more}).")
+        lines.append(
+            f"{count} {'row was' if count == 1 else 'rows were'} left out: {reasons} ({rows}{more})."
+        )
     if report["two_labels"]:
         lines.append(f"{len(report['two_labels'])} texts carry two labels (ids in report.json).")
-    rare = {label: count for label, count in report["splits"]["train"]["per_intent"].items() if count < FEW}
+    rare = {
+        label: count
+        for label, count in report["splits"]["train"]["per_intent"].items()
+        if count < FEW
+    }
     if rare and not report["few_shot"]:
         rarest = sorted(rare.items(), key=lambda item: item[1])
         named = ", ".join(f"{label} ({count})" for label, count in rarest[:5])
@@ -220,10 +239,19 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 def markdown(report: dict[str, Any]) -> str:
     """report.md."""
-    source = ", ".join(f"{key} {value}" for key, value in report["source"].items() if not isinstance(value, dict))
-    hashes = [f"`{name}` sha256 `{value}`" for name, value in report["source"].get("files", {}).items()]
-    lines = ["# Data report", "", f"Source: {'; '.join([source, *hashes])}. Split: {report['split']}.", ""]
-    lines += cli.markdown_table(*table(report))
+    source = ", ".join(
+        f"{key} {value}" for key, value in report["source"].items() if not isinstance(value, dict)
+    )
+    hashes = [
+        f"`{name}` sha256 `{value}`" for name, value in report["source"].get("files", {}).items()
+    ]
+    lines = [
+        "# Data report",
+        "",
+        f"Source: {'; '.join([source, *hashes])}. Split: {report['split']}.",
+        "",
+    ]
+    lines += console.markdown_table(*table(report))
     lines += ["", *(f"- {note}" for note in notes(report)), "", "## Lengths", ""]
     keys = ("min", "median", "p95", "max")
     lengths = [
@@ -232,9 +260,14 @@ def markdown(report: dict[str, Any]) -> str:
         for unit in ("words", "characters")
         if part[unit]
     ]
-    lines += [*cli.markdown_table(["", *keys], lengths), "", "## Rows of each intent", ""]
+    lines += [*console.markdown_table(["", *keys], lengths), "", "## Rows of each intent", ""]
     names = list(report["splits"])
-    intents = sorted({intent for name in names for intent in report["splits"][name]["per_intent"]}, key=str.lower)
-    counts = [[i, *(str(report["splits"][name]["per_intent"].get(i, 0)) for name in names)] for i in intents]
-    lines += cli.markdown_table(["intent", *names], counts)
+    intents = sorted(
+        {intent for name in names for intent in report["splits"][name]["per_intent"]}, key=str.lower
+    )
+    counts = [
+        [i, *(str(report["splits"][name]["per_intent"].get(i, 0)) for name in names)]
+        for i in intents
+    ]
+    lines += console.markdown_table(["intent", *names], counts)
     return "\n".join(lines) + "\n"

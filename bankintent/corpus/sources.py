@@ -26,7 +26,14 @@ HUB_ALIASES = {
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
 LABEL_COLUMNS = ("label_text", "label", "category", "intent", "class")
-SPLIT_NAMES = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+SPLIT_NAMES = {
+    "train": "train",
+    "test": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 OUT_OF_SCOPE = "out_of_scope"
 
@@ -71,7 +78,10 @@ def read(config: DataConfig) -> Source:
     if path.is_file():
         return _read_file(path, config)
     if path.suffix.lower() in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise DataError(f"{name} does not exist", "Correct dataset_name: a file, a folder, a Hub name or bundled")
+        raise DataError(
+            f"{name} does not exist",
+            "Correct dataset_name: a file, a folder, a Hub name or bundled",
+        )
     return _read_hub(name, config)
 
 
@@ -88,11 +98,19 @@ def read_unlabelled(config: DataConfig) -> Source:
     if not path.expanduser().is_file():
         raise DataError(f"{path} is no file", f"Correct unlabelled: a table, {', '.join(SUFFIXES)}")
     records, columns = _records(path.expanduser())
-    own = columns[0] if len(columns) == 1 else config.text_column if config.text_column in columns else None
+    own = (
+        columns[0]
+        if len(columns) == 1
+        else config.text_column
+        if config.text_column in columns
+        else None
+    )
     hint = "Rename its column of sentences to text"  # text_column is the dataset's
     text = find_column(columns, "text_column", own, TEXT_COLUMNS, path.name, hint)
     rows = [Row(path.name, number, record.get(text), None) for number, record in records]
-    return Source({"kind": "file", "files": {path.name: files.sha256(path.expanduser())}}, {"all": rows})
+    return Source(
+        {"kind": "file", "files": {path.name: files.sha256(path.expanduser())}}, {"all": rows}
+    )
 
 
 def _read_file(path: Path, config: DataConfig) -> Source:
@@ -114,7 +132,9 @@ def _read_folder(folder: Path, config: DataConfig) -> Source:
         if split is None:
             others.append(path)
         elif split in found:
-            raise DataError(f"{folder} holds two {split} files, {found[split].name} and {path.name}", "Keep one")
+            raise DataError(
+                f"{folder} holds two {split} files, {found[split].name} and {path.name}", "Keep one"
+            )
         else:
             found[split] = path
     if not found and len(others) == 1:
@@ -125,13 +145,17 @@ def _read_folder(folder: Path, config: DataConfig) -> Source:
             f"Expected train and, if you have them, val and test as {', '.join(SUFFIXES)}",
         )
     rows = {split: _rows(path, config) for split, path in found.items()}
-    return Source({"kind": "folder", "files": {p.name: files.sha256(p) for p in found.values()}}, rows)
+    return Source(
+        {"kind": "folder", "files": {p.name: files.sha256(p) for p in found.values()}}, rows
+    )
 
 
 def _rows(path: Path, config: DataConfig) -> list[Row]:
     records, columns = _records(path)
     text, label = _pick_columns(columns, config, path.name)
-    return [Row(path.name, number, record.get(text), record.get(label)) for number, record in records]
+    return [
+        Row(path.name, number, record.get(text), record.get(label)) for number, record in records
+    ]
 
 
 Records = tuple[list[tuple[int, dict[str, Any]]], list[str]]
@@ -160,12 +184,18 @@ def find_delimiter(header: str) -> str:
 def _read_csv(path: Path) -> Records:
     content = _decode(path)
     delimiter = find_delimiter(content.partition("\n")[0])
-    csv.field_size_limit(max(len(content), csv.field_size_limit()))  # it holds for the whole process: never lower it
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True, restkey="")
+    csv.field_size_limit(
+        max(len(content), csv.field_size_limit())
+    )  # it holds for the whole process: never lower it
+    reader = csv.DictReader(
+        io.StringIO(content, newline=""), delimiter=delimiter, strict=True, restkey=""
+    )
     try:
         records = list(enumerate(reader, 1))
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: {error}", "Mend the quotes of that row") from None
+        raise DataError(
+            f"{path} line {reader.line_num}: {error}", "Mend the quotes of that row"
+        ) from None
     columns = [column for column in reader.fieldnames or [] if column]
     if not columns:
         raise DataError(f"{path} is empty", "Expected a header line and rows below it")
@@ -182,9 +212,13 @@ def _read_jsonl(path: Path) -> Records:
         try:
             record = json.loads(line)
         except ValueError:
-            raise DataError(f"{path} line {number} is not JSON", "Mend or remove that line") from None
+            raise DataError(
+                f"{path} line {number} is not JSON", "Mend or remove that line"
+            ) from None
         if not isinstance(record, dict):
-            raise DataError(f"{path} line {number} is not a JSON object", 'Expected {"text": ..., "label": ...}')
+            raise DataError(
+                f"{path} line {number} is not a JSON object", 'Expected {"text": ..., "label": ...}'
+            )
         records.append((number, record))
         columns |= dict.fromkeys(record)
     return records, list(columns)
@@ -194,14 +228,17 @@ def _parse_json(path: Path) -> Any:
     try:
         return json.loads(_decode(path))
     except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error})", "A file of JSON lines must end in .jsonl") from None
+        raise DataError(
+            f"{path} is not JSON ({error})", "A file of JSON lines must end in .jsonl"
+        ) from None
 
 
 def _read_json(path: Path) -> Records:
     content = _parse_json(path)
     if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
         raise DataError(
-            f"{path} is neither a list of objects nor CLINC150's layout", 'Expected [{"text": ..., "label": ...}, ...]'
+            f"{path} is neither a list of objects nor CLINC150's layout",
+            'Expected [{"text": ..., "label": ...}, ...]',
         )
     columns = dict.fromkeys(key for record in content for key in record)
     return list(enumerate(content, 1)), list(columns)
@@ -211,7 +248,9 @@ def _read_parquet(path: Path) -> Records:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(
+            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})"
+        ) from None
     return list(enumerate(table.to_pylist(), 1)), table.column_names
 
 
@@ -233,13 +272,20 @@ def _pick_columns(columns: list[str], config: DataConfig, where: str) -> tuple[s
 
 
 def find_column(
-    columns: list[str], key: str, configured: str | None, known: Iterable[str], where: str, hint: str = ""
+    columns: list[str],
+    key: str,
+    configured: str | None,
+    known: Iterable[str],
+    where: str,
+    hint: str = "",
 ) -> str:
     """The configured column, else the first of the known names, whatever its case; DataError names `key` to set."""
     if configured is not None:
         if configured in columns:
             return configured
-        raise DataError(f'{where} has no column "{configured}"; it has {", ".join(columns)}', f"Correct {key}")
+        raise DataError(
+            f'{where} has no column "{configured}"; it has {", ".join(columns)}', f"Correct {key}"
+        )
     by_name = {column.strip().lower(): column for column in reversed(columns)}
     for name in known:
         if name in by_name:
@@ -258,8 +304,13 @@ def _clinc(path: Path, content: dict[str, Any]) -> Source:
     """CLINC150's data_full.json: lists of [text, intent] for each split, out-of-scope rows under oos_<split>."""
     rows: dict[str, list[Row]] = {}
     for key, pairs in content.items():
-        if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-            raise DataError(f'{path}: "{key}" is not a list of [text, intent] pairs', "Expected CLINC150's layout")
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 for pair in pairs
+        ):
+            raise DataError(
+                f'{path}: "{key}" is not a list of [text, intent] pairs',
+                "Expected CLINC150's layout",
+            )
         rows[key] = [Row(key, number, text, label) for number, (text, label) in enumerate(pairs, 1)]
     return Source(
         {"kind": "clinc150", "files": {path.name: files.sha256(path)}},
@@ -272,7 +323,8 @@ def _read_hub(name: str, config: DataConfig) -> Source:
     repository, pinned = HUB_ALIASES.get(name, (name, None))
     revision = config.revision or pinned or "main"
     hub.require_reachable(
-        f'the dataset "{name}"', "name a local file or folder, or `bundled` (--set dataset_name=bundled)"
+        f'the dataset "{name}"',
+        "name a local file or folder, or `bundled` (--set dataset_name=bundled)",
     )
     import datasets
 
@@ -292,11 +344,22 @@ def _read_hub(name: str, config: DataConfig) -> Source:
         order = tuple(names) if names else order
         labels = [names[i] if names and i >= 0 else i for i in part[label]]
         pairs = enumerate(zip(part[text], labels, strict=True), 1)
-        rows[split] = [Row(str(split_name), number, sentence, value) for number, (sentence, value) in pairs]
+        rows[split] = [
+            Row(str(split_name), number, sentence, value) for number, (sentence, value) in pairs
+        ]
     if "train" not in rows:
-        raise DataError(f'the dataset "{name}" has no train split; it has {", ".join(map(str, parts))}')
-    content = hashlib.sha256(json.dumps({s: [[r.text, r.label] for r in part] for s, part in rows.items()}).encode())
-    identity = {"kind": "hub", "repository": repository, "revision": commit, "content": content.hexdigest()}
+        raise DataError(
+            f'the dataset "{name}" has no train split; it has {", ".join(map(str, parts))}'
+        )
+    content = hashlib.sha256(
+        json.dumps({s: [[r.text, r.label] for r in part] for s, part in rows.items()}).encode()
+    )
+    identity = {
+        "kind": "hub",
+        "repository": repository,
+        "revision": commit,
+        "content": content.hexdigest(),
+    }
     return Source(identity, rows, label_order=order)
 
 
@@ -306,7 +369,9 @@ def _loaded_commit(parts: Any, repository: str, revision: str) -> str:
     With a warm cache and the Hub away, load_dataset returns any cached revision without a word.
     """
     cached = next(iter(parts.values())).cache_files
-    commit = Path(cached[0]["filename"]).parent.name if cached else ""  # datasets files its cache by commit
+    commit = (
+        Path(cached[0]["filename"]).parent.name if cached else ""
+    )  # datasets files its cache by commit
     if not hub.is_commit(commit) or (hub.is_commit(revision) and commit != revision):
         raise SourceUnavailable(
             f"{repository} was loaded at revision {commit or 'unknown'} from the cache, expected {revision}",

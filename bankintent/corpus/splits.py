@@ -45,7 +45,10 @@ def extend_train(splits: Splits, extra: list[Example]) -> Splits:
             f'extra_train has {len(strange)} intent(s) that the dataset does not have, first "{strange[0]}"',
             "Rename or remove their rows",
         )
-    added = [Example(f"extra/{row.id}", row.text, row.label_text) for row in only_new(splits.values(), extra)]
+    added = [
+        Example(f"extra/{row.id}", row.text, row.label_text)
+        for row in only_new(splits.values(), extra)
+    ]
     return splits | {"train": splits["train"] + added}
 
 
@@ -69,7 +72,10 @@ def require_usable(splits: Splits) -> None:
     for name in ("val", "test"):
         strange = sorted({row.label_text for row in splits[name]} - known)
         if strange:
-            raise DataError(f'intent "{strange[0]}" stands in {name} but not in train', "Add training rows of it")
+            raise DataError(
+                f'intent "{strange[0]}" stands in {name} but not in train',
+                "Add training rows of it",
+            )
 
 
 def _by_intent(examples: list[Example]) -> dict[str, list[int]]:
@@ -104,7 +110,8 @@ def _few_shot(train: list[Example], k: int, rng: np.random.Generator) -> list[Ex
     for name, rows in _by_intent(train).items():
         if len(rows) < k:
             raise DataError(
-                f'intent "{name}" has {len(rows)} training rows, fewer than few_shot: {k}', "Lower few_shot"
+                f'intent "{name}" has {len(rows)} training rows, fewer than few_shot: {k}',
+                "Lower few_shot",
             )
         kept += rng.permutation(rows)[:k].tolist()
     return [train[index] for index in sorted(kept)]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bankintent import cli, files, tracking
+from bankintent import console, files, tracking
 from bankintent.bundle.layout import Checkpoint
 from bankintent.config import BaselineConfig, EvalConfig
 from bankintent.corpus import dataset as datasets
@@ -62,25 +62,37 @@ def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
     from bankintent.inference.predictor import Predictor
 
     predictor = Predictor.load(checkpoint)
-    with Progress(console=cli.console, transient=True, disable=not cli.console.is_terminal) as progress:
+    with Progress(
+        console=console.stdout, transient=True, disable=not console.stdout.is_terminal
+    ) as progress:
         task = progress.add_task(f"{checkpoint.name} ({checkpoint.format})", total=len(rows))
         return predictor.logits(rows.texts, batch_size, lambda done: progress.advance(task, done))
 
 
 def evaluate(
-    logits: Logits, rows: SplitData, subject: Subject, data: Dataset, config: EvalConfig | BaselineConfig
+    logits: Logits,
+    rows: SplitData,
+    subject: Subject,
+    data: Dataset,
+    config: EvalConfig | BaselineConfig,
 ) -> dict[str, Any]:
     """Everything that the report says, as plain JSON values."""
     names = data.labels.names
     true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
     counts = metrics.confusion(true, predicted, len(names))
     return {
-        "checkpoint": {"name": subject.name, "format": subject.format, "labels_hash": data.labels.hash},
+        "checkpoint": {
+            "name": subject.name,
+            "format": subject.format,
+            "labels_hash": data.labels.hash,
+        },
         "data": {"name": data.name, "data_hash": data.hash},
         "split": config.split,
         "rows": len(rows),
         "metrics": metrics.summary(logits, true),
-        "intervals": metrics.bootstrap_intervals(true, predicted, len(names), config.bootstrap, config.seed),
+        "intervals": metrics.bootstrap_intervals(
+            true, predicted, len(names), config.bootstrap, config.seed
+        ),
         "bootstrap": {"resamples": config.bootstrap, "seed": config.seed},
         "per_intent": metrics.per_intent(counts, names),
         "confused_pairs": metrics.confused_pairs(true, predicted, rows.texts, names),
@@ -96,7 +108,9 @@ def require_free(folder: Path) -> None:
         raise OutputError(f"{folder} exists and is no evaluation report", "Name another output_dir")
 
 
-def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData, labels: LabelSchema) -> None:
+def write(
+    folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData, labels: LabelSchema
+) -> None:
     """Write the report folder beside its place and rename it."""
     require_free(folder)
     with files.exclusive(folder) as staging:
@@ -105,7 +119,9 @@ def write(folder: Path, result: dict[str, Any], logits: Logits, rows: SplitData,
         counts = metrics.confusion(true, predicted, len(labels))
         title = f"{result['checkpoint']['name']} on {result['split']}"
         plots.confusion_matrix(counts, labels.names, staging / "confusion.png", title)
-        plots.reliability_diagram(result["reliability"], result["metrics"]["ece"], staging / "reliability.png")
+        plots.reliability_diagram(
+            result["reliability"], result["metrics"]["ece"], staging / "reliability.png"
+        )
         table = pa.table(
             {
                 "id": rows.ids,
@@ -137,37 +153,54 @@ def show(result: dict[str, Any], folder: Path) -> None:
     """Print the table, the most confused pairs and where the rest is."""
     name, split = result["checkpoint"]["name"], result["split"]
     table = metrics.overview(result["metrics"], result["intervals"])
-    cli.print_table(f"{name} ({result['checkpoint']['format']}) on {result['rows']:,} {split} rows", *table)
+    console.print_table(
+        f"{name} ({result['checkpoint']['format']}) on {result['rows']:,} {split} rows", *table
+    )
     pairs = [[p["true"], p["predicted"], str(p["count"])] for p in result["confused_pairs"][:5]]
     if pairs:
-        cli.print_table("Most confused", ["true", "predicted", "rows"], pairs)
-    cli.say(f"Report: {cli.show_path(folder)} (report.md, confusion.png, reliability.png)")
+        console.print_table("Most confused", ["true", "predicted", "rows"], pairs)
+    console.say(f"Report: {console.show_path(folder)} (report.md, confusion.png, reliability.png)")
 
 
 def markdown(result: dict[str, Any]) -> str:
     """report.md."""
 
     checkpoint = result["checkpoint"]
-    origin = result["reference"]["about"] if "reference" in result else f"model loaded as {checkpoint['format']}"
+    origin = (
+        result["reference"]["about"]
+        if "reference" in result
+        else f"model loaded as {checkpoint['format']}"
+    )
     lines = [f"# {checkpoint['name']} on {result['data']['name']}, {result['split']}", ""]
     lines += [f"{result['rows']:,} rows; {origin}; intervals from"]
     lines += [f"{result['bootstrap']['resamples']:,} bootstrap resamples of the rows.", ""]
-    lines += cli.markdown_table(*metrics.overview(result["metrics"], result["intervals"]))
+    lines += console.markdown_table(*metrics.overview(result["metrics"], result["intervals"]))
     lines += ["", "![confusion matrix](confusion.png)", "", "![calibration](reliability.png)", ""]
     lines += ["## Most confused pairs", ""]
-    lines += cli.markdown_table(
+    lines += console.markdown_table(
         ["true", "predicted", "rows", "examples"],
         [
-            [p["true"], p["predicted"], str(p["count"]), " / ".join(" ".join(text.split()) for text in p["examples"])]
+            [
+                p["true"],
+                p["predicted"],
+                str(p["count"]),
+                " / ".join(" ".join(text.split()) for text in p["examples"]),
+            ]
             for p in result["confused_pairs"]
         ],
     )
     lines += ["", "## Intents, worst F1 first", ""]
     ordered = sorted(result["per_intent"], key=lambda row: (row["f1"], row["intent"]))
-    lines += cli.markdown_table(
+    lines += console.markdown_table(
         ["intent", "precision", "recall", "F1", "rows"],
         [
-            [r["intent"], f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", str(r["support"])]
+            [
+                r["intent"],
+                f"{r['precision']:.3f}",
+                f"{r['recall']:.3f}",
+                f"{r['f1']:.3f}",
+                str(r["support"]),
+            ]
             for r in ordered
         ],
     )

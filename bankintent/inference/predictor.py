@@ -32,9 +32,15 @@ class Predictor:
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         logging.disable_progress_bar()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(checkpoint.adapter or checkpoint.model), **options)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(checkpoint.adapter or checkpoint.model), **options
+            )
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                str(checkpoint.model), dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+                str(checkpoint.model),
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
             )
             if checkpoint.adapter is not None:
                 from peft import PeftModel
@@ -42,14 +48,17 @@ class Predictor:
                 model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
-                f"{checkpoint.root} cannot be loaded: {str(error).strip().splitlines()[0]}", "Copy or train it again"
+                f"{checkpoint.root} cannot be loaded: {str(error).strip().splitlines()[0]}",
+                "Copy or train it again",
             ) from None
         if loading["missing_keys"]:  # transformers would fill them with random numbers
             raise ModelError(
                 f"{checkpoint.root} lacks weights of the classifier ({', '.join(sorted(loading['missing_keys'])[:3])})",
                 "Name a trained classifier, or the bundle that an adapter came with",
             )
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions(model) or tokenizer.model_max_length)
+        tokenizer.model_max_length = min(
+            tokenizer.model_max_length, positions(model) or tokenizer.model_max_length
+        )
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
@@ -79,7 +88,10 @@ class Predictor:
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]["input_ids"]), i))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield rows, self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device)
+            yield (
+                rows,
+                self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device),
+            )
 
 
 def positions(model: torch.nn.Module) -> int:
@@ -87,4 +99,6 @@ def positions(model: torch.nn.Module) -> int:
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
-    return limit if padding is None else limit - padding - 1  # RoBERTa counts from behind the padding index
+    return (
+        limit if padding is None else limit - padding - 1
+    )  # RoBERTa counts from behind the padding index

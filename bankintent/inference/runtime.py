@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent import cli, files
+from bankintent import files, process
 from bankintent.bundle.layout import MERGED, Checkpoint, Formats, open_checkpoint, open_formats
 from bankintent.config import RuntimeName
 from bankintent.errors import ModelError
@@ -68,7 +68,9 @@ class Runtime(Protocol):
         ...
 
 
-def find(path: Path, name: RuntimeName = "auto", threads: int | None = None, workers: int = 1) -> Callable[[], Runtime]:
+def find(
+    path: Path, name: RuntimeName = "auto", threads: int | None = None, workers: int = 1
+) -> Callable[[], Runtime]:
     """Find and verify the model at a path, and give what loads it with the named runtime.
 
     `threads` defaults to the cores of this process; `workers` is how many calls of `logits` should run at once, each on
@@ -79,12 +81,16 @@ def find(path: Path, name: RuntimeName = "auto", threads: int | None = None, wor
     count = threads or cores()
     try:
         bundle = None if name == "torch" else open_formats(path)
-        names = [] if bundle is None and name in ("auto", "torch") else candidates(path, bundle, name)
+        names = (
+            [] if bundle is None and name in ("auto", "torch") else candidates(path, bundle, name)
+        )
         if bundle is not None and names:
             return partial(_load, bundle, path, names, name == "auto", count, workers)
         return partial(_load_torch, open_checkpoint(path), count, workers)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror})", "Check its owner and mode") from None
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror})", "Check its owner and mode"
+        ) from None
 
 
 def candidates(path: Path, bundle: Formats | None, name: RuntimeName) -> list[str]:
@@ -92,19 +98,25 @@ def candidates(path: Path, bundle: Formats | None, name: RuntimeName) -> list[st
 
     Raises ModelError where a format is asked for by name and not to be had.
     """
-    from bankintent.inference import exported
+    from bankintent.inference import exported_runtime as exported
 
     passed = bundle.passed if bundle is not None else {}
     if name == "auto":
-        names = [kind for kind in exported.KINDS if kind in passed and exported.KINDS[kind].installed]
+        names = [
+            kind for kind in exported.KINDS if kind in passed and exported.KINDS[kind].installed
+        ]
         if bundle is not None and (bundle.root / MERGED).is_dir() and torch_has_gpu():
             names = []
     elif name not in passed:
         reason = (bundle.left_out if bundle is not None else {}).get(name, "it was not exported")
-        raise ModelError(f"{path} holds no format that was verified for {name} ({reason})", "Use runtime: auto")
+        raise ModelError(
+            f"{path} holds no format that was verified for {name} ({reason})", "Use runtime: auto"
+        )
     elif not exported.KINDS[name].installed:
         engine = exported.KINDS[name].engine
-        raise ModelError(f"{engine} is not installed", f"Use runtime: auto, or pip install {engine}")
+        raise ModelError(
+            f"{engine} is not installed", f"Use runtime: auto, or pip install {engine}"
+        )
     else:
         names = [name]
     if bundle is not None and names:
@@ -112,8 +124,10 @@ def candidates(path: Path, bundle: Formats | None, name: RuntimeName) -> list[st
     return names
 
 
-def _load(bundle: Formats, path: Path, names: list[str], fall_back: bool, threads: int, workers: int) -> Runtime:
-    from bankintent.inference import exported
+def _load(
+    bundle: Formats, path: Path, names: list[str], fall_back: bool, threads: int, workers: int
+) -> Runtime:
+    from bankintent.inference import exported_runtime as exported
 
     for index, name in enumerate(names):
         try:
@@ -128,7 +142,7 @@ def _load(bundle: Formats, path: Path, names: list[str], fall_back: bool, thread
 
 
 def _load_torch(checkpoint: Checkpoint, threads: int, workers: int) -> Runtime:
-    cli.quiet_libraries()
+    process.quiet_libraries()
     from bankintent.inference.torch_runtime import TorchRuntime
 
     return TorchRuntime(checkpoint, threads, workers)
@@ -142,7 +156,11 @@ def torch_has_gpu() -> bool:
         driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
     except OSError:
         return False
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        and count.value > 0
+    )
 
 
 def cores() -> int:
@@ -153,8 +171,14 @@ def cores() -> int:
 def version(root: Path, manifest: dict[str, Any] | None) -> str:
     """Twelve hex digits that change with the model: the same for a bundle, for its merged/ and for every runtime."""
     if manifest is None:
-        digests = [f"{Path(name).name} {files.sha256(root / name)}" for name in files.list_files(root)]
+        digests = [
+            f"{Path(name).name} {files.sha256(root / name)}" for name in files.list_files(root)
+        ]
     else:
         recorded = manifest["files"].items()
-        digests = [f"{Path(name).name} {entry['sha256']}" for name, entry in recorded if name.startswith(f"{MERGED}/")]
+        digests = [
+            f"{Path(name).name} {entry['sha256']}"
+            for name, entry in recorded
+            if name.startswith(f"{MERGED}/")
+        ]
     return files.sha256_text("\n".join(digests))[:12]

@@ -33,16 +33,25 @@ class TorchRuntime:
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each text, cut to the model's longest input."""
         batch = self._predictor.tokenizer(texts, truncation=True)
-        rows = [dict(zip(batch.keys(), row, strict=True)) for row in zip(*batch.values(), strict=True)]
-        return [Tokens(row, self._overflows(text, row)) for text, row in zip(texts, rows, strict=True)]
+        rows = [
+            dict(zip(batch.keys(), row, strict=True)) for row in zip(*batch.values(), strict=True)
+        ]
+        return [
+            Tokens(row, self._overflows(text, row)) for text, row in zip(texts, rows, strict=True)
+        ]
 
     def _overflows(self, text: str, row: dict[str, list[int]]) -> bool:
         full = len(row["input_ids"]) >= self._max_length
-        return full and len(self._predictor.tokenizer(text, verbose=False)["input_ids"]) > self._max_length
+        return (
+            full
+            and len(self._predictor.tokenizer(text, verbose=False)["input_ids"]) > self._max_length
+        )
 
     def logits(self, items: list[Tokens]) -> Logits:
         """(items, labels) float32, padded to the longest and masked."""
         predictor = self._predictor
         with torch.inference_mode():
             batch = predictor.tokenizer.pad([item.features for item in items], return_tensors="pt")
-            return np.asarray(predictor.model(**batch.to(predictor.device)).logits.float().cpu().numpy())
+            return np.asarray(
+                predictor.model(**batch.to(predictor.device)).logits.float().cpu().numpy()
+            )

@@ -63,7 +63,9 @@ def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list
     ]
 
 
-def bootstrap_intervals(true: Ints, predicted: Ints, labels: int, resamples: int, seed: int) -> dict[str, list[float]]:
+def bootstrap_intervals(
+    true: Ints, predicted: Ints, labels: int, resamples: int, seed: int
+) -> dict[str, list[float]]:
     """95 % percentile intervals of accuracy and macro-F1 over resampled rows (Efron and Tibshirani, 1993)."""
     rng = np.random.default_rng(seed)
     # Sorting the rows first makes the interval independent of the order in which they were given.
@@ -95,13 +97,21 @@ def summary(logits: Floats, true: Ints) -> dict[str, float]:
     }
 
 
-def overview(values: dict[str, float], intervals: dict[str, list[float]]) -> tuple[list[str], list[list[str]]]:
+def overview(
+    values: dict[str, float], intervals: dict[str, list[float]]
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of a summary, for the terminal and for Markdown alike."""
     body = []
     for key, name in SHOWN.items():
         interval = intervals.get(key)
         value = f"{values[key]:.4f}" if key in ("ece", "nll") else f"{100 * values[key]:.2f} %"
-        body.append([name, value, f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else ""])
+        body.append(
+            [
+                name,
+                value,
+                f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else "",
+            ]
+        )
     return ["metric", "value", "95 % interval"], body
 
 
@@ -113,7 +123,9 @@ def per_intent(counts: Ints, names: tuple[str, ...]) -> list[dict[str, Any]]:
             "intent": name,
             "precision": float(hits[i] / guessed[i]) if guessed[i] else 0.0,
             "recall": float(hits[i] / support[i]) if support[i] else 0.0,
-            "f1": float(2 * hits[i] / (support[i] + guessed[i])) if support[i] + guessed[i] else 0.0,
+            "f1": float(2 * hits[i] / (support[i] + guessed[i]))
+            if support[i] + guessed[i]
+            else 0.0,
             "support": int(support[i]),
         }
         for i, name in enumerate(names)
@@ -121,7 +133,12 @@ def per_intent(counts: Ints, names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def confused_pairs(
-    true: Ints, predicted: Ints, texts: list[str], names: tuple[str, ...], most: int = 10, examples: int = 2
+    true: Ints,
+    predicted: Ints,
+    texts: list[str],
+    names: tuple[str, ...],
+    most: int = 10,
+    examples: int = 2,
 ) -> list[dict[str, Any]]:
     """The most frequent (true, predicted) mistakes with some of their sentences."""
     counts = confusion(true, predicted, len(names))
@@ -133,5 +150,12 @@ def confused_pairs(
             break
         rows = np.flatnonzero((true == i) & (predicted == j))
         sentences = sorted(texts[row] for row in rows)[:examples]
-        pairs.append({"true": names[i], "predicted": names[j], "count": int(counts[i, j]), "examples": sentences})
+        pairs.append(
+            {
+                "true": names[i],
+                "predicted": names[j],
+                "count": int(counts[i, j]),
+                "examples": sentences,
+            }
+        )
     return pairs

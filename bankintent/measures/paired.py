@@ -44,7 +44,9 @@ def mcnemar(a_right: Ints, b_right: Ints) -> Discordance:
 
 def plurality(predicted: Ints) -> Ints:
     """(rows,) the label that most seeds predict, from (seeds, rows); a tie goes to the first seed in it."""
-    votes = (predicted[:, None, :] == predicted[None, :, :]).sum(axis=1)  # for each seed: how many agree with it
+    votes = (predicted[:, None, :] == predicted[None, :, :]).sum(
+        axis=1
+    )  # for each seed: how many agree with it
     return np.asarray(predicted[votes.argmax(axis=0), np.arange(predicted.shape[1])])
 
 
@@ -62,6 +64,10 @@ def bootstrap_difference(a_right: Ints, b_right: Ints, resamples: int, seed: int
     # Rows with the same differences under every seed are one group: the counts of groups in a resample are multinomial.
     groups, sizes = np.unique(difference, axis=1, return_counts=True)
     row_counts = rng.multinomial(rows, sizes / rows, size=resamples)  # (resamples, groups)
-    seed_counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (resamples, seeds)
-    means = np.einsum("bs,sg,bg->b", seed_counts, groups, row_counts, optimize=True) / (seeds * rows)
+    seed_counts = rng.multinomial(
+        seeds, np.full(seeds, 1 / seeds), size=resamples
+    )  # (resamples, seeds)
+    means = np.einsum("bs,sg,bg->b", seed_counts, groups, row_counts, optimize=True) / (
+        seeds * rows
+    )
     return [float(q) for q in np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))]

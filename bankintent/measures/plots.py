@@ -42,7 +42,9 @@ def confusion_matrix(counts: Ints, names: tuple[str, ...], path: Path, title: st
     axes.tick_params(length=0)
     for i, j in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[i, j] > 55 else "black"
-        axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=font - 1.5, color=colour)
+        axes.text(
+            j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=font - 1.5, color=colour
+        )
     axes.set_xlabel("predicted intent", fontsize=font + 4)
     axes.set_ylabel("true intent", fontsize=font + 4)
     axes.set_title(f"{title}: per cent of each true intent", fontsize=font + 6)
@@ -97,7 +99,13 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
     names = list(dict.fromkeys(point.series for point in points))
     for index, name in enumerate(names):
         aside = 0.05 * (index - (len(names) - 1) / 2)  # so that no interval hides another
-        _with_bar(axes, [replace(p, x=p.x + aside) for p in points if p.series == name], index, label=name, line="-")
+        _with_bar(
+            axes,
+            [replace(p, x=p.x + aside) for p in points if p.series == name],
+            index,
+            label=name,
+            line="-",
+        )
     axes.set_xticks(range(len(sizes)), sizes)
     axes.margins(x=0.08)
     axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %", title=title)
@@ -107,7 +115,9 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
-def intent_differences(rows: list[dict[str, Any]], a: str, b: str, path: Path, most: int = 12) -> None:
+def intent_differences(
+    rows: list[dict[str, Any]], a: str, b: str, path: Path, most: int = 12
+) -> None:
     """Bars of the intents in which A answers most more, or most fewer, rows rightly than B, means over seeds.
 
     `rows` hold intent, rows, a_right, b_right and difference, largest difference first.
@@ -118,19 +128,34 @@ def intent_differences(rows: list[dict[str, Any]], a: str, b: str, path: Path, m
     figure = Figure(figsize=(8, 1.6 + 0.26 * max(len(shown), 3)), dpi=150, layout="constrained")
     axes = figure.subplots()
     values = [row["difference"] for row in shown]
-    axes.barh(range(len(shown)), values, color=["C0" if value > 0 else "C1" for value in values], height=0.7)
-    for place, row in enumerate(shown):  # the words stand on the empty side of zero, where they always have room
+    axes.barh(
+        range(len(shown)),
+        values,
+        color=["C0" if value > 0 else "C1" for value in values],
+        height=0.7,
+    )
+    for place, row in enumerate(
+        shown
+    ):  # the words stand on the empty side of zero, where they always have room
         text = f"{row['a_right']:.1f} against {row['b_right']:.1f} of {row['rows']}"
         side = -1 if row["difference"] > 0 else 1
-        place_of_text: dict[str, Any] = {"xytext": (5 * side, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(text, (0, place), ha="right" if side < 0 else "left", fontsize=7, **place_of_text)
+        place_of_text: dict[str, Any] = {
+            "xytext": (5 * side, 0),
+            "textcoords": "offset points",
+            "va": "center",
+        }
+        axes.annotate(
+            text, (0, place), ha="right" if side < 0 else "left", fontsize=7, **place_of_text
+        )
     axes.set_yticks(range(len(shown)), [row["intent"] for row in shown], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color="0.3", linewidth=0.8)
     reach = 1.05 * max(map(abs, values), default=1.0)
     axes.set_xlim(-reach, reach)
     axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
-    axes.set_title(f"{a} against {b}: {len(shown)} of {len(rows)} intents, those that differ most", fontsize=11)
+    axes.set_title(
+        f"{a} against {b}: {len(shown)} of {len(rows)} intents, those that differ most", fontsize=11
+    )
     _quiet(axes, "x")
     _save(figure, path)
 
@@ -141,7 +166,16 @@ def _with_bar(axes: Any, points: list[Point], index: int, label: str, line: str)
     above = [100 * ((p.interval or [p.mean])[-1] - p.mean) for p in points]
     x, y = [p.x for p in points], [100 * p.mean for p in points]
     marker = "osD^vPX"[index % 7]
-    axes.errorbar(x, y, yerr=[below, above], color=f"C{index}", marker=marker, linestyle=line, capsize=3, label=label)
+    axes.errorbar(
+        x,
+        y,
+        yerr=[below, above],
+        color=f"C{index}",
+        marker=marker,
+        linestyle=line,
+        capsize=3,
+        label=label,
+    )
 
 
 def _quiet(axes: Any, grid: str = "both") -> None:

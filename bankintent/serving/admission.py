@@ -21,7 +21,9 @@ def the_service(request: Request) -> Service:
     return request.app.state.service
 
 
-async def need_key(request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+async def need_key(
+    request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+) -> None:
     """Dependency of the guarded routes, where there is a key."""
     check_key(request.app.state.key, sent.credentials if sent else "")
 
@@ -35,7 +37,9 @@ async def classify(request: Request, texts: list[str]) -> list[Answer]:
     left = allowed.deadline_s - (asyncio.get_running_loop().time() - request.scope["arrived"])
     answers = await in_time(service.classify(texts), request, left)
     request.scope["measured"]["tokens"] = sum(answer.tokens for answer in answers)
-    service.metrics.observe_answers([service.facts.labels[int(answer.logits.argmax())] for answer in answers])
+    service.metrics.observe_answers(
+        [service.facts.labels[int(answer.logits.argmax())] for answer in answers]
+    )
     return answers
 
 
@@ -47,12 +51,16 @@ def check_texts(texts: Sequence[str], limits: LimitsSection) -> None:
         )
     longest = max(len(text) for text in texts)
     if longest > limits.max_chars:
-        raise Invalid(f"a text of {longest} characters; at most {limits.max_chars} are allowed. Shorten it.")
+        raise Invalid(
+            f"a text of {longest} characters; at most {limits.max_chars} are allowed. Shorten it."
+        )
 
 
 def check_key(expected: str | None, given: str) -> None:
     """Raise Unauthorized unless no key is expected or the given one is it; the time taken tells nothing of the key."""
-    if expected and not hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogatepass")):
+    if expected and not hmac.compare_digest(
+        expected.encode(), given.encode("utf-8", "surrogatepass")
+    ):
         raise Unauthorized("this API needs its key, sent as the header Authorization: Bearer KEY")
 
 
@@ -60,7 +68,9 @@ async def in_time(work: Coroutine[Any, Any, Result], request: Request, seconds: 
     """The work's result, unless the deadline passes or the client leaves first; then the work is cancelled."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
     try:
-        done, _ = await asyncio.wait((task, gone), timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            (task, gone), timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED
+        )
         if task in done:
             return task.result()
         if gone in done:

@@ -57,7 +57,11 @@ def create_app(settings: ServeConfig, find: Finder = find_model) -> FastAPI:
     app.add_exception_handler(limits.Refusal, refuse)
     app.add_exception_handler(RequestValidationError, refuse_body)
     app.add_exception_handler(HTTPException, refuse_http)
-    app.add_middleware(limits.BodyLimit, max_bytes=settings.limits.max_body_bytes, seconds=settings.limits.deadline_s)
+    app.add_middleware(
+        limits.BodyLimit,
+        max_bytes=settings.limits.max_body_bytes,
+        seconds=settings.limits.deadline_s,
+    )
     app.add_middleware(telemetry.Telemetry, metrics=service.metrics)
     return app
 
@@ -66,7 +70,9 @@ def read_key() -> str | None:
     """The API key that callers must send; ConfigError where the variable is set and empty."""
     key = os.environ.get(KEY_VARIABLE)
     if key is not None and not key.strip():
-        raise ConfigError(f"{KEY_VARIABLE} is set but empty", "Give it a value, or unset it to need no key")
+        raise ConfigError(
+            f"{KEY_VARIABLE} is set but empty", "Give it a value, or unset it to need no key"
+        )
     return key
 
 
@@ -146,7 +152,9 @@ async def refuse_http(request: Request, error: Exception) -> Response:
     """Exception handler: the framework's own refusals in the common form."""
     assert isinstance(error, HTTPException)
     kind, message = FRAMEWORK.get(error.status_code, ("refused", error.detail))
-    return JSONResponse({"error": message, "error_type": kind}, error.status_code, dict(error.headers or {}))
+    return JSONResponse(
+        {"error": message, "error_type": kind}, error.status_code, dict(error.headers or {})
+    )
 
 
 guarded, unguarded = APIRouter(), APIRouter()
@@ -154,11 +162,15 @@ ON_PREDICT = refusals(400, 401, 408, 413, 422, 429, 503, 504)
 
 
 @guarded.post("/predict/", responses=ON_PREDICT, tags=["predict"])
-async def predict(body: wire.PredictRequest, request: Request) -> wire.Prediction | list[wire.Prediction]:
+async def predict(
+    body: wire.PredictRequest, request: Request
+) -> wire.Prediction | list[wire.Prediction]:
     """The intent of a text; for a list of texts a list of such answers, in order."""
     answers = await classify(request, body.texts)
     facts = the_service(request).facts
-    out = [wire.prediction(answer.logits, answer.truncated, facts, body.top_k) for answer in answers]
+    out = [
+        wire.prediction(answer.logits, answer.truncated, facts, body.top_k) for answer in answers
+    ]
     return out if isinstance(body.text, list) else out[0]
 
 
@@ -209,4 +221,6 @@ async def info(request: Request) -> wire.Info:
 )
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    return Response(generate_latest(the_service(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(
+        generate_latest(the_service(request).metrics.registry), media_type=CONTENT_TYPE_LATEST
+    )

@@ -70,7 +70,9 @@ class Batcher(Generic[In, Item, Out]):
         self._turn = threading.Lock()
         self._closing = False
         names = [f"batcher-{number}" for number in range(workers)]
-        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+        self._threads = [
+            threading.Thread(target=self._serve, name=name, daemon=True) for name in names
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -118,7 +120,9 @@ class Batcher(Generic[In, Item, Out]):
             if batch:
                 started = time.perf_counter()
                 results = isolate(self._work, [ticket.item for ticket in batch])
-                self._observe(Batch([ticket.size for ticket in batch], time.perf_counter() - started))
+                self._observe(
+                    Batch([ticket.size for ticket in batch], time.perf_counter() - started)
+                )
                 deliver(batch, results)
 
     def _next(self) -> list[Ticket[In, Item, Out]] | None:
@@ -158,7 +162,9 @@ class Failure:
     error: Exception
 
 
-def choose(tickets: Sequence[Ticket[Any, Any, Any]], max_items: int, max_size: int) -> list[Ticket[Any, Any, Any]]:
+def choose(
+    tickets: Sequence[Ticket[Any, Any, Any]], max_items: int, max_size: int
+) -> list[Ticket[Any, Any, Any]]:
     """The oldest, and those nearest to it in size as far as they fit: nothing starves, and little is padded."""
     chosen: list[Ticket[Any, Any, Any]] = []
     largest = 0
@@ -180,7 +186,11 @@ def isolate(function: Callable[[list[Any]], Sequence[Any]], items: list[Any]) ->
             raise RuntimeError(f"{len(results)} results for {len(items)} items")
     except Exception as error:  # noqa: BLE001 (a boundary: what was raised belongs to the callers, not to the thread)
         half = len(items) // 2
-        return isolate(function, items[:half]) + isolate(function, items[half:]) if half else [Failure(error)]
+        return (
+            isolate(function, items[:half]) + isolate(function, items[half:])
+            if half
+            else [Failure(error)]
+        )
     return results
 
 

@@ -16,7 +16,9 @@ class Refusal(Exception):
     headers: ClassVar[dict[str, str]] = {}
 
     def response(self) -> JSONResponse:
-        return JSONResponse({"error": str(self), "error_type": self.kind}, self.status, dict(self.headers))
+        return JSONResponse(
+            {"error": str(self), "error_type": self.kind}, self.status, dict(self.headers)
+        )
 
 
 class Malformed(Refusal):
@@ -93,13 +95,17 @@ class BodyLimit:
             async with asyncio.timeout(self.seconds):
                 body = await self._read(scope, receive)
         except TimeoutError:
-            return await SlowBody("the body took too long to arrive").response()(scope, receive, send)
+            return await SlowBody("the body took too long to arrive").response()(
+                scope, receive, send
+            )
         except Refusal as refusal:
             return await refusal.response()(scope, receive, send)
         await self.app(scope, replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        declared = next(
+            (value for name, value in scope["headers"] if name == b"content-length"), b"0"
+        )
         too_large = int(declared) > self.max_bytes
         body = bytearray()
         while not too_large:
@@ -112,7 +118,9 @@ class BodyLimit:
                 break
         if too_large:
             await discard(receive)
-            raise TooLarge(f"the body is longer than {self.max_bytes} bytes. Send several requests.")
+            raise TooLarge(
+                f"the body is longer than {self.max_bytes} bytes. Send several requests."
+            )
         return bytes(body)
 
 

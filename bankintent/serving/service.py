@@ -18,13 +18,19 @@ from bankintent.serving.batching import Batcher
 from bankintent.serving.limits import NotReady
 from bankintent.serving.telemetry import Metrics, log
 
-WARM_UP = ["a short text", "a text of middling length, as people write it " * 2, "a long text " * 60] * 8
+WARM_UP = [
+    "a short text",
+    "a text of middling length, as people write it " * 2,
+    "a long text " * 60,
+] * 8
 
 
 def find_model(settings: ServeConfig) -> Callable[[], Runtime]:
     """Find and verify the model that the settings name, and give what loads it; a UserError says what is wrong."""
     if settings.model_dir is None:
-        raise ConfigError("no model is named", "Set MODEL_DIR, for example MODEL_DIR=artifacts/models/quickstart")
+        raise ConfigError(
+            "no model is named", "Set MODEL_DIR, for example MODEL_DIR=artifacts/models/quickstart"
+        )
     threads = settings.threads or runtimes.cores()
     # Batches of a few sentences gain more from a thread each than from several threads on one.
     return runtimes.find(settings.model_dir, settings.runtime, threads, workers=threads)
@@ -101,10 +107,18 @@ class Service:
         )
         answers = await self._batcher.run(WARM_UP[: limits.max_queue])
         if any(answer.logits.shape != (len(runtime.facts.labels),) for answer in answers):
-            raise ModelError(f"{runtime.facts.name} does not give one score for each of its labels", "Train it again")
+            raise ModelError(
+                f"{runtime.facts.name} does not give one score for each of its labels",
+                "Train it again",
+            )
         if self.state is State.LOADING:
             self.state = State.READY
-            log("ready", model=runtime.facts.name, version=runtime.facts.version, runtime=runtime.facts.runtime)
+            log(
+                "ready",
+                model=runtime.facts.name,
+                version=runtime.facts.version,
+                runtime=runtime.facts.runtime,
+            )
 
     @property
     def facts(self) -> ModelFacts:
@@ -132,7 +146,9 @@ class Service:
         logits = self._runtime.logits(items)
         if not np.isfinite(logits).all():
             raise FloatingPointError("the model gave a score that is not finite")
-        return [Answer(row, item.truncated, len(item)) for row, item in zip(logits, items, strict=True)]
+        return [
+            Answer(row, item.truncated, len(item)) for row, item in zip(logits, items, strict=True)
+        ]
 
     def drain(self) -> None:
         """Take nothing new from now on; end the process by force where it still lives after `shutdown_s`."""

@@ -31,7 +31,11 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        head = {"time": f"{when}.{record.msecs:03.0f}Z", "level": record.levelname.lower(), "event": record.msg}
+        head = {
+            "time": f"{when}.{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "event": record.msg,
+        }
         return json.dumps({**head, **getattr(record, "fields", {})})
 
 
@@ -57,22 +61,46 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "bankintent_requests", "Requests by route and status", ["route", "method", "status"], registry=registry
+            "bankintent_requests",
+            "Requests by route and status",
+            ["route", "method", "status"],
+            registry=registry,
         )
         self.request_seconds = Histogram(
-            "bankintent_request_seconds", "From arrival to answer", ["route"], buckets=SECONDS, registry=registry
+            "bankintent_request_seconds",
+            "From arrival to answer",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
         )
-        self.rejected = Counter("bankintent_rejected", "Requests refused, by reason", ["reason"], registry=registry)
-        self.queue = Gauge("bankintent_queue_texts", "Texts that wait for a batch", registry=registry)
-        self.held = Gauge("bankintent_held_texts", "Texts admitted and not yet answered", registry=registry)
+        self.rejected = Counter(
+            "bankintent_rejected", "Requests refused, by reason", ["reason"], registry=registry
+        )
+        self.queue = Gauge(
+            "bankintent_queue_texts", "Texts that wait for a batch", registry=registry
+        )
+        self.held = Gauge(
+            "bankintent_held_texts", "Texts admitted and not yet answered", registry=registry
+        )
         self.ready = Gauge("bankintent_ready", "1 when the API takes texts", registry=registry)
-        self.batch_texts = Histogram("bankintent_batch_texts", "Texts in a batch", buckets=TEXTS, registry=registry)
-        self.batch_seconds = Histogram(
-            "bankintent_batch_seconds", "Seconds that a batch took", buckets=SECONDS, registry=registry
+        self.batch_texts = Histogram(
+            "bankintent_batch_texts", "Texts in a batch", buckets=TEXTS, registry=registry
         )
-        self.tokens = Counter("bankintent_tokens", "Tokens through the model", ["kind"], registry=registry)
-        self.cached = Counter("bankintent_cached_answers", "Answers known from before", registry=registry)
-        self.predictions = Counter("bankintent_predictions", "Answers by intent", ["intent"], registry=registry)
+        self.batch_seconds = Histogram(
+            "bankintent_batch_seconds",
+            "Seconds that a batch took",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "bankintent_tokens", "Tokens through the model", ["kind"], registry=registry
+        )
+        self.cached = Counter(
+            "bankintent_cached_answers", "Answers known from before", registry=registry
+        )
+        self.predictions = Counter(
+            "bankintent_predictions", "Answers by intent", ["intent"], registry=registry
+        )
 
     def observe_batch(self, batch: Batch) -> None:
         """Count one batch; called on the batcher's thread."""
@@ -86,7 +114,9 @@ class Metrics:
         for intent in intents:
             self.predictions.labels(intent).inc()
 
-    def follow(self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]) -> None:
+    def follow(
+        self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]
+    ) -> None:
         """Read these gauges from the service when they are asked for."""
         self.queue.set_function(queue)
         self.held.set_function(held)
@@ -118,10 +148,22 @@ class Telemetry:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 (the process boundary: whatever failed, the server goes on)
-            frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
-            log("error", logging.ERROR, request_id=request_id.decode(), type=type(error).__name__, frames=frames)
+            frames = [
+                f"{frame.filename}:{frame.lineno}"
+                for frame in traceback.extract_tb(error.__traceback__)[-5:]
+            ]
+            log(
+                "error",
+                logging.ERROR,
+                request_id=request_id.decode(),
+                type=type(error).__name__,
+                frames=frames,
+            )
             if not status:
-                body = {"error": f"internal error; the log has request {request_id.decode()}", "error_type": "internal"}
+                body = {
+                    "error": f"internal error; the log has request {request_id.decode()}",
+                    "error_type": "internal",
+                }
                 await JSONResponse(body, 500)(scope, receive, send_with_id)
         finally:
             self._record(scope, request_id.decode(), status)

@@ -49,7 +49,9 @@ def _dialect(value: Any) -> str:
 # What counts as blank, spelled out where the regular expressions of JavaScript, Python and Rust differ about \s.
 Text = Annotated[str, Field(min_length=1, pattern=r"[^\s\u001c-\u001f\u0085\ufeff]")]
 Texts = Annotated[list[Text], Field(min_length=1)]
-OneOrMany = Annotated[Annotated[Text, Tag("one")] | Annotated[Texts, Tag("many")], Discriminator(_is_list)]
+OneOrMany = Annotated[
+    Annotated[Text, Tag("one")] | Annotated[Texts, Tag("many")], Discriminator(_is_list)
+]
 
 
 class PredictRequest(BaseModel):
@@ -58,7 +60,9 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         use_attribute_docstrings=True,
-        json_schema_extra={"examples": [{"text": TEXT, "top_k": 3}, {"text": [TEXT, "how do I change my PIN?"]}]},
+        json_schema_extra={
+            "examples": [{"text": TEXT, "top_k": 3}, {"text": [TEXT, "how do I change my PIN?"]}]
+        },
     )
 
     text: OneOrMany
@@ -127,7 +131,9 @@ class TeiRequest(BaseModel):
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
-        json_schema_extra={"examples": [{"inputs": TEXT}, {"inputs": [[TEXT], ["how do I change my PIN?"]]}]},
+        json_schema_extra={
+            "examples": [{"inputs": TEXT}, {"inputs": [[TEXT], ["how do I change my PIN?"]]}]
+        },
     )
 
     inputs: Annotated[
@@ -143,7 +149,11 @@ class TeiRequest(BaseModel):
     @field_validator("inputs", mode="before")
     @classmethod
     def _no_pairs(cls, value: Any) -> Any:
-        rows = value if isinstance(value, list) and any(isinstance(row, list) for row in value) else [value]
+        rows = (
+            value
+            if isinstance(value, list) and any(isinstance(row, list) for row in value)
+            else [value]
+        )
         if any(isinstance(row, list) and len(row) == 2 for row in rows):
             raise ValueError(PAIR)
         return value
@@ -159,7 +169,8 @@ class TeiRequest(BaseModel):
 
 
 EitherRequest = Annotated[
-    Annotated[PredictRequest, Tag("own")] | Annotated[TeiRequest, Tag("tei")], Discriminator(_dialect)
+    Annotated[PredictRequest, Tag("own")] | Annotated[TeiRequest, Tag("tei")],
+    Discriminator(_dialect),
 ]
 
 
@@ -198,7 +209,9 @@ class ErrorBody(BaseModel):
     """Every refusal; it never repeats what was sent."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]}
+        json_schema_extra={
+            "examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]
+        }
     )
 
     error: str
@@ -227,7 +240,9 @@ def prediction(logits: Logits, truncated: bool, facts: ModelFacts, top_k: int) -
     """One text's logits as its answer; `top_k` above the number of labels gives all."""
     scores = ranked(softmax(logits), facts, top_k)
     model = ModelName(name=facts.name, version=facts.version)
-    return Prediction(label=scores[0].label, score=scores[0].score, top_k=scores, truncated=truncated, model=model)
+    return Prediction(
+        label=scores[0].label, score=scores[0].score, top_k=scores, truncated=truncated, model=model
+    )
 
 
 def all_scores(logits: Logits, facts: ModelFacts, raw: bool) -> list[Score]:
@@ -264,7 +279,11 @@ def describe(error: RequestValidationError) -> str:
     """The first few problems of a body in one line, in our words and pydantic's, without anything that was sent."""
     problems = []
     for detail in error.errors():
-        place = ".".join(str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int))
+        place = ".".join(
+            str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int)
+        )
         message = PROBLEMS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
-        problems.append(f"{place}: {message}" if place and detail["type"] != "json_invalid" else message)
+        problems.append(
+            f"{place}: {message}" if place and detail["type"] != "json_invalid" else message
+        )
     return "; ".join(list(dict.fromkeys(problems))[:3])

@@ -44,17 +44,26 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return NAMES.get(self.recipe.name, self.recipe.name) if self.recipe.backbone is None else self.recipe.slug
+        return (
+            NAMES.get(self.recipe.name, self.recipe.name)
+            if self.recipe.backbone is None
+            else self.recipe.slug
+        )
 
 
-def analyse(config: CompareConfig, runs: list[Run], found: dict[str, RunRecord], rows: Rows) -> Figures:
+def analyse(
+    config: CompareConfig, runs: list[Run], found: dict[str, RunRecord], rows: Rows
+) -> Figures:
     """Everything that the report says, as plain JSON values; `found` maps the keys of finished runs to their records.
 
     Raises DataError where a record is of other rows than the study's.
     """
     for key, record in found.items():
         if record.rows_hash != rows.rows_hash or len(record.predicted) != len(rows.true):
-            raise DataError(f"the record {key} is of other {rows.split} rows", "Remove it; the run is then made again")
+            raise DataError(
+                f"the record {key} is of other {rows.split} rows",
+                "Remove it; the run is then made again",
+            )
     records = [found[run.key] for run in runs if run.key in found]
     cells = _cells(runs, found)
     true = np.asarray(rows.true)
@@ -75,7 +84,10 @@ def analyse(config: CompareConfig, runs: list[Run], found: dict[str, RunRecord],
             "to": max(record.finished for record in records),
             "hardware": sorted({record.hardware for record in records}),
             "precision": sorted({record.precision for record in records}),
-            "versions": [dict(pairs) for pairs in sorted({tuple(sorted(r.versions.items())) for r in records})],
+            "versions": [
+                dict(pairs)
+                for pairs in sorted({tuple(sorted(r.versions.items())) for r in records})
+            ],
         },
         "bootstrap": {"resamples": config.bootstrap, "seed": BOOTSTRAP_SEED},
         "recipes": _recipes(runs, found),
@@ -92,7 +104,9 @@ def _cells(runs: list[Run], found: dict[str, RunRecord]) -> list[Cell]:
         if run.key in found:
             cell = cells.setdefault((run.size, run.recipe.slug), Cell(run.recipe, run.size))
             cell.records[run.seed] = found[run.key]
-    return sorted(cells.values(), key=lambda cell: -float("inf") if cell.size == "all" else -cell.size)
+    return sorted(
+        cells.values(), key=lambda cell: -float("inf") if cell.size == "all" else -cell.size
+    )
 
 
 def _pairs(cells: list[Cell]) -> list[tuple[Cell, Cell]]:
@@ -119,10 +133,13 @@ def _recipes(runs: list[Run], found: dict[str, RunRecord]) -> list[Figures]:
             "recipe": slug,
             "regime": recipe.regime,
             "backbone": record.backbone,
-            "chosen": recipe.chosen.model_dump(exclude={"key", "trials"}) | {"words": recipe.chosen.words}
+            "chosen": recipe.chosen.model_dump(exclude={"key", "trials"})
+            | {"words": recipe.chosen.words}
             if recipe.chosen
             else None,
-            "settings": {k: v for k, v in record.settings.items() if k not in ("seed", "few_shot", "regime")},
+            "settings": {
+                k: v for k, v in record.settings.items() if k not in ("seed", "few_shot", "regime")
+            },
         }
         for slug, (recipe, record) in recipes.items()
     ]
@@ -138,7 +155,10 @@ def _figures(cell: Cell, split: str) -> Figures:
         "size": cell.size,
         "train_rows": first.train_rows,
         "seeds": list(cell.records),
-        **{metric: _over_seeds([r.metrics[split][metric] for r in records]) for metric in ("accuracy", "macro_f1")},
+        **{
+            metric: _over_seeds([r.metrics[split][metric] for r in records])
+            for metric in ("accuracy", "macro_f1")
+        },
         "val_accuracy": _over_seeds([r.metrics["val"]["accuracy"] for r in records]),
         "trainable_parameters": first.trainable_parameters,
         "total_parameters": first.total_parameters,
@@ -181,7 +201,9 @@ def _pair(a: Cell, b: Cell, true: Ints, config: CompareConfig) -> Figures:
         "interval": paired.bootstrap_difference(a_right, b_right, config.bootstrap, BOOTSTRAP_SEED),
         "resampled": "rows and seeds" if len(seeds) > 1 else "rows",
         "mcnemar": {
-            "seeds": [{"seed": seed, **asdict(test)} for seed, test in zip(seeds, tests, strict=True)],
+            "seeds": [
+                {"seed": seed, **asdict(test)} for seed, test in zip(seeds, tests, strict=True)
+            ],
             "significant": sum(test.p < ALPHA for test in tests),
             "plurality": asdict(paired.mcnemar(*votes)),
         },
@@ -195,9 +217,13 @@ def _verdict(pair: Figures, a: Cell, b: Cell) -> str:
     seeds = len(pair["seeds"])
     where = "above" if difference > 0 else "below"
     distance = (
-        f"{signed(abs(difference))} points of accuracy {where} {b.name}" if difference else f"level with {b.name}"
+        f"{signed(abs(difference))} points of accuracy {where} {b.name}"
+        if difference
+        else f"level with {b.name}"
     )
-    basis = f"95 % interval {signed(low)} to {signed(high)}, " + (f"{seeds} seeds" if seeds > 1 else "one seed")
+    basis = f"95 % interval {signed(low)} to {signed(high)}, " + (
+        f"{seeds} seeds" if seeds > 1 else "one seed"
+    )
     shares = [cell.first.trainable_parameters / cell.first.total_parameters for cell in (a, b)]
     against = f", with {percent(shares[0])} of the parameters trained against {percent(shares[1])}"
     trained = against if shares[0] != shares[1] else ""

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bankintent import cli, files
+from bankintent import console, files, process
 from bankintent.config import CompareConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import DataError, TrainingError
 from bankintent.labels import LabelSchema
-from bankintent.studies import plan, process, sweep
+from bankintent.studies import plan, sweep
 from bankintent.studies.plan import Run
 from bankintent.studies.record import Rows, RunRecord
 from bankintent.studies.worker import Job
@@ -42,7 +42,9 @@ def compare(config: CompareConfig) -> None:
     with files.exclusive(config.folder):
         recipes = [sweep.apply(recipe, config, data) for recipe in recipes]
         runs = plan.make_runs(config, recipes, data)
-        rows = Rows.of(data, config.split)  # the test split is first opened here, when every choice is made
+        rows = Rows.of(
+            data, config.split
+        )  # the test split is first opened here, when every choice is made
         rows.save(config.folder / ROWS)
         failures = run_missing(runs, config)
         if len(failures) < len(runs):
@@ -51,7 +53,7 @@ def compare(config: CompareConfig) -> None:
         first = failures[0]
         raise TrainingError(
             f"{len(failures)} of {len(runs)} runs failed, first {first.run.label}: {first.cause}",
-            f"See {cli.show_path(first.log)}; the same command runs what is missing",
+            f"See {console.show_path(first.log)}; the same command runs what is missing",
         )
 
 
@@ -61,7 +63,10 @@ def report_only(config: CompareConfig) -> None:
         raise DataError(f"{config.folder} holds no comparison", "Run it without --report-only")
     rows = Rows.load(config.folder / ROWS)
     if rows.split != config.split:
-        raise DataError(f"{config.folder} is of the {rows.split} split", "Run the comparison without --report-only")
+        raise DataError(
+            f"{config.folder} is of the {rows.split} split",
+            "Run the comparison without --report-only",
+        )
     data = Dataset(config.data_dir, LabelSchema(tuple(rows.labels)), {"data_hash": rows.data_hash})
     recipes = [sweep.apply(recipe, config, data, run=False) for recipe in plan.load_recipes(config)]
     write_report(config, plan.make_runs(config, recipes, data), rows)
@@ -73,10 +78,12 @@ def run_missing(runs: list[Run], config: CompareConfig) -> list[Failure]:
     missing = [run for run in runs if run.find_record() is None]
     done, clock = len(runs) - len(missing), Clock(runs)
     count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    cli.say(f"{config.name}: {count}, {done} finished before. Logs: {cli.show_path(config.folder / LOGS)}")
+    console.say(
+        f"{config.name}: {count}, {done} finished before. Logs: {console.show_path(config.folder / LOGS)}"
+    )
     for index, run in enumerate(missing):
         log = config.folder / LOGS / f"{run.slug}.log"
-        with cli.console.status(f"{run.label}, see {cli.show_path(log)}"), clock.timing(run):
+        with console.stdout.status(f"{run.label}, see {console.show_path(log)}"), clock.timing(run):
             cause = _execute(run, config, log)
         outcome = f"failed: {cause}"
         if cause is None:
@@ -85,16 +92,24 @@ def run_missing(runs: list[Run], config: CompareConfig) -> list[Failure]:
             failures.append(Failure(run, cause, log))
         rest = missing[index + 1 :]
         left = f", {clock.left(rest)} left" if rest else ""
-        cli.say(f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent{left}")
+        console.say(
+            f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent{left}"
+        )
     return failures
 
 
 def _execute(run: Run, config: CompareConfig, log: Path) -> str | None:
     """One run in a fresh process; returns why it failed, or None."""
     record = config.folder / "runs" / f"{run.slug}.json"
-    job = Job(settings=run.settings, split=config.split, key=run.key, record=record, keep_model=config.keep_models)
+    job = Job(
+        settings=run.settings,
+        split=config.split,
+        key=run.key,
+        record=record,
+        keep_model=config.keep_models,
+    )
     job.save(file := log.with_suffix(".json"))
-    cause = process.run("bankintent.studies.worker", file, log)
+    cause = process.run_module("bankintent.studies.worker", [file], log)
     if cause is None and not record.is_file():
         return "it ended without a record"
     return cause
@@ -113,7 +128,10 @@ def write_report(config: CompareConfig, runs: list[Run], rows: Rows) -> None:
 
     found = {run.key: RunRecord.load(path) for run in runs if (path := run.find_record())}
     if not found:
-        raise DataError(f"{config.folder} holds no finished run of this comparison", f"See {config.folder / LOGS}")
+        raise DataError(
+            f"{config.folder} holds no finished run of this comparison",
+            f"See {config.folder / LOGS}",
+        )
     result = analysis.analyse(config, runs, found, rows)
     folder = report.write(config.folder / "report", result)
     report.show(result, folder)

@@ -16,7 +16,17 @@ from bankintent.tracking import flatten
 from bankintent.training.job import rows_without_labels
 from bankintent.training.run import identity
 
-DECIDED = ("seed", "few_shot", "regime", "data_dir", "output_dir", "cache_dir", "tracking", "model_name", "export")
+DECIDED = (
+    "seed",
+    "few_shot",
+    "regime",
+    "data_dir",
+    "output_dir",
+    "cache_dir",
+    "tracking",
+    "model_name",
+    "export",
+)
 """Keys of a recipe that the study decides: seeds, sizes, recipes, data_dir, output_dir, tracking and backbones."""
 
 KEY_LENGTH = 12
@@ -91,7 +101,10 @@ def load_recipes(config: CompareConfig) -> list[Recipe]:
     ]
     for index, recipe in enumerate(recipes):
         if recipe.slug in [other.slug for other in recipes[:index]]:
-            raise ConfigError(f"two recipes on two backbones would both be called {recipe.slug}", "Rename a recipe")
+            raise ConfigError(
+                f"two recipes on two backbones would both be called {recipe.slug}",
+                "Rename a recipe",
+            )
     return recipes
 
 
@@ -102,7 +115,9 @@ def read_recipe(path: Path, overrides: Values, backbone: str | None) -> TrainCon
     words = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     settings = load(TrainConfig, path, words, model_name=backbone)
     if settings.regime is None:
-        raise ConfigError(f"{path} names no regime", "Add regime: head-only, lora or full-ft to the recipe")
+        raise ConfigError(
+            f"{path} names no regime", "Add regime: head-only, lora or full-ft to the recipe"
+        )
     return settings
 
 
@@ -110,7 +125,10 @@ def require_free(overrides: Values, where: str) -> None:
     """Refuse to override what the study decides."""
     for key in overrides:
         if key.partition(".")[0] in DECIDED:
-            raise ConfigError(f"{where}: {key} is decided by the study", "Set seeds, sizes, backbones, ... instead")
+            raise ConfigError(
+                f"{where}: {key} is decided by the study",
+                "Set seeds, sizes, backbones, ... instead",
+            )
 
 
 def with_values(recipe: Recipe, config: CompareConfig, chosen: Chosen) -> Recipe:
@@ -126,8 +144,12 @@ def require_space(config: CompareConfig, recipes: list[Recipe]) -> None:
             where = f"sweep.space.{recipe.name}"
             require_free({key: None}, where)
             if key.startswith("lora.") and recipe.regime != "lora":
-                raise ConfigError(f"{where}: {key} does nothing in a {recipe.regime} recipe", "Remove it")
-            for value in (choices.low, choices.high) if isinstance(choices, RangeSection) else choices:
+                raise ConfigError(
+                    f"{where}: {key} does nothing in a {recipe.regime} recipe", "Remove it"
+                )
+            for value in (
+                (choices.low, choices.high) if isinstance(choices, RangeSection) else choices
+            ):
                 try:
                     read_recipe(recipe.path, flatten(config.set) | {key: value}, recipe.backbone)
                 except UserError as error:
@@ -138,7 +160,10 @@ def require_sizes(config: CompareConfig, recipes: list[Recipe], data: Dataset) -
     """Draw each size once, so that one that no intent has, or that leaves a recipe's `pseudo_labels` without sentences,
     stops the study before it starts. A sweep draws none."""
     train = data.read("train")
-    drawn = {size_name(size): train if size == "all" else train.few_shot(size, seed=0) for size in config.sizes}
+    drawn = {
+        size_name(size): train if size == "all" else train.few_shot(size, seed=0)
+        for size in config.sizes
+    }
     for recipe in recipes:
         swept = {"sweep": train} if config.sweep and recipe.name in config.sweep.space else {}
         for what, rows in (drawn | swept).items():
@@ -154,13 +179,18 @@ def make_runs(config: CompareConfig, recipes: list[Recipe], data: Dataset) -> li
     Raises ConfigError where two recipes are the same.
     """
     runs = [
-        _run(config, recipe, size, seed, data) for seed in config.seeds for size in config.sizes for recipe in recipes
+        _run(config, recipe, size, seed, data)
+        for seed in config.seeds
+        for size in config.sizes
+        for recipe in recipes
     ]
     seen: dict[str, Run] = {}
     for run in runs:
         other = seen.setdefault(run.key, run)
         if other is not run:
-            raise ConfigError(f"the recipes {other.recipe.slug} and {run.recipe.slug} are the same", "Remove one")
+            raise ConfigError(
+                f"the recipes {other.recipe.slug} and {run.recipe.slug} are the same", "Remove one"
+            )
     return runs
 
 
@@ -176,7 +206,9 @@ def _run(config: CompareConfig, recipe: Recipe, size: SizeName, seed: int, data:
     key = short_hash({**what_makes(settings, data), "split": config.split})
     slug = f"{recipe.slug}-{size}-seed{seed}-{key}"
     output = config.folder / "models" / slug
-    return Run(recipe, size, seed, settings.model_copy(update={"output_dir": output}), key, config.folder)
+    return Run(
+        recipe, size, seed, settings.model_copy(update={"output_dir": output}), key, config.folder
+    )
 
 
 def what_makes(settings: TrainConfig, data: Dataset) -> dict[str, Any]:
@@ -185,7 +217,11 @@ def what_makes(settings: TrainConfig, data: Dataset) -> dict[str, Any]:
     What is exported beside the model changes nothing in its figures.
     """
     what = identity(settings, data)
-    kept = {key: value for key, value in what["settings"].items() if value is not None and key != "export"}
+    kept = {
+        key: value
+        for key, value in what["settings"].items()
+        if value is not None and key != "export"
+    }
     return what | {"settings": kept}
 
 

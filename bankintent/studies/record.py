@@ -17,7 +17,10 @@ class Record(Section):
 
     def save(self, path: Path) -> None:
         values = self.model_dump(mode="json")
-        lines = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False, allow_nan=False)}" for k, v in values.items()]
+        lines = [
+            f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False, allow_nan=False)}"
+            for k, v in values.items()
+        ]
         files.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
     @classmethod
@@ -26,7 +29,9 @@ class Record(Section):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError):
-            raise DataError(f"{path} is not a record of this kind", "Remove it; the run is then made again") from None
+            raise DataError(
+                f"{path} is not a record of this kind", "Remove it; the run is then made again"
+            ) from None
 
 
 class Latency(Section):
@@ -99,9 +104,14 @@ class Chosen(Record):
     def words(self) -> str:
         """For people: what was chosen, by what, out of how many."""
         values = ", ".join(
-            f"{key} = {v:.4g}" if isinstance(v, float) else f"{key} = {v}" for key, v in self.values.items()
+            f"{key} = {v:.4g}" if isinstance(v, float) else f"{key} = {v}"
+            for key, v in self.values.items()
         )
-        place = "the validation split" if self.folds is None else f"{self.folds}-fold cross-validation of train"
+        place = (
+            "the validation split"
+            if self.folds is None
+            else f"{self.folds}-fold cross-validation of train"
+        )
         pruned = sum(trial["state"] != "complete" for trial in self.trials)
         metric = {"macro_f1": "macro-F1"}.get(self.metric, self.metric)
         return (

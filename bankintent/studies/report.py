@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bankintent import cli, files, tracking
+from bankintent import console, files, tracking
 from bankintent.errors import OutputError
 from bankintent.measures import plots
 from bankintent.studies.analysis import ALPHA, Figures, percent, signed
@@ -39,7 +39,9 @@ def write(folder: Path, result: Figures) -> Path:
     """Write the report folder beside its place and rename it; returns it."""
     files.recover(folder)
     if folder.exists() and not (folder / "report.json").is_file():
-        raise OutputError(f"{folder} exists and is no report", "Move it away, or name another output_dir")
+        raise OutputError(
+            f"{folder} exists and is no report", "Move it away, or name another output_dir"
+        )
     with files.exclusive(folder) as staging:
         if staging.exists():
             shutil.rmtree(staging)
@@ -57,10 +59,14 @@ def show(result: Figures, folder: Path) -> None:
     """Print the accuracies, the verdicts of the largest size, and where the rest is."""
     header, body = quality(result)
     body = [row[:-1] for row in body]  # both would not fit a line of eighty characters
-    cli.print_table(f"{result['study']}: {result['rows']:,} {result['split']} rows", header[:-1], body)
+    console.print_table(
+        f"{result['study']}: {result['rows']:,} {result['split']} rows", header[:-1], body
+    )
     for pair in _main_pairs(result):
-        cli.say(pair["verdict"])
-    cli.say(f"Report: {cli.show_path(folder)} (report.html opens by itself; report.md, report.json, plots)")
+        console.say(pair["verdict"])
+    console.say(
+        f"Report: {console.show_path(folder)} (report.html opens by itself; report.md, report.json, plots)"
+    )
 
 
 def draw(result: Figures, folder: Path) -> dict[str, str]:
@@ -102,10 +108,10 @@ def markdown(result: Figures, pictures: dict[str, str]) -> str:
     """report.md."""
     lines = [f"# {result['study']}", "", *_introduction(result), ""]
     lines += ["## Verdicts", "", *_verdicts(result)]
-    lines += ["## Accuracy", "", *cli.markdown_table(*quality(result)), ""]
-    lines += ["## Cost", "", *cli.markdown_table(*cost(result)), ""]
+    lines += ["## Accuracy", "", *console.markdown_table(*quality(result)), ""]
+    lines += ["## Cost", "", *console.markdown_table(*cost(result)), ""]
     if result["pairs"]:
-        lines += ["## Paired tests", "", *cli.markdown_table(*tests(result)), ""]
+        lines += ["## Paired tests", "", *console.markdown_table(*tests(result)), ""]
     for name, caption in pictures.items():
         lines += [f"![{caption}]({name})", ""]
     lines += ["## Recipes", "", *_recipes(result), ""]
@@ -131,7 +137,13 @@ def html(text: str, folder: Path, title: str) -> str:
 def quality(result: Figures) -> Table:
     """Accuracy and macro-F1 of each cell."""
     body = [
-        [c["recipe"], _size(c), str(len(c["seeds"])), _interval(c["accuracy"]), _interval(c["macro_f1"])]
+        [
+            c["recipe"],
+            _size(c),
+            str(len(c["seeds"])),
+            _interval(c["accuracy"]),
+            _interval(c["macro_f1"]),
+        ]
         for c in result["cells"]
     ]
     return ["recipe", "training data", "seeds", "accuracy, % (95 %)", "macro-F1, % (95 %)"], body
@@ -154,7 +166,16 @@ def cost(result: Figures) -> Table:
         ]
         for cell in result["cells"]
     ]
-    header = ["recipe", "training data", "trainable", "share", "training s", "run s", "peak GB", "ships MB"]
+    header = [
+        "recipe",
+        "training data",
+        "trainable",
+        "share",
+        "training s",
+        "run s",
+        "peak GB",
+        "ships MB",
+    ]
     return [*header, "one sentence ms", "sentences/s"], body
 
 
@@ -189,7 +210,10 @@ def _introduction(result: Figures) -> list[str]:
     if runs["missing"]:
         lines += ["", f"**Not finished, and in no figure here:** {_by_cell(runs['missing'])}."]
     if result["split"] == "val":
-        lines += ["", "These are validation rows, which recipes may be chosen on: no estimate for new sentences."]
+        lines += [
+            "",
+            "These are validation rows, which recipes may be chosen on: no estimate for new sentences.",
+        ]
     return lines
 
 
@@ -198,7 +222,9 @@ def _by_cell(labels: list[str]) -> str:
     seeds: dict[str, list[str]] = {}
     for cell, seed in (label.rsplit(", seed ", 1) for label in labels):
         seeds.setdefault(cell, []).append(seed)
-    return "; ".join(f"{cell}, seed{'s' * (len(found) > 1)} {', '.join(found)}" for cell, found in seeds.items())
+    return "; ".join(
+        f"{cell}, seed{'s' * (len(found) > 1)} {', '.join(found)}" for cell, found in seeds.items()
+    )
 
 
 def _verdicts(result: Figures) -> list[str]:
@@ -216,13 +242,19 @@ def _recipes(result: Figures) -> list[str]:
     lines = [f"- {r['recipe']}: {r['chosen']['words']}." for r in recipes if r["chosen"]]
     settings = [tracking.flatten({"regime": r["regime"], **r["settings"]}) for r in recipes]
     keys = dict.fromkeys(key for values in settings for key in values)
-    body = [[key, *("" if (v := values.get(key)) is None else str(v) for values in settings)] for key in keys]
+    body = [
+        [key, *("" if (v := values.get(key)) is None else str(v) for values in settings)]
+        for key in keys
+    ]
     lines += [""] if lines else []
-    return lines + cli.markdown_table(["setting", *(r["recipe"] for r in recipes)], body)
+    return lines + console.markdown_table(["setting", *(r["recipe"] for r in recipes)], body)
 
 
 def _notes(result: Figures) -> list[str]:
-    versions = [", ".join(f"{name} {version}" for name, version in made.items()) for made in result["made"]["versions"]]
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in made.items())
+        for made in result["made"]["versions"]
+    ]
     unlabelled = [r["recipe"] for r in result["recipes"] if r["settings"].get("pseudo_labels")]
     return [
         "- Accuracy and macro-F1: mean over seeds; the 95 % interval is Student's t over seeds, cut to 0 to 100 %. It"
@@ -255,7 +287,11 @@ def _size(cell: Figures) -> str:
 def _interval(figure: Figures) -> str:
     interval = figure["interval"]
     mean = f"{100 * figure['mean']:.2f}"
-    return f"{mean} ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else f"{mean} (one seed)"
+    return (
+        f"{mean} ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+        if interval
+        else f"{mean} (one seed)"
+    )
 
 
 def _number(value: float | None) -> str:

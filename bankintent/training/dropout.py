@@ -20,7 +20,9 @@ LEVELS = 2**16
 @contextlib.contextmanager
 def fast_dropout(model: nn.Module) -> Iterator[None]:
     """Within the block the dropout layers of `model` work this way wherever their input is on a CPU."""
-    layers = [module for module in model.modules() if type(module) is nn.Dropout and 0 < module.p < 1]
+    layers = [
+        module for module in model.modules() if type(module) is nn.Dropout and 0 < module.p < 1
+    ]
     for layer in layers:
         layer.forward = partial(_drop, layer)
     try:
@@ -36,6 +38,8 @@ def _drop(layer: nn.Dropout, values: torch.Tensor) -> torch.Tensor:
         return functional.dropout(values, layer.p, layer.training)
     kept = round((1 - layer.p) * LEVELS)
     seed = int(torch.randint(2**62, ()))
-    words = np.random.SFC64(seed).random_raw(values.numel() // 4 + 1).view(np.int16)  # four from each 64 bits
+    words = (
+        np.random.SFC64(seed).random_raw(values.numel() // 4 + 1).view(np.int16)
+    )  # four from each 64 bits
     mask = torch.from_numpy(words[: values.numel()]).view(values.shape) < kept - LEVELS // 2
     return values * mask.to(values.dtype).mul_(LEVELS / kept)

@@ -28,7 +28,9 @@ class Features:
     """Read from disk rather than computed."""
 
 
-def frozen(backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int, cache: Path) -> Features:
+def frozen(
+    backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int, cache: Path
+) -> Features:
     """The encoder's vectors for `texts`, from `cache` where the same encoder has read the same texts before."""
     path = cache / "features" / f"{_key(backbone, texts)}.safetensors"
     try:
@@ -52,11 +54,15 @@ class CachedEncoder(nn.Module):
         self.register_buffer("table", table, persistent=False)
         self.pooler = pooler
 
-    def forward(self, input_ids: torch.Tensor, **_: Any) -> BaseModelOutput | BaseModelOutputWithPooling:
+    def forward(
+        self, input_ids: torch.Tensor, **_: Any
+    ) -> BaseModelOutput | BaseModelOutputWithPooling:
         hidden = self.table[input_ids]
         if self.pooler is None:
             return BaseModelOutput(last_hidden_state=hidden)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=self.pooler(hidden))
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden, pooler_output=self.pooler(hidden)
+        )
 
 
 class replaced_encoder:  # noqa: N801 (read as a function, like contextlib's own)
@@ -65,7 +71,9 @@ class replaced_encoder:  # noqa: N801 (read as a function, like contextlib's own
     def __init__(self, model: PreTrainedModel, table: torch.Tensor) -> None:
         self._model, self._encoder = model, model.base_model
         pooler = getattr(self._encoder, "pooler", None)
-        self._stand_in = CachedEncoder(table.to(model.device), pooler if isinstance(pooler, nn.Module) else None)
+        self._stand_in = CachedEncoder(
+            table.to(model.device), pooler if isinstance(pooler, nn.Module) else None
+        )
 
     def __enter__(self) -> None:
         setattr(self._model, self._model.base_model_prefix, self._stand_in)
@@ -76,10 +84,15 @@ class replaced_encoder:  # noqa: N801 (read as a function, like contextlib's own
 
 def rows(start: int, labels: list[int]) -> list[dict[str, Any]]:
     """Training rows of a model on cached features: the row's number in the table instead of token ids."""
-    return [{"input_ids": [start + i], "attention_mask": [1], "labels": label} for i, label in enumerate(labels)]
+    return [
+        {"input_ids": [start + i], "attention_mask": [1], "labels": label}
+        for i, label in enumerate(labels)
+    ]
 
 
-def compute(backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int) -> torch.Tensor:
+def compute(
+    backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int
+) -> torch.Tensor:
     """(texts, hidden) float32 from one forward pass, keeping the position that the head modules read."""
     model = backbone.model
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
@@ -89,7 +102,9 @@ def compute(backbone: Backbone, labels: LabelSchema, texts: list[str], batch_siz
         for chosen, batch in predictor.batches(texts, batch_size):
             hidden = model.base_model(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1)
-            out[chosen] = ((hidden * mask).sum(1) / mask.sum(1) if mean else hidden[:, 0]).float().cpu()
+            out[chosen] = (
+                ((hidden * mask).sum(1) / mask.sum(1) if mean else hidden[:, 0]).float().cpu()
+            )
     return out
 
 
@@ -98,11 +113,17 @@ def _key(backbone: Backbone, texts: list[str]) -> str:
     digest = sha256(json.dumps(texts).encode())
     tokenizer = backbone.tokenizer
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    words = json.dumps(tokenizer.get_vocab(), sort_keys=True) if fast is None else _without_call_settings(fast.to_str())
+    words = (
+        json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        if fast is None
+        else _without_call_settings(fast.to_str())
+    )
     settings = backbone.model.config.to_dict()
     for key in ("id2label", "label2id", "num_labels", "_name_or_path"):
         settings.pop(key, None)
-    digest.update(f"{words} {tokenizer.model_max_length} {json.dumps(settings, sort_keys=True, default=str)}".encode())
+    digest.update(
+        f"{words} {tokenizer.model_max_length} {json.dumps(settings, sort_keys=True, default=str)}".encode()
+    )
     for name, tensor in sorted(backbone.model.base_model.state_dict().items()):
         if not name.startswith("pooler."):
             digest.update(name.encode())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bankintent import cli, tracking
+from bankintent import console, tracking
 from bankintent.config import Regime, TrainConfig
 from bankintent.corpus.cleaning import normalise
 from bankintent.corpus.dataset import Dataset, SplitData
@@ -42,7 +42,9 @@ class Job:
     unlabelled: SplitData = field(default_factory=SplitData.empty)
 
 
-def rows_without_labels(config: TrainConfig, data: Dataset, train: SplitData, drawn: SplitData) -> SplitData:
+def rows_without_labels(
+    config: TrainConfig, data: Dataset, train: SplitData, drawn: SplitData
+) -> SplitData:
     """What `pseudo_labels` adds to the `drawn` rows: ETL's sentences without labels, and the rest of `train`, unlabelled.
 
     Raises ConfigError where there are none.
@@ -68,13 +70,16 @@ def require_words(labels: LabelSchema) -> None:
         if other != name or not any(map(str.isalpha, phrase)):
             what = f'reads like "{other}"' if other != name else "has no letter"
             raise ConfigError(
-                f'label_names: the intent "{name}" {what}', "Rename it in the data, or remove label_names"
+                f'label_names: the intent "{name}" {what}',
+                "Rename it in the data, or remove label_names",
             )
 
 
 def named(labels: LabelSchema) -> SplitData:
     """Each intent's name as a sentence of it."""
-    return SplitData([f"name/{name}" for name in labels.names], [*labels.phrases], [*range(len(labels))])
+    return SplitData(
+        [f"name/{name}" for name in labels.names], [*labels.phrases], [*range(len(labels))]
+    )
 
 
 @dataclass(frozen=True)
@@ -93,32 +98,45 @@ def fit(job: Job) -> Fitted:
     """Load, prepare and train; nothing is published. Each epoch's metrics go to `job.tracker`."""
     from transformers import set_seed
 
-    from bankintent.training import backbones, distillation, export, regimes, trainer
+    from bankintent.export import publish as export
+    from bankintent.training import backbones, regimes, trainer
+    from bankintent.training.methods import distillation
 
     config, labels = job.config, job.data.labels
     started = time.perf_counter()
     set_seed(config.seed)
     if config.label_names:
         job = replace(job, train=job.train + named(labels))
-    backbone = backbones.load(config.model_name, labels, config.max_length, config.revision, config.pooling)
+    backbone = backbones.load(
+        config.model_name, labels, config.max_length, config.revision, config.pooling
+    )
     table = lesson = None
     if config.distill:
         lesson = distillation.prepare(config, job.data, backbone, job.train, job.val)
         backbone = lesson.student
     if config.pseudo_labels:
         job = replace(job, train=job.train + job.unlabelled)
-    if config.head_init == "probe" or config.contrastive or config.pseudo_labels or job.regime == "head-only":
+    if (
+        config.head_init == "probe"
+        or config.contrastive
+        or config.pseudo_labels
+        or job.regime == "head-only"
+    ):
         table = _frozen_features(job, backbone)
     if config.pseudo_labels and table is not None:
         job = _guess_labels(job, table)
     if config.head_init == "probe" and table is not None and not config.contrastive:
         _probe(job, backbone, table)
     if job.regime == "lora":
-        export.save_base(backbone, job.work / "base")
+        export.save_base(backbone.model, backbone.tokenizer, job.work / "base")
     model = regimes.prepare(backbone, job.regime, config.lora)
     parameters = regimes.count_parameters(model)
     _announce(job, backbone, parameters)
-    if config.contrastive and table is not None and not trainer.newest_complete_checkpoint(job.work / "checkpoints"):
+    if (
+        config.contrastive
+        and table is not None
+        and not trainer.newest_complete_checkpoint(job.work / "checkpoints")
+    ):
         _contrast(job, backbone, model, table)
 
     cost = trainer.fit(
@@ -144,22 +162,32 @@ def _frozen_features(job: Job, backbone: "Backbone") -> "torch.Tensor":
 
     started = time.perf_counter()
     texts = job.train.texts + job.val.texts
-    found = features.frozen(backbone, job.data.labels, texts, job.config.eval_batch_size, job.config.cache_dir)
-    origin = f"read from {cli.show_path(job.config.cache_dir)}" if found.cached else "one pass of the frozen encoder"
-    cli.say(f"Features of {len(texts):,} sentences: {origin}, {time.perf_counter() - started:.1f} s")
+    found = features.frozen(
+        backbone, job.data.labels, texts, job.config.eval_batch_size, job.config.cache_dir
+    )
+    origin = (
+        f"read from {console.show_path(job.config.cache_dir)}"
+        if found.cached
+        else "one pass of the frozen encoder"
+    )
+    console.say(
+        f"Features of {len(texts):,} sentences: {origin}, {time.perf_counter() - started:.1f} s"
+    )
     return found.table
 
 
 def _guess_labels(job: Job, table: "torch.Tensor") -> Job:
     """The job with an intent for each of its training rows that had none."""
-    from bankintent.training import pseudo_labels
+    from bankintent.training.methods import pseudo_labels
 
     config, names = job.config, job.data.labels.names
     assert config.pseudo_labels is not None
     started, given = time.perf_counter(), np.asarray(job.train.labels)
-    found = pseudo_labels.guess(table[: len(given)].double().numpy(), given, len(names), config.pseudo_labels)
+    found = pseudo_labels.guess(
+        table[: len(given)].double().numpy(), given, len(names), config.pseudo_labels
+    )
     found.write(job.work / PSEUDO_LABELS, job.train, names)
-    cli.say(
+    console.say(
         f"{len(job.unlabelled):,} sentences were given the intents of their neighbours,"
         f" {time.perf_counter() - started:.0f} s"
     )
@@ -167,15 +195,20 @@ def _guess_labels(job: Job, table: "torch.Tensor") -> Job:
 
 
 def _probe(job: Job, backbone: "Backbone", table: "torch.Tensor") -> None:
-    from bankintent.training import probe
+    from bankintent.training.methods import probe
 
-    accuracy = probe.warm_start(backbone.model, table, job.train.labels, job.val.labels, len(job.data.labels))
-    cli.say(f"The head starts from a linear probe of the encoder: validation accuracy {100 * accuracy:.2f} %")
+    accuracy = probe.warm_start(
+        backbone.model, table, job.train.labels, job.val.labels, len(job.data.labels)
+    )
+    console.say(
+        f"The head starts from a linear probe of the encoder: validation accuracy {100 * accuracy:.2f} %"
+    )
 
 
 def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.Tensor") -> None:
     """The contrastive stage on the weights that the regime trains, and a probe of what it made of the encoder."""
-    from bankintent.training import contrastive, features, trainer
+    from bankintent.training import features, trainer
+    from bankintent.training.methods import contrastive
 
     config, labels, started = job.config, job.data.labels, time.perf_counter()
     assert config.contrastive is not None
@@ -195,7 +228,7 @@ def _contrast(job: Job, backbone: "Backbone", model: "nn.Module", table: "torch.
         config.seed,
         job.work / "contrastive",
     )
-    cli.say(
+    console.say(
         f"Contrastive stage: {config.contrastive.steps} steps, {time.perf_counter() - started:.0f} s, loss {loss:.3f}"
     )
     if config.head_init == "probe":
@@ -207,15 +240,26 @@ def _announce(job: Job, backbone: "Backbone", parameters: "Parameters") -> None:
     """What is about to be trained: a table of parameters, and LoRA targets that match nothing."""
     from bankintent.training import regimes
 
-    for name in regimes.unmatched_targets(backbone.model, job.config.lora) if job.regime == "lora" else []:
+    for name in (
+        regimes.unmatched_targets(backbone.model, job.config.lora) if job.regime == "lora" else []
+    ):
         available = ", ".join(regimes.linear_modules(backbone.model))
-        cli.say(f'note: lora.target_modules names "{name}", which matches nothing here; there are {available}')
-    cli.print_table(
+        console.say(
+            f'note: lora.target_modules names "{name}", which matches nothing here; there are {available}'
+        )
+    console.print_table(
         f"{job.regime} on {backbone.name}",
         ["", "trainable", "total", "share"],
-        [["parameters", f"{parameters.trainable:,}", f"{parameters.total:,}", f"{100 * parameters.share:.2f} %"]],
+        [
+            [
+                "parameters",
+                f"{parameters.trainable:,}",
+                f"{parameters.total:,}",
+                f"{100 * parameters.share:.2f} %",
+            ]
+        ],
     )
-    cli.say(
+    console.say(
         f"{len(job.train):,} sentences of {len(job.data.labels)} intents, {job.config.epochs} epochs;"
         f" newly initialised: {', '.join(backbone.new_modules) or 'nothing'}"
     )

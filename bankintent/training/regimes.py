@@ -77,7 +77,9 @@ def target_modules(backbone: Backbone, lora: LoraSection) -> list[str]:
     available = linear_modules(backbone.model)
     if lora.target_modules == "auto":
         return available
-    matched = [name for name in lora.target_modules if name not in unmatched_targets(backbone.model, lora)]
+    matched = [
+        name for name in lora.target_modules if name not in unmatched_targets(backbone.model, lora)
+    ]
     if not matched:
         raise ModelError(
             f"none of lora.target_modules ({', '.join(lora.target_modules)}) is a module of {backbone.name}",

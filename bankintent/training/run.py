@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from bankintent import cli, files, tracking
+from bankintent import console, files, tracking
 from bankintent.bundle import card, layout
+from bankintent.bundle.work import WorkFolder
 from bankintent.config import Regime, TrainConfig
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ConfigError, OutputError
@@ -22,12 +23,19 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
     settings = config.model_dump(
         mode="json", exclude={"output_dir", "data_dir", "cache_dir", "tracking", "eval_batch_size"}
     )
-    for later in ("label_names", "pseudo_labels"):  # off, they leave the identity of earlier runs as it was
+    for later in (
+        "label_names",
+        "pseudo_labels",
+    ):  # off, they leave the identity of earlier runs as it was
         if not settings[later]:
             settings.pop(later)
     if config.regime != "lora":
         settings.pop("lora")
-    what: dict[str, Any] = {"settings": settings, "data_hash": data.hash, "labels_hash": data.labels.hash}
+    what: dict[str, Any] = {
+        "settings": settings,
+        "data_hash": data.hash,
+        "labels_hash": data.labels.hash,
+    }
     if config.pseudo_labels and data.unlabelled_hash:
         what["unlabelled_hash"] = data.unlabelled_hash
     if config.distill is None:
@@ -35,7 +43,7 @@ def identity(config: TrainConfig, data: Dataset) -> dict[str, Any]:
         start = Path(config.model_name).expanduser()
         # A folder can hold other weights tomorrow under the same name.
         return what | {"model": layout.weights_hash(start)} if start.is_dir() else what
-    from bankintent.training import distillation
+    from bankintent.training.methods import distillation
 
     return what | {"teacher": distillation.open_teacher(config, data.labels).weights_hash}
 
@@ -70,7 +78,9 @@ def open_work(work: Path, wanted: dict[str, Any], overwrite: bool) -> None:
         return
     if work.exists():
         if any(work.iterdir()) and not record.is_file():
-            raise OutputError(f"{work} exists and is no interrupted run", "Remove it, or name another output_dir")
+            raise OutputError(
+                f"{work} exists and is no interrupted run", "Remove it, or name another output_dir"
+            )
         shutil.rmtree(work)
     work.mkdir(parents=True)
     files.write_text(record, files.json_text(wanted))
@@ -81,7 +91,9 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
     config = config.model_copy(update={"regime": regime})
     wanted = identity(config, data)
     if find_finished(config, wanted, overwrite):
-        cli.say(f"{cli.show_path(config.output_dir)} is already trained with these settings; nothing to do.")
+        console.say(
+            f"{console.show_path(config.output_dir)} is already trained with these settings; nothing to do."
+        )
         return config.output_dir
     if config.contrastive and regime == "head-only":
         raise ConfigError(
@@ -91,7 +103,9 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
     if config.label_names:
         require_words(data.labels)
     train_rows, val_rows = data.read("train"), data.read("val")
-    drawn = train_rows if config.few_shot is None else train_rows.few_shot(config.few_shot, config.seed)
+    drawn = (
+        train_rows if config.few_shot is None else train_rows.few_shot(config.few_shot, config.seed)
+    )
     unlabelled = rows_without_labels(config, data, train_rows, drawn)
     with files.exclusive(config.output_dir) as work:
         open_work(work, wanted, overwrite)
@@ -108,27 +122,17 @@ def train(config: TrainConfig, regime: Regime, data: Dataset, overwrite: bool = 
 
 def _train(job: Job, wanted: dict[str, Any]) -> dict[str, Any]:
     """Fit and publish; returns the facts that the bundle records."""
-    from bankintent.training import export, facts
+    from bankintent.export import publish as export
+    from bankintent.training import record as facts
 
     config, labels = job.config, job.data.labels
     done = fit(job)
-    cli.say("Publishing: saving, loading again in a fresh process, comparing ...")
-    staging = job.work / "bundle"
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir()
+    console.say("Publishing: saving, loading again in a fresh process, comparing ...")
+    work = WorkFolder(job.work)
+    staging = files.make_empty(work.bundle)
     labels.save(staging / layout.LABELS)
-    exported = export.export(
-        done.model,
-        done.backbone,
-        labels,
-        job.train,
-        job.val,
-        config.eval_batch_size,
-        job.work,
-        staging,
-        config.export,
-    )
+    trained = export.Trained(done.model, done.backbone.tokenizer, done.backbone.name, labels)
+    exported = export.export(trained, job.train, job.val, config, work)
     found = facts.gather(job, wanted, done, exported)
     _seal(staging, found, wanted, job.data)
     files.publish(staging, config.output_dir)
@@ -154,7 +158,9 @@ def _log(tracker: tracking.Tracker, bundle: Path, facts: dict[str, Any]) -> None
     training = facts["training"]
     tracker.params({f"parameters.{k}": training[f"{k}_parameters"] for k in ("trainable", "total")})
     tracker.metrics({f"final.val_{key}": value for key, value in facts["metrics"]["val"].items()})
-    tracker.metrics({key: training[key] for key in ("seconds", "sentences_per_second", "peak_memory_bytes")})
+    tracker.metrics(
+        {key: training[key] for key in ("seconds", "sentences_per_second", "peak_memory_bytes")}
+    )
     tracker.files(bundle, "bundle")
 
 
@@ -184,17 +190,17 @@ def _seal(staging: Path, facts: dict[str, Any], wanted: dict[str, Any], data: Da
 def _summarise(config: TrainConfig, facts: dict[str, Any]) -> None:
     validation, training = facts["metrics"]["val"], facts["training"]
     worst = max(facts["parity"]["largest_logit_difference"].values())
-    cli.say(
+    console.say(
         f"Validation accuracy {100 * validation['accuracy']:.2f} %, macro-F1 {100 * validation['macro_f1']:.2f} %;"
         f" trained in {training['seconds']:.0f} s at {training['sentences_per_second']:.0f} sentences/s;"
         f" exported forms agree within {worst:.0e}."
     )
     for line in card.describe_formats(facts["parity"]):
-        cli.say(f"  {line}")
-    cli.say(f"Published {cli.show_path(config.output_dir)}")
+        console.say(f"  {line}")
+    console.say(f"Published {console.show_path(config.output_dir)}")
     for path in (_beside(config.output_dir, name) for name in TABLES):
         if path.is_file():
-            cli.say(f"To read: {cli.show_path(path)}")
+            console.say(f"To read: {console.show_path(path)}")
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

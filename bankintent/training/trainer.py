@@ -28,15 +28,15 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from bankintent import cli, files
+from bankintent import console, files
 from bankintent.config import Regime, TrainConfig
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import TrainingError
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.training import features
-from bankintent.training.distillation import Floats, TaughtLoss
 from bankintent.training.dropout import fast_dropout
+from bankintent.training.methods.distillation import Floats, TaughtLoss
 from bankintent.training.progress import EpochReport
 from bankintent.training.regimes import fast_adapters, set_training_mode
 
@@ -67,7 +67,9 @@ def pick_precision(wanted: str) -> str:
     """bf16 where it is native, fp16 with gradient scaling on CUDA GPUs without it, else fp32."""
     if wanted != "auto":
         if wanted == "fp16" and not torch.cuda.is_available():
-            raise TrainingError("precision: fp16 needs a CUDA GPU, and there is none", "Set precision: auto")
+            raise TrainingError(
+                "precision: fp16 needs a CUDA GPU, and there is none", "Set precision: auto"
+            )
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -75,12 +77,21 @@ def pick_precision(wanted: str) -> str:
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
-def encode(data: SplitData, tokenizer: Tokenizer, teacher: Floats | None = None) -> list[dict[str, Any]]:
+def encode(
+    data: SplitData, tokenizer: Tokenizer, teacher: Floats | None = None
+) -> list[dict[str, Any]]:
     """Token ids without padding: batches are padded to their own longest text. With a teacher, each row's logits too."""
     encoded = tokenizer(data.texts, truncation=True)
     keys = [key for key in tokenizer.model_input_names if key in encoded]
-    rows = [{**{key: encoded[key][i] for key in keys}, "labels": label} for i, label in enumerate(data.labels)]
-    return rows if teacher is None else [{**row, "teacher": said} for row, said in zip(rows, teacher, strict=True)]
+    rows = [
+        {**{key: encoded[key][i] for key in keys}, "labels": label}
+        for i, label in enumerate(data.labels)
+    ]
+    return (
+        rows
+        if teacher is None
+        else [{**row, "teacher": said} for row, said in zip(rows, teacher, strict=True)]
+    )
 
 
 def fit(
@@ -115,8 +126,12 @@ def fit(
         head_lr=config.head_lr,
         model=model,
         args=_arguments(config, precision, work / "checkpoints"),
-        train_dataset=encode(train, tokenizer, teacher) if table is None else features.rows(0, train.labels),
-        eval_dataset=encode(val, tokenizer) if table is None else features.rows(len(train), val.labels),
+        train_dataset=encode(train, tokenizer, teacher)
+        if table is None
+        else features.rows(0, train.labels),
+        eval_dataset=encode(val, tokenizer)
+        if table is None
+        else features.rows(len(train), val.labels),
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=partial(_epoch_metrics, precision),
@@ -127,7 +142,7 @@ def fit(
         trainer.remove_callback(unwanted)
     checkpoint = newest_complete_checkpoint(work / "checkpoints")
     if checkpoint is not None:
-        cli.say(f"Going on from {cli.show_path(checkpoint)}.")
+        console.say(f"Going on from {console.show_path(checkpoint)}.")
     started, cuda = time.perf_counter(), torch.cuda.is_available()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -145,7 +160,9 @@ def fit(
         sentences_per_second=len(train) * len(history) / trained if trained else 0.0,
         peak_memory_bytes=peak_memory(),
         precision=precision,
-        hardware=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        hardware=torch.cuda.get_device_name()
+        if cuda
+        else f"CPU, {torch.get_num_threads()} threads",
         history=history,
     )
 
@@ -179,7 +196,9 @@ class IntentLoss:
         self.smoothing = smoothing
         self.weights = weights
 
-    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         logits = outputs.logits.float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         total = functional.cross_entropy(
@@ -191,7 +210,9 @@ class IntentLoss:
 class IntentTrainer(Trainer):
     """Trainer with the regime's training mode, a learning rate for the head, and a stop on persistent overflow."""
 
-    def __init__(self, regime: Regime, precision: str, head_lr: float | None, **options: Any) -> None:
+    def __init__(
+        self, regime: Regime, precision: str, head_lr: float | None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._regime = regime
         self._precision = precision
@@ -228,7 +249,9 @@ class IntentTrainer(Trainer):
             groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
             for name, parameter in target.named_parameters():
                 if parameter.requires_grad:
-                    groups.setdefault((id(parameter) in heads, name in decayed), []).append(parameter)
+                    groups.setdefault((id(parameter) in heads, name in decayed), []).append(
+                        parameter
+                    )
             self.optimizer = torch.optim.AdamW(
                 [
                     {
@@ -261,7 +284,9 @@ def _arguments(config: TrainConfig, precision: str, folder: Path) -> TrainingArg
         learning_rate=config.lr,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type=config.scheduler if config.scheduler != "constant" else "constant_with_warmup",
+        lr_scheduler_type=config.scheduler
+        if config.scheduler != "constant"
+        else "constant_with_warmup",
         warmup_steps=config.warmup,  # a float below one is a share of all steps
         train_sampling_strategy="group_by_length",
         bf16=precision == "bf16",
@@ -277,7 +302,9 @@ def _arguments(config: TrainConfig, precision: str, folder: Path) -> TrainingArg
         greater_is_better=True,
         logging_nan_inf_filter=False,  # it would show a NaN loss as 0.0
         remove_unused_columns=False,  # a row holds what the model takes, and what the loss does
-        label_names=["labels"],  # under PEFT the Trainer cannot find it out, and eval_loss goes missing
+        label_names=[
+            "labels"
+        ],  # under PEFT the Trainer cannot find it out, and eval_loss goes missing
         report_to="none",
         disable_tqdm=True,
         seed=config.seed,

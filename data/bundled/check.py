@@ -40,7 +40,13 @@ def embed(texts: list[str], batch_size: int = 64) -> torch.Tensor:
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = tokenizer(
+            [texts[i] for i in rows],
+            padding=True,
+            truncation=True,
+            max_length=128,
+            return_tensors="pt",
+        )
         mask = batch["attention_mask"][..., None]
         states = (model(**batch).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
         out[rows] = torch.nn.functional.normalize(states, dim=-1)
@@ -74,7 +80,9 @@ def compare(folder: Path) -> dict[str, float]:
         "highest similarity to a BANKING77 row": float(nearest.max()),
         "median similarity to the nearest BANKING77 row": float(nearest.median()),
         "mean similarity within intents, bundled": within(vectors, labels),
-        "mean similarity within intents, BANKING77 train": within(real_vectors[:train_rows], real[0][1]),
+        "mean similarity within intents, BANKING77 train": within(
+            real_vectors[:train_rows], real[0][1]
+        ),
     }
 
 

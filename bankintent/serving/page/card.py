@@ -37,5 +37,7 @@ def find_plots(evaluation: Path, labels_hash: str) -> dict[str, Path]:
 def to_html(markdown: str) -> str:
     """Markdown as HTML that can neither run nor fetch anything: HTML inside is shown as text, images as their name."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.add_render_rule("image", lambda self, tokens, index, options, env: escapeHtml(tokens[index].content))
+    parser.add_render_rule(
+        "image", lambda self, tokens, index, options, env: escapeHtml(tokens[index].content)
+    )
     return str(parser.render(markdown))

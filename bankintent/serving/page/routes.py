@@ -68,15 +68,22 @@ async def page_answer(
 
 
 @guarded.get(
-    "/card", response_model=wire.Card, responses={200: ASKS_FOR_HTML, **refusals(401, 503)}, tags=["operations"]
+    "/card",
+    response_model=wire.Card,
+    responses={200: ASKS_FOR_HTML, **refusals(401, 503)},
+    tags=["operations"],
 )
 def model_card(request: Request) -> Response:
     """The model card and the addresses of its plots: as a page for browsers (Accept: text/html), else as JSON."""
     facts, markdown = the_service(request).facts, card.read_card(the_service(request).facts.folder)
     plots = {name: f"/card/{name}.png" for name in the_plots(request)}
     if "text/html" in request.headers.get("accept", ""):
-        return render(request, "card.html", card=card.to_html(markdown), plots=plots, titles=card.PLOTS)
-    return JSONResponse({"name": facts.name, "version": facts.version, "markdown": markdown, "plots": plots})
+        return render(
+            request, "card.html", card=card.to_html(markdown), plots=plots, titles=card.PLOTS
+        )
+    return JSONResponse(
+        {"name": facts.name, "version": facts.version, "markdown": markdown, "plots": plots}
+    )
 
 
 @guarded.get("/card/{name}.png", include_in_schema=False)
@@ -95,4 +102,6 @@ def the_plots(request: Request) -> dict[str, Path]:
         service.settings.evals_dir / service.facts.name,
         service.settings.evals_dir / f"{service.facts.name}-val",
     )
-    return next(filter(None, (card.find_plots(folder, service.facts.labels_hash) for folder in folders)), {})
+    return next(
+        filter(None, (card.find_plots(folder, service.facts.labels_hash) for folder in folders)), {}
+    )

@@ -1,6 +1,6 @@
 """Run by export in a fresh process: load each saved form of a model, compare it with the trained one, make `onnx/`.
 
-    python -m bankintent.training.parity STAGING WORK
+    python -m bankintent.export.fresh_check STAGING WORK
 
 Reads ORDER and LOGITS from WORK and leaves DIFFERENCES there, then FORMATS: without the second file, making `onnx/` has
 ended the process.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from bankintent import files
+from bankintent import files, process
 from bankintent.bundle.layout import ADAPTER, LABELS, MERGED, ONNX, Checkpoint, base_folder
 from bankintent.config import ExportSection
 from bankintent.inference.predictor import Predictor
@@ -33,7 +33,9 @@ def main(staging: Path, work: Path) -> None:
     predictor = Predictor.load(merged)
     differences = compare("merged", predictor, order["texts"], logits["reference"])
     for form in others:
-        differences |= compare(form.format, Predictor.load(form), order["texts"], logits["reference"])
+        differences |= compare(
+            form.format, Predictor.load(form), order["texts"], logits["reference"]
+        )
     files.write_text(work / DIFFERENCES, files.json_text(differences))
     files.write_text(work / FORMATS, files.json_text(export(predictor, order, logits, staging)))
 
@@ -44,25 +46,37 @@ def forms(staging: Path) -> list[Checkpoint]:
     merged = Checkpoint(staging, labels, staging / MERGED, None, None)
     if not (staging / ADAPTER).is_dir():
         return [merged]
-    return [merged, Checkpoint(staging, labels, staging / base_folder(labels), staging / ADAPTER, None)]
+    return [
+        merged,
+        Checkpoint(staging, labels, staging / base_folder(labels), staging / ADAPTER, None),
+    ]
 
 
-def compare(name: str, predictor: Predictor, texts: list[str], reference: np.ndarray) -> dict[str, float]:
+def compare(
+    name: str, predictor: Predictor, texts: list[str], reference: np.ndarray
+) -> dict[str, float]:
     """The largest absolute logit difference at batch size 1 and 32."""
     found = {size: predictor.logits(texts[: len(reference)], size) for size in (1, 32)}
-    return {f"{name}, batch {size}": float(np.abs(logits - reference).max()) for size, logits in found.items()}
+    return {
+        f"{name}, batch {size}": float(np.abs(logits - reference).max())
+        for size, logits in found.items()
+    }
 
 
-def export(predictor: Predictor, order: dict[str, Any], logits: dict[str, np.ndarray], staging: Path) -> dict[str, Any]:
+def export(
+    predictor: Predictor, order: dict[str, Any], logits: dict[str, np.ndarray], staging: Path
+) -> dict[str, Any]:
     """Make `onnx/` where it is wanted: the formats that passed their gate with its figures, and why others did not."""
     wanted = ExportSection.model_validate(order["export"])
     if not wanted.onnx:
         return {"formats": {}, "left_out": {}}
-    from bankintent.training import onnx_export
-    from bankintent.training.gate import Reference
+    from bankintent.export import onnx_export
+    from bankintent.export.gate import Reference
 
     # Where there is a GPU the rows for the narrow comparison still are the CPU's.
-    expected = np.concatenate([logits["reference"], logits["validation"][len(logits["reference"]) :]])
+    expected = np.concatenate(
+        [logits["reference"], logits["validation"][len(logits["reference"]) :]]
+    )
     reference = Reference(order["texts"], np.array(order["labels"]), expected)
     published = onnx_export.publish(
         predictor, order["backbone"], staging / ONNX, reference, order["calibration"], wanted
@@ -71,4 +85,5 @@ def export(predictor: Predictor, order: dict[str, Any], logits: dict[str, np.nda
 
 
 if __name__ == "__main__":
+    process.end_with_parent()
     main(Path(sys.argv[1]), Path(sys.argv[2]))

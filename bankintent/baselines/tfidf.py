@@ -36,7 +36,9 @@ class Fitted:
     def log_probabilities(self, texts: list[str], labels: int) -> NDArray[np.float32]:
         """(texts, labels), finite for labels that train lacks as well."""
         out = np.full((len(texts), labels), SMALLEST_PROBABILITY)
-        out[:, self.pipeline.classes_] = np.maximum(self.pipeline.predict_proba(texts), SMALLEST_PROBABILITY)
+        out[:, self.pipeline.classes_] = np.maximum(
+            self.pipeline.predict_proba(texts), SMALLEST_PROBABILITY
+        )
         return np.log(out).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bankintent import cli, files
+from bankintent import console, files
 from bankintent.errors import OutputError
 
 RUN = "run.json"
@@ -34,7 +34,9 @@ class Parts:
     """Rows of each chunk but the last."""
 
     @classmethod
-    def begin(cls, folder: Path, identity: dict[str, Any], rows: int, chunk_rows: int, discard: bool) -> "Parts":
+    def begin(
+        cls, folder: Path, identity: dict[str, Any], rows: int, chunk_rows: int, discard: bool
+    ) -> "Parts":
         """Take up the run of this identity in a folder, or begin it.
 
         Raises OutputError where the folder holds another run's parts, which may be hours of work, unless `discard`.
@@ -43,7 +45,7 @@ class Parts:
         if found is not None and found != identity:
             if not discard:
                 raise OutputError(
-                    f"{cli.show_path(folder)} holds an unfinished run with another {_difference(found, identity)}",
+                    f"{console.show_path(folder)} holds an unfinished run with another {_difference(found, identity)}",
                     "Go on with what it was begun with, or begin anew with --overwrite",
                 )
             shutil.rmtree(folder)
@@ -70,7 +72,9 @@ class Parts:
         """Keep the answers for one chunk: on disk beside their place, then renamed."""
         metadata = self._belongs(number) | {b"truncated": str(truncated).encode()}
         with files.staged(self._path(number)) as staging, staging.open("wb") as file:
-            pq.write_table(answers.replace_schema_metadata(metadata), file, write_page_checksum=True)
+            pq.write_table(
+                answers.replace_schema_metadata(metadata), file, write_page_checksum=True
+            )
             file.flush()
             os.fsync(file.fileno())
 
@@ -82,7 +86,10 @@ class Parts:
 
     def truncated(self) -> int:
         """Texts of all parts that were longer than the model reads."""
-        return sum(int(pq.read_schema(self._path(number)).metadata[b"truncated"]) for number in range(self.count))
+        return sum(
+            int(pq.read_schema(self._path(number)).metadata[b"truncated"])
+            for number in range(self.count)
+        )
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.parquet"
@@ -95,18 +102,24 @@ class Parts:
             part = self.read(number)
         except (OSError, pa.ArrowException):
             return False
-        return part.num_rows == self.size(number) and self._belongs(number).items() <= part.schema.metadata.items()
+        return (
+            part.num_rows == self.size(number)
+            and self._belongs(number).items() <= part.schema.metadata.items()
+        )
 
 
 def _read_run(folder: Path) -> dict[str, Any] | None:
     """What the folder is for; None where there is nothing in it. OutputError where it is nobody's."""
-    if not any(folder.glob("[!.]*")):  # a name with a dot is what a kill left of a file being written
+    if not any(
+        folder.glob("[!.]*")
+    ):  # a name with a dot is what a kill left of a file being written
         return None
     try:
         return dict(json.loads((folder / RUN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise OutputError(
-            f"{cli.show_path(folder)} is in the way: it holds no unfinished run", "Move it, or name another OUT"
+            f"{console.show_path(folder)} is in the way: it holds no unfinished run",
+            "Move it, or name another OUT",
         ) from None
 
 

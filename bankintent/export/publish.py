@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,18 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-import bankintent
+from bankintent import files, process
 from bankintent.bundle import layout
-from bankintent.config import ExportSection
+from bankintent.bundle.attribution import HUB_NAMES
+from bankintent.bundle.record import Parity
+from bankintent.bundle.work import WorkFolder
+from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ModelError
+from bankintent.export import fresh_check as parity
+from bankintent.export.gate import PARITY_ROWS
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
-from bankintent.training import parity
-from bankintent.training.backbones import HUB_NAMES, Backbone
-from bankintent.training.gate import PARITY_ROWS
 
 CALIBRATION_ROWS = 256
 TOLERANCE = 1e-4
@@ -36,50 +36,54 @@ class Exported:
     """What the saved model says: its logits on the validation split, and how far its forms differ."""
 
     val_logits: np.ndarray
-    parity: dict[str, Any]
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, not yet saved."""
+
+    model: torch.nn.Module
+    tokenizer: Tokenizer
+    backbone: str
+    """The name that the run's config gives the pretrained model."""
+    labels: LabelSchema
 
 
 def export(
-    model: torch.nn.Module,
-    backbone: Backbone,
-    labels: LabelSchema,
-    train: SplitData,
-    val: SplitData,
-    batch_size: int,
-    work: Path,
-    staging: Path,
-    wanted: ExportSection,
+    trained: Trained, train: SplitData, val: SplitData, config: TrainConfig, work: WorkFolder
 ) -> Exported:
-    """Save every form of the trained model into `staging` and check them; ModelError where they disagree.
+    """Save every form of the trained model into `work.bundle` and check them; ModelError where they disagree.
 
     The formats of `onnx/` that fail are left out; int8 takes its scales from sentences of `train`.
     """
-    reference = logits(model.to("cpu"), backbone.tokenizer, labels, val.texts[:PARITY_ROWS], 32)
-    merged = save_models(model, backbone.tokenizer, backbone.name, labels, work / "base", staging)
+    tokenizer, labels = trained.tokenizer, trained.labels
+    reference = logits(trained.model.to("cpu"), tokenizer, labels, val.texts[:PARITY_ROWS], 32)
+    merged = save_models(trained, work)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    val_logits = logits(merged.to(device), backbone.tokenizer, labels, val.texts, batch_size)
+    val_logits = logits(merged.to(device), tokenizer, labels, val.texts, config.eval_batch_size)
     order = {
         "texts": val.texts,
         "labels": val.labels,
         "calibration": train.texts[:: max(1, len(train) // CALIBRATION_ROWS)][:CALIBRATION_ROWS],
-        "backbone": HUB_NAMES.get(backbone.name, backbone.name),
-        "export": wanted.model_dump(),
+        "backbone": HUB_NAMES.get(trained.backbone, trained.backbone),
+        "export": config.export.model_dump(),
     }
-    return Exported(val_logits, check_parity(reference, val_logits, order, staging, work))
+    return Exported(val_logits, check_parity(reference, val_logits, order, work))
 
 
-def save_base(backbone: Backbone, folder: Path) -> None:
+def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Save what an adapter is trained on, before training: the pretrained weights with their untrained head."""
     if folder.exists():
         shutil.rmtree(folder)
-    backbone.model.save_pretrained(folder)
-    _save_tokenizer(backbone.tokenizer, folder)
+    model.save_pretrained(folder)
+    _save_tokenizer(tokenizer, folder)
 
 
-def save_models(
-    model: torch.nn.Module, tokenizer: Tokenizer, name: str, labels: LabelSchema, base: Path, staging: Path
-) -> PreTrainedModel:
-    """Write merged/ and, for a LoRA model, adapter/ and base_<n>/ into `staging`; returns the merged model."""
+def save_models(trained: Trained, work: WorkFolder) -> PreTrainedModel:
+    """Write merged/ and, for a LoRA model, adapter/ and base_<n>/ into `work.bundle`; returns the merged model."""
+    model, tokenizer, staging = trained.model, trained.tokenizer, work.bundle
+    name = trained.backbone
     if isinstance(model, PeftModel):
         # The folder of one machine would be useless elsewhere: record the public name of the base.
         for config in model.peft_config.values():
@@ -87,9 +91,11 @@ def save_models(
             config.inference_mode = True
         # The vocabulary never grows here; looking for a change would ask the Hub for the base's config.
         model.save_pretrained(staging / layout.ADAPTER, save_embedding_layers=False)
-        (staging / layout.ADAPTER / layout.CARD).unlink(missing_ok=True)  # PEFT's own template of a card
+        (staging / layout.ADAPTER / layout.CARD).unlink(
+            missing_ok=True
+        )  # PEFT's own template of a card
         _save_tokenizer(tokenizer, staging / layout.ADAPTER)
-        shutil.copytree(base, staging / layout.base_folder(labels))
+        shutil.copytree(work.base, staging / layout.base_folder(trained.labels))
         merged = model.merge_and_unload(safe_merge=True)
     else:
         merged = model
@@ -110,23 +116,27 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def check_parity(
-    reference: np.ndarray, val_logits: np.ndarray, order: dict[str, Any], staging: Path, work: Path
-) -> dict[str, Any]:
+    reference: np.ndarray, val_logits: np.ndarray, order: dict[str, Any], work: WorkFolder
+) -> Parity:
     """Load every saved form in a fresh process, compare it with the trained model, and make the formats of `onnx/`.
 
     Returns the largest differences, and the formats that passed and failed; raises ModelError, and so stops
     publication, where a form is above TOLERANCE.
     """
-    (work / parity.ORDER).write_text(json.dumps(order), encoding="utf-8")
-    save_file({"reference": reference, "validation": val_logits}, work / parity.LOGITS)
-    for name in (parity.DIFFERENCES, parity.FORMATS):
-        (work / name).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "bankintent.training.parity", str(staging.absolute()), str(work.absolute())]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(bankintent.__file__).parents[1])
-    cause = (result.stderr.strip().splitlines() or [f"it ended with code {result.returncode}"])[-1]
-    differences = _read(work / parity.DIFFERENCES)
+    staging = work.bundle
+    check = files.make_empty(work.check)
+    (check / parity.ORDER).write_text(json.dumps(order), encoding="utf-8")
+    save_file({"reference": reference, "validation": val_logits}, check / parity.LOGITS)
+    cause = process.run_module(
+        "bankintent.export.fresh_check",
+        [staging.absolute(), check.absolute()],
+        log=check / "output.log",
+    )
+    differences = _read(check / parity.DIFFERENCES)
     if differences is None:
-        raise ModelError(f"the exported model could not be loaded again: {cause}", f"Look at {staging}")
+        raise ModelError(
+            f"the exported model could not be loaded again: {cause}", f"Look at {staging}"
+        )
     worst = max(differences.values())
     if not worst <= TOLERANCE:
         listed = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
@@ -135,11 +145,16 @@ def check_parity(
             f" allowed {TOLERANCE:.0e})",
             "Nothing was published; train in another precision, or report this",
         )
-    formats = _read(work / parity.FORMATS)
+    formats = _read(check / parity.FORMATS)
     if formats is None:  # an exporter can take its process with it; the model stands without
         shutil.rmtree(staging / layout.ONNX, ignore_errors=True)
         formats = {"formats": {}, "left_out": {"onnx": f"its export was cut off: {cause}"}}
-    return {"rows": len(reference), "tolerance": TOLERANCE, "largest_logit_difference": differences, **formats}
+    return Parity(
+        rows=len(reference),
+        tolerance=TOLERANCE,
+        largest_logit_difference=differences,
+        **formats,
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import normalize
 from bankintent import files
 from bankintent.config import PseudoLabelsSection
 from bankintent.corpus.dataset import UNKNOWN, SplitData
-from bankintent.training import probe
+from bankintent.training.methods import probe
 
 NEARNESS = 8
 """A neighbour counts with its cosine to this power: the nearest count most. Chosen on BANKING77's train split."""
@@ -47,10 +47,14 @@ class PseudoLabels:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["text", "label", "share"])
             for row in guessed[np.argsort(self.shares[guessed], kind="stable")]:
-                writer.writerow([rows.texts[row], names[self.labels[row]], round(float(self.shares[row]), 3)])
+                writer.writerow(
+                    [rows.texts[row], names[self.labels[row]], round(float(self.shares[row]), 3)]
+                )
 
 
-def guess(vectors: Vectors, given: Ints, intents: int, section: PseudoLabelsSection) -> PseudoLabels:
+def guess(
+    vectors: Vectors, given: Ints, intents: int, section: PseudoLabelsSection
+) -> PseudoLabels:
     """An intent for each row of `vectors` (rows, hidden), of which `given` says some and has UNKNOWN for the others."""
     known = given != UNKNOWN
     weight, bias = probe.fit(vectors[known], given[known].tolist(), intents)
@@ -66,8 +70,12 @@ def guess(vectors: Vectors, given: Ints, intents: int, section: PseudoLabelsSect
 def neighbour_graph(vectors: Vectors, neighbours: int) -> csr_array:
     """(rows, rows) symmetric: each row with its nearest ones by cosine, weights divided by the roots of both degrees."""
     rows, neighbours = len(vectors), min(neighbours, len(vectors) - 1)
-    unit = normalize(vectors)  # the distances of unit vectors say the same as cosines, in a tenth of the memory
-    distances, nearest = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(unit).kneighbors()
+    unit = normalize(
+        vectors
+    )  # the distances of unit vectors say the same as cosines, in a tenth of the memory
+    distances, nearest = (
+        NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(unit).kneighbors()
+    )
     cosines = (1 - distances**2 / 2).clip(min=1e-3) ** NEARNESS
     from_rows = np.repeat(np.arange(rows), neighbours)
     one_way = csr_array((cosines.ravel(), (from_rows, nearest.ravel())), shape=(rows, rows))

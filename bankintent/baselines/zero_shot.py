@@ -49,7 +49,9 @@ class NliModel:
     max_length: int
 
     @torch.inference_mode()
-    def entailment(self, texts: list[str], hypotheses: list[str], batch_size: int, advance: Advance) -> Floats:
+    def entailment(
+        self, texts: list[str], hypotheses: list[str], batch_size: int, advance: Advance
+    ) -> Floats:
         """(texts, hypotheses) float32 entailment logits, each text being the premise of every hypothesis.
 
         A batch holds pairs of like length, so that little is padded; the result does not depend on it. `advance` is
@@ -89,7 +91,12 @@ class NliModel:
     def _tokens(self, texts: list[str]) -> NDArray[np.int64]:
         """The number of tokens of each text, without special ones."""
         return np.array(
-            [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+            [
+                len(ids)
+                for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False)[
+                    "input_ids"
+                ]
+            ]
         )
 
 
@@ -115,7 +122,9 @@ def load_nli(config: NliSection) -> NliModel:
                 place, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **common
             )
         except SafetensorError as error:
-            raise ModelError(f"{where} cannot be loaded: {error}", "Copy or download it again") from None
+            raise ModelError(
+                f"{where} cannot be loaded: {error}", "Copy or download it again"
+            ) from None
     entailed = entailment_label(model.config.id2label, where)
     if loading["missing_keys"]:  # transformers would fill them with random numbers
         raise ModelError(
@@ -123,7 +132,10 @@ def load_nli(config: NliSection) -> NliModel:
             "Name a model that was trained for NLI with --set nli.model_name=...",
         )
     if tokenizer.pad_token is None:
-        raise ModelError(f"the tokenizer of {where} has no padding token", "Name an encoder such as BART or DeBERTa")
+        raise ModelError(
+            f"the tokenizer of {where} has no padding token",
+            "Name an encoder such as BART or DeBERTa",
+        )
     backbones.require_positions(model.config, config.max_length, where)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return NliModel(model.eval().to(device), tokenizer, entailed, config.max_length)

@@ -12,7 +12,7 @@ from bankintent import files
 from bankintent.config import ScoreConfig
 from bankintent.corpus.sources import TEXT_COLUMNS, find_column
 from bankintent.errors import DataError
-from bankintent.inference.tables import Table
+from bankintent.scoring.tables import Table
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,21 @@ def find_text(table: Table, settings: ScoreConfig) -> int:
     names = table.schema.names
     name = find_column(names, "text_column", settings.text_column, TEXT_COLUMNS, table.path.name)
     if names.count(name) > 1:
-        raise DataError(f'{table.path.name} has {names.count(name)} columns "{name}"', "Rename all but one")
+        raise DataError(
+            f'{table.path.name} has {names.count(name)} columns "{name}"', "Rename all but one"
+        )
     kind = table.schema.field(name).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+    is_text = (
+        pa.types.is_string(value)
+        or pa.types.is_large_string(value)
+        or pa.types.is_string_view(value)
+    )
     if not (is_text or pa.types.is_null(value)):
-        raise DataError(f'the column "{name}" of {table.path.name} holds {kind}, not texts', "Name another text_column")
+        raise DataError(
+            f'the column "{name}" of {table.path.name} holds {kind}, not texts',
+            "Name another text_column",
+        )
     return names.index(name)
 
 
@@ -70,7 +79,9 @@ def require_unchanged(path: Path, survey: Survey) -> None:
 
 def changed(path: Path) -> DataError:
     """The error of an input that somebody writes while it is read."""
-    return DataError(f"{path} changed while it was scored", "Run again with --overwrite when nobody writes it")
+    return DataError(
+        f"{path} changed while it was scored", "Run again with --overwrite when nobody writes it"
+    )
 
 
 def texts_of(chunk: pa.Table) -> pa.Array:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent.inference.exported import FLOAT_TOLERANCE, REDUCED_TOLERANCE
+from bankintent.inference.exported_runtime import FLOAT_TOLERANCE, REDUCED_TOLERANCE
 from bankintent.inference.runtime import Logits, Tokens
 
 PARITY_ROWS = 64
@@ -58,7 +58,9 @@ def judge_float32(model: Model, reference: Reference) -> Verdict:
 
 def judge_reduced(model: Model, reference: Reference) -> Verdict:
     """At most LOST_ACCURACY less accuracy, at least AGREEMENT of the top labels, and no word of the neighbours in it."""
-    rows = np.unique(np.linspace(0, len(reference.texts) - 1, min(GATE_ROWS, len(reference.texts))).astype(int))
+    rows = np.unique(
+        np.linspace(0, len(reference.texts) - 1, min(GATE_ROWS, len(reference.texts))).astype(int)
+    )
     expected, labels = reference.logits[rows], reference.labels[rows]
     items = model.tokenize([reference.texts[row] for row in rows])
     found = batched(model, items, 32)
@@ -66,7 +68,9 @@ def judge_reduced(model: Model, reference: Reference) -> Verdict:
         return Verdict({"rows": len(rows)}, "a logit is not finite")
     changed, depends = neighbours(model, items[:NEIGHBOUR_ROWS])
     allowed = REDUCED_TOLERANCE * float(np.abs(expected).max())
-    lost = float(np.mean(expected.argmax(axis=1) == labels) - np.mean(found.argmax(axis=1) == labels))
+    lost = float(
+        np.mean(expected.argmax(axis=1) == labels) - np.mean(found.argmax(axis=1) == labels)
+    )
     agreement = 1 - _changed(found, expected) / len(rows)
     figures = {
         "rows": len(rows),
@@ -74,7 +78,11 @@ def judge_reduced(model: Model, reference: Reference) -> Verdict:
         "lost_accuracy": round(lost, 6),
         "agreement": round(agreement, 6),
         "largest_logit_difference": float(np.abs(found - expected).max()),
-        "neighbours": {"labels_changed": changed, "largest_logit_difference": depends, "allowed": allowed},
+        "neighbours": {
+            "labels_changed": changed,
+            "largest_logit_difference": depends,
+            "allowed": allowed,
+        },
     }
     faults = {
         f"it loses {100 * lost:.2f} points of accuracy": lost > LOST_ACCURACY + 1e-9,
@@ -102,7 +110,9 @@ def neighbours(model: Model, items: list[Tokens]) -> tuple[int, float]:
 
 def batched(model: Model, items: list[Tokens], size: int) -> Logits:
     """(items, labels) logits in batches of a size, in the order given."""
-    return np.concatenate([model.logits(items[start : start + size]) for start in range(0, len(items), size)])
+    return np.concatenate(
+        [model.logits(items[start : start + size]) for start in range(0, len(items), size)]
+    )
 
 
 def _changed(found: Logits, expected: Logits) -> int:

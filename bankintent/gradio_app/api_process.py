@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bankintent.errors import UserError
-from bankintent.serving.client import Client
+from bankintent.gradio_app.client import Client
 
 START_SECONDS = 180
 END_SECONDS = 20
@@ -50,5 +50,8 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
         if process.poll() is not None:
             raise UserError("the API of this page did not start", "Its own message stands above")
         if time.monotonic() > end:
-            raise UserError(f"the API of this page was not ready after {START_SECONDS} s", "Start it by itself first")
+            raise UserError(
+                f"the API of this page was not ready after {START_SECONDS} s",
+                "Start it by itself first",
+            )
         time.sleep(0.2)

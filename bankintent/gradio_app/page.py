@@ -13,8 +13,8 @@ import gradio as gr
 
 from bankintent.config import FrontendConfig
 from bankintent.errors import UserError
-from bankintent.serving import tables
-from bankintent.serving.client import Client, Trouble
+from bankintent.gradio_app import upload as tables
+from bankintent.gradio_app.client import Client, Trouble
 from bankintent.serving.page.card import PLOTS, to_html
 
 SHOWN_ROWS = 20
@@ -56,13 +56,19 @@ def add_message_tab(client: Client, settings: FrontendConfig) -> None:
             answer = client.predict(text, settings.top_k)
         except Trouble as trouble:
             return None, str(trouble)
-        cut = " The message is longer than the model reads; its end was not considered." if answer.truncated else ""
+        cut = (
+            " The message is longer than the model reads; its end was not considered."
+            if answer.truncated
+            else ""
+        )
         return answer.scores, f"Answered in {answer.milliseconds:.0f} ms.{cut}"
 
     with gr.Row():
         with gr.Column():
             hint = "For example: my card has not arrived yet"
-            text = gr.Textbox(label="Message", placeholder=hint, lines=4, elem_id="message", autofocus=True)
+            text = gr.Textbox(
+                label="Message", placeholder=hint, lines=4, elem_id="message", autofocus=True
+            )
             button = gr.Button("Find the intent", variant="primary", elem_id="ask")
             shelf = gr.Column()
         with gr.Column():
@@ -91,7 +97,9 @@ def add_table_tab(client: Client, settings: FrontendConfig, scratch: Path) -> No
         target = Path(tempfile.mkdtemp(dir=scratch)) / f"{source.stem}-predictions.csv"
         try:
             table = tables.read(source, settings.max_rows)
-            rows = tables.score(client, table, target, lambda share: progress(share, desc="Predicting"))
+            rows = tables.score(
+                client, table, target, lambda share: progress(share, desc="Predicting")
+            )
         except Trouble as trouble:
             return None, None, str(trouble)
         preview = [[row[table.column][:SHOWN_CHARS], *row[-3:]] for row in rows[:SHOWN_ROWS]]
@@ -99,7 +107,11 @@ def add_table_tab(client: Client, settings: FrontendConfig, scratch: Path) -> No
         return str(target), preview, f"{done:,} of {len(rows):,} rows predicted."
 
     names = ", ".join(tables.TEXT_COLUMNS)
-    upload = gr.File(label=f"CSV with a column named one of: {names}", file_types=[".csv", ".tsv"], elem_id="upload")
+    upload = gr.File(
+        label=f"CSV with a column named one of: {names}",
+        file_types=[".csv", ".tsv"],
+        elem_id="upload",
+    )
     button = gr.Button("Predict", variant="primary", elem_id="predict")
     status = gr.Textbox(label="Status", interactive=False, elem_id="table-status")
     download = gr.File(label="With predictions", interactive=False, elem_id="download")
@@ -112,7 +124,9 @@ def add_table_tab(client: Client, settings: FrontendConfig, scratch: Path) -> No
         wrap=True,
         elem_id="preview",
     )
-    button.click(score, upload, [download, preview, status], api_visibility="private", concurrency_limit=2)
+    button.click(
+        score, upload, [download, preview, status], api_visibility="private", concurrency_limit=2
+    )
 
 
 def add_card_tab(client: Client, page: gr.Blocks, scratch: Path) -> None:
@@ -124,7 +138,11 @@ def add_card_tab(client: Client, page: gr.Blocks, scratch: Path) -> None:
             pictures = [fetch(name, facts["plots"].get(name)) for name in PLOTS]
         except Trouble as trouble:
             return ["", str(trouble), *(gr.Image(visible=False) for _ in PLOTS)]
-        return [to_html(facts["markdown"]), f"Model {facts['name']}, version {facts['version']}", *pictures]
+        return [
+            to_html(facts["markdown"]),
+            f"Model {facts['name']}, version {facts['version']}",
+            *pictures,
+        ]
 
     def fetch(name: str, address: str | None) -> gr.Image:
         if address is None:
@@ -139,7 +157,10 @@ def add_card_tab(client: Client, page: gr.Blocks, scratch: Path) -> None:
         gr.Image(
             label=title,
             format="png",
-            buttons=["download", "fullscreen"],  # without a button that shares with a site elsewhere
+            buttons=[
+                "download",
+                "fullscreen",
+            ],  # without a button that shares with a site elsewhere
             interactive=False,
             visible=False,
             elem_id=f"plot-{name}",

@@ -18,11 +18,19 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from bankintent.config import ExportSection
 from bankintent.errors import ModelError
-from bankintent.inference.exported import FIELDS, KINDS, PROBES, TOKENIZER, ExportedModel, Feeds, Settings
+from bankintent.export import gate, int8
+from bankintent.export.first_token import narrow_to_first_token
+from bankintent.export.gate import Reference, Verdict
+from bankintent.inference.exported_runtime import (
+    FIELDS,
+    KINDS,
+    PROBES,
+    TOKENIZER,
+    ExportedModel,
+    Feeds,
+    Settings,
+)
 from bankintent.inference.predictor import Predictor
-from bankintent.training import gate, int8
-from bankintent.training.gate import Reference, Verdict
-from bankintent.training.onnx_graph import narrow_to_first_token
 
 BATCH = 16
 """Sentences in one pass of calibration."""
@@ -49,7 +57,9 @@ def publish(
     folder.mkdir()
     published, probes = Published(), dict[str, list[list[float]]]()
 
-    def add(name: str, write: Callable[[], object], judge: Callable[[ExportedModel, Reference], Verdict]) -> None:
+    def add(
+        name: str, write: Callable[[], object], judge: Callable[[ExportedModel, Reference], Verdict]
+    ) -> None:
         verdict, answers = attempt(folder, name, write, lambda model: judge(model, reference))
         if verdict.reason is None:
             published.formats[name], probes[name] = verdict.figures, answers
@@ -80,7 +90,9 @@ def attempt(
         return judge(model), model.logits(model.tokenize(list(PROBES))).tolist()
     except Exception as error:  # noqa: BLE001 (a boundary: exporters and engines fail in many ways, none of them ours)
         cause = next(iter(str(error).strip().splitlines()), "")[:300]
-        return Verdict({}, cause if isinstance(error, ModelError) else f"{type(error).__name__}: {cause}"), []
+        return Verdict(
+            {}, cause if isinstance(error, ModelError) else f"{type(error).__name__}: {cause}"
+        ), []
 
 
 def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
@@ -93,7 +105,11 @@ def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
     fast.no_padding()
     fast.no_truncation()
     (folder / TOKENIZER).write_text(fast.to_str(), encoding="utf-8")
-    padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
+    padding = {
+        "input_ids": tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "attention_mask": 0,
+    }
     Settings(
         inputs=list(example),
         padding={name: int(padding[name]) for name in example},

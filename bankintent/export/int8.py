@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bankintent.inference.exported import Feeds
+from bankintent.inference.exported_runtime import Feeds
 
 Array = NDArray[np.float32]
 POWERS = (0.0, 0.5, 0.65, 0.8, 0.9)
@@ -41,7 +41,12 @@ def products(model: ir.Model) -> dict[ir.Value, list[ir.Node]]:
         left, right = (node.inputs[0], node.inputs[1]) if node.op_type == "MatMul" else (None, None)
         if left is None or right is None or left.shape is None or len(left.shape) != 3:
             continue
-        if right.is_initializer() and right.shape is not None and len(right.shape) == 2 and left.shape[0] == "batch":
+        if (
+            right.is_initializer()
+            and right.shape is not None
+            and len(right.shape) == 2
+            and left.shape[0] == "batch"
+        ):
             found.setdefault(left, []).append(node)
     return found
 
@@ -73,7 +78,9 @@ def quantise(source: Path, target: Path, observed: dict[str, Array]) -> int:
         quantised = _quantise_value(model.graph, nodes[0], value, scheme, f"quantised_{index}")
         for place, (node, weight) in enumerate(zip(nodes, weights, strict=True)):
             node.replace_input_with(0, quantised)
-            node.replace_input_with(1, _quantise_weight(model.graph, node, weight, scheme, f"weight_{index}_{place}"))
+            node.replace_input_with(
+                1, _quantise_weight(model.graph, node, weight, scheme, f"weight_{index}_{place}")
+            )
             count += 1
     for name in [name for name, value in model.graph.initializers.items() if not value.uses()]:
         del model.graph.initializers[name]
@@ -86,7 +93,9 @@ def choose(values: Array, weight: Array) -> Scheme:
     rows = values[np.random.default_rng(0).permutation(len(values))[:SAMPLES]]
     exact = rows @ weight
     schemes = [_scheme(values, rows, weight, power) for power in POWERS]
-    losses = [float(np.square(_simulate(rows, weight, scheme) - exact).mean()) for scheme in schemes]
+    losses = [
+        float(np.square(_simulate(rows, weight, scheme) - exact).mean()) for scheme in schemes
+    ]
     return schemes[int(np.argmin(losses))]
 
 
@@ -99,8 +108,12 @@ def _scheme(values: Array, rows: Array, weight: Array, power: float) -> Scheme:
         values, rows, weight = values / even, rows / even, weight * even[:, None]
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-6)
     schemes = [_range(even, low * below, high * above) for below in SHARES for above in SHARES]
-    counts = np.sqrt(np.square(weight).sum(axis=1))  # what an error in a channel does to the outputs
-    return min(schemes, key=lambda scheme: float(np.square((_round(rows, scheme) - rows) * counts).mean()))
+    counts = np.sqrt(
+        np.square(weight).sum(axis=1)
+    )  # what an error in a channel does to the outputs
+    return min(
+        schemes, key=lambda scheme: float(np.square((_round(rows, scheme) - rows) * counts).mean())
+    )
 
 
 def _range(even: Array | None, low: float, high: float) -> Scheme:
@@ -134,18 +147,31 @@ def _weight(node: ir.Node) -> Array:
     return np.asarray(value.const_value.numpy(), dtype=np.float32)
 
 
-def _quantise_value(graph: ir.Graph, before: ir.Node, value: ir.Value, scheme: Scheme, name: str) -> ir.Value:
+def _quantise_value(
+    graph: ir.Graph, before: ir.Node, value: ir.Value, scheme: Scheme, name: str
+) -> ir.Value:
     if scheme.even is not None:
         inverse = _constant(graph, f"{name}_even", (1 / scheme.even).astype(np.float32))
         value = _insert(graph, before, ir.node("Mul", [value, inverse]), value)
-    limits = [_constant(graph, f"{name}_scale", scheme.scale), _constant(graph, f"{name}_zero", scheme.zero)]
-    rounded = _insert(graph, before, ir.node("QuantizeLinear", [value, *limits]), value, ir.DataType.UINT8)
+    limits = [
+        _constant(graph, f"{name}_scale", scheme.scale),
+        _constant(graph, f"{name}_zero", scheme.zero),
+    ]
+    rounded = _insert(
+        graph, before, ir.node("QuantizeLinear", [value, *limits]), value, ir.DataType.UINT8
+    )
     return _insert(graph, before, ir.node("DequantizeLinear", [rounded, *limits]), value)
 
 
-def _quantise_weight(graph: ir.Graph, node: ir.Node, weight: Array, scheme: Scheme, name: str) -> ir.Value:
+def _quantise_weight(
+    graph: ir.Graph, node: ir.Node, weight: Array, scheme: Scheme, name: str
+) -> ir.Value:
     quantised, scale = _round_weight(weight, scheme)
-    parts: dict[str, np.ndarray] = {"": quantised, "_scale": scale, "_zero": np.zeros(scale.shape, dtype=np.int8)}
+    parts: dict[str, np.ndarray] = {
+        "": quantised,
+        "_scale": scale,
+        "_zero": np.zeros(scale.shape, dtype=np.int8),
+    }
     inputs = [_constant(graph, name + part, array) for part, array in parts.items()]
     like = node.inputs[1]
     assert like is not None
@@ -153,7 +179,11 @@ def _quantise_weight(graph: ir.Graph, node: ir.Node, weight: Array, scheme: Sche
 
 
 def _insert(
-    graph: ir.Graph, before: ir.Node, node: ir.Node, like: ir.Value, dtype: ir.DataType = ir.DataType.FLOAT
+    graph: ir.Graph,
+    before: ir.Node,
+    node: ir.Node,
+    like: ir.Value,
+    dtype: ir.DataType = ir.DataType.FLOAT,
 ) -> ir.Value:
     graph.insert_before(before, node)
     node.outputs[0].shape, node.outputs[0].type = like.shape, ir.TensorType(dtype)
@@ -162,6 +192,11 @@ def _insert(
 
 def _constant(graph: ir.Graph, name: str, array: np.ndarray | np.generic) -> ir.Value:
     tensor = ir.tensor(np.asarray(array))
-    value = ir.Value(name=name, shape=ir.Shape(np.shape(array)), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(np.shape(array)),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
     graph.register_initializer(value)
     return value

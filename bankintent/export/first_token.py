@@ -31,7 +31,9 @@ def narrow_to_first_token(model: ir.Model) -> int:
     ):
         return 0
     plans = _plan(nodes, model.graph.outputs)
-    narrowed = {value: axis for node, (axis, _) in plans.items() if axis != ALL for value in node.outputs}
+    narrowed = {
+        value: axis for node, (axis, _) in plans.items() if axis != ALL for value in node.outputs
+    }
     for node, (axis, plan) in plans.items():
         for index, wanted in plan.items():
             value = node.inputs[index]
@@ -41,7 +43,9 @@ def narrow_to_first_token(model: ir.Model) -> int:
         if node.op_type == "Reshape":
             node.replace_input_with(1, _with_one(model.graph, node, axis))
     for value, axis in narrowed.items():
-        value.shape = ir.Shape([1 if place == axis else dim for place, dim in enumerate(value.shape or ())])
+        value.shape = ir.Shape(
+            [1 if place == axis else dim for place, dim in enumerate(value.shape or ())]
+        )
     return len({value.producer() for value in narrowed})
 
 
@@ -75,10 +79,18 @@ def _selects_first(node: ir.Node) -> bool:
 def _rule(node: ir.Node, axis: int) -> Plan | None:
     """How inputs may be cut so that the outputs are the first slice on an axis; None where it is not known."""
     rank = _rank(node.outputs[0])
-    if node.domain or rank is None or any(_rank(value) is None for value in node.inputs if value is not None):
+    if (
+        node.domain
+        or rank is None
+        or any(_rank(value) is None for value in node.inputs if value is not None)
+    ):
         return None
     if node.op_type in BY_ELEMENT:
-        return {i: place for i, value in enumerate(node.inputs) if (place := _own_axis(value, axis - rank)) is not None}
+        return {
+            i: place
+            for i, value in enumerate(node.inputs)
+            if (place := _own_axis(value, axis - rank)) is not None
+        }
     if node.op_type in BY_ROW:
         return {0: axis} if _axis(node, -1) == rank - 1 != axis else None
     if node.op_type == "Split":
@@ -92,14 +104,23 @@ def _rule(node: ir.Node, axis: int) -> Plan | None:
 
 def _own_axis(value: ir.Value | None, from_end: int) -> int | None:
     """The axis of a broadcast input; None where it lacks the axis, or is of length 1 on it and so the same for all."""
-    if value is None or value.shape is None or len(value.shape) < -from_end or value.shape[from_end] == 1:
+    if (
+        value is None
+        or value.shape is None
+        or len(value.shape) < -from_end
+        or value.shape[from_end] == 1
+    ):
         return None
     return len(value.shape) + from_end
 
 
 def _reshape_rule(node: ir.Node, axis: int) -> Plan | None:
     """A reshape that leaves the axis whole: what stands before it, or behind it, is the same on both sides."""
-    old, new = ([str(dim) for dim in value.shape or ()] for value in (node.inputs[0], node.outputs[0]) if value)
+    old, new = (
+        [str(dim) for dim in value.shape or ()]
+        for value in (node.inputs[0], node.outputs[0])
+        if value
+    )
     literal = "allowzero" in node.attributes and node.attributes["allowzero"].as_int() == 1
     if not literal or "None" in old + new:
         return None
@@ -120,7 +141,9 @@ def _axis(node: ir.Node, default: int) -> int:
 
 def _first(graph: ir.Graph, before: ir.Node, value: ir.Value, axis: int) -> ir.Value:
     """`value[..., :1, ...]`."""
-    return _insert(graph, before, ir.node("Slice", [value, *(_constant(graph, [n]) for n in (0, 1, axis))]))
+    return _insert(
+        graph, before, ir.node("Slice", [value, *(_constant(graph, [n]) for n in (0, 1, axis))])
+    )
 
 
 def _with_one(graph: ir.Graph, reshape: ir.Node, axis: int) -> ir.Value:
@@ -131,7 +154,9 @@ def _with_one(graph: ir.Graph, reshape: ir.Node, axis: int) -> ir.Value:
     ends = [(0, axis), (axis + 1, rank)]
     parts = [ir.node("Slice", [target, *(_constant(graph, [n]) for n in pair)]) for pair in ends]
     front, back = (_insert(graph, reshape, part) for part in parts)
-    return _insert(graph, reshape, ir.node("Concat", [front, _constant(graph, [1]), back], {"axis": 0}))
+    return _insert(
+        graph, reshape, ir.node("Concat", [front, _constant(graph, [1]), back], {"axis": 0})
+    )
 
 
 def _insert(graph: ir.Graph, before: ir.Node, node: ir.Node) -> ir.Value:
@@ -144,6 +169,11 @@ def _constant(graph: ir.Graph, numbers: list[int]) -> ir.Value:
     if name not in graph.initializers:
         tensor = ir.tensor(np.array(numbers, dtype=np.int64))
         graph.register_initializer(
-            ir.Value(name=name, shape=ir.Shape([len(numbers)]), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            ir.Value(
+                name=name,
+                shape=ir.Shape([len(numbers)]),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
         )
     return graph.initializers[name]

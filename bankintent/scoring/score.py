@@ -22,14 +22,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bankintent import cli, files
+from bankintent import console, files
 from bankintent.config import ScoreConfig
 from bankintent.errors import DataError, ModelError, OutputError
 from bankintent.inference import runtime as runtimes
-from bankintent.inference import tables
-from bankintent.inference.parts import Parts
 from bankintent.inference.runtime import Logits, Runtime, Tokens
-from bankintent.inference.survey import (
+from bankintent.measures.metrics import softmax
+from bankintent.scoring import tables
+from bankintent.scoring.parts import Parts
+from bankintent.scoring.precheck import (
     Survey,
     changed,
     find_text,
@@ -38,8 +39,7 @@ from bankintent.inference.survey import (
     require_unchanged,
     texts_of,
 )
-from bankintent.inference.tables import Table
-from bankintent.measures.metrics import softmax
+from bankintent.scoring.tables import Table
 
 ADDED = (pa.field("label", pa.string()), pa.field("score", pa.float64()))
 """The columns that scoring adds, before `prefix`."""
@@ -72,7 +72,9 @@ class Summary:
     """Time that took, loading the model not counted."""
 
 
-def score(settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None) -> Summary:
+def score(
+    settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None
+) -> Summary:
     """Write `settings.output`: the rows and columns of `settings.input` in order, with label and score added.
 
     Parts are kept in `<output>.work/`; the same call after a kill goes on with them. They belong to one input (by
@@ -125,7 +127,9 @@ def require_free(settings: ScoreConfig, overwrite: bool) -> None:
     parent = next(parent for parent in output.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         fault = "is not writable" if parent.is_dir() else "is not a folder"
-        raise OutputError(f"{output} cannot be written: {cli.show_path(parent)} {fault}", "Name another OUT")
+        raise OutputError(
+            f"{output} cannot be written: {console.show_path(parent)} {fault}", "Name another OUT"
+        )
     if output.is_dir():
         raise OutputError(f"{output} is a folder", "Name a file")
     if output.exists() and output.samefile(settings.input):
@@ -134,7 +138,9 @@ def require_free(settings: ScoreConfig, overwrite: bool) -> None:
         raise OutputError(f"{output} exists", "Name another OUT, or replace it with --overwrite")
 
 
-def run_identity(survey: Survey, runtime: Runtime, text_column: str, settings: ScoreConfig) -> dict[str, Any]:
+def run_identity(
+    survey: Survey, runtime: Runtime, text_column: str, settings: ScoreConfig
+) -> dict[str, Any]:
     """What two runs must have in common to share parts: threads and the size of batches change no answer."""
     facts = runtime.facts
     return {
@@ -153,13 +159,15 @@ def score_missing(
     missing = set(parts.missing())
     rows = sum(map(parts.size, missing))
     if rows < parts.rows:
-        cli.say(f"Going on: {parts.rows - rows:,} of {parts.rows:,} rows are scored already.")
+        console.say(f"Going on: {parts.rows - rows:,} of {parts.rows:,} rows are scored already.")
     chunks = enumerate(table.chunks(settings.chunk_rows, column))
     wanted = ((number, texts_of(chunk)) for number, chunk in chunks if number in missing)
     started = time.perf_counter()
-    shown = cli.progress("scoring", parts.rows, done=parts.rows - rows)
+    shown = console.progress("scoring", parts.rows, done=parts.rows - rows)
     with _threads(runtime.workers) as pool, shown as advance:
-        for chunk in ahead(partial(prepare, runtime, settings.batch_tokens), wanted if missing else ()):
+        for chunk in ahead(
+            partial(prepare, runtime, settings.batch_tokens), wanted if missing else ()
+        ):
             found = answer(chunk, runtime, pool, advance)
             parts.write(chunk.number, found, sum(item.truncated for item in chunk.items))
     return rows, time.perf_counter() - started
@@ -185,7 +193,9 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def answer(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: cli.Advance) -> pa.Table:
+def answer(
+    chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: console.Advance
+) -> pa.Table:
     """The added columns of a chunk in the order of its rows; null where there is no text."""
 
     def compute(batch: list[int]) -> Logits:
@@ -207,7 +217,9 @@ def columns(logits: Logits, labels: Sequence[str]) -> pa.Table:
     probabilities = softmax(logits)
     best = [labels[index] for index in probabilities.argmax(axis=1)]
     scores = np.round(probabilities.max(axis=1), 6)
-    return pa.Table.from_arrays([pa.array(best, pa.string()), pa.array(scores)], schema=pa.schema(ADDED))
+    return pa.Table.from_arrays(
+        [pa.array(best, pa.string()), pa.array(scores)], schema=pa.schema(ADDED)
+    )
 
 
 def assemble(table: Table, survey: Survey, parts: Parts, schema: pa.Schema, output: Path) -> None:
@@ -216,7 +228,7 @@ def assemble(table: Table, survey: Survey, parts: Parts, schema: pa.Schema, outp
     with (
         files.staged(whole) as staging,
         tables.writing(staging, tables.ending(output), schema, table) as write,
-        cli.progress("writing", parts.rows) as advance,
+        console.progress("writing", parts.rows) as advance,
     ):
         answers = (parts.read(number) for number in range(parts.count))
         for chunk, found in itertools.zip_longest(table.chunks(parts.chunk_rows), answers):
@@ -231,13 +243,15 @@ def assemble(table: Table, survey: Survey, parts: Parts, schema: pa.Schema, outp
 def show(summary: Summary) -> None:
     """Print what was done, and what could not be."""
     rate = f", {summary.scored / summary.seconds:,.0f} rows/s" if summary.scored else ""
-    cli.say(f"{summary.rows:,} rows{rate}.")
+    console.say(f"{summary.rows:,} rows{rate}.")
     if summary.without_text:
         rows = "1 row has" if summary.without_text == 1 else f"{summary.without_text:,} rows have"
-        cli.say(f"{rows} no text, and so neither label nor score.")
+        console.say(f"{rows} no text, and so neither label nor score.")
     if summary.truncated:
-        cli.say(f"{summary.truncated:,} texts were longer than the model reads; their ends were cut off.")
-    cli.say(f"Written to {cli.show_path(summary.output)}.")
+        console.say(
+            f"{summary.truncated:,} texts were longer than the model reads; their ends were cut off."
+        )
+    console.say(f"Written to {console.show_path(summary.output)}.")
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
@@ -271,5 +285,5 @@ def _keeping(work: Path, output: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written ({os.strerror(error.errno) if error.errno else error})",
-            f"Mend that and run the same command again: what is scored is kept in {cli.show_path(work)}",
+            f"Mend that and run the same command again: what is scored is kept in {console.show_path(work)}",
         ) from None

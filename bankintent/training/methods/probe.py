@@ -26,7 +26,9 @@ ABSENT = -10.0
 Inputs = NDArray[np.float64]
 
 
-def warm_start(model: PreTrainedModel, table: torch.Tensor, train: list[int], val: list[int], labels: int) -> float:
+def warm_start(
+    model: PreTrainedModel, table: torch.Tensor, train: list[int], val: list[int], labels: int
+) -> float:
     """Set the model's last layer to the probe; returns the probe's validation accuracy.
 
     `table` holds the frozen encoder's vectors, (train rows then val rows, hidden). The probe's features are the last
@@ -46,7 +48,9 @@ def warm_start(model: PreTrainedModel, table: torch.Tensor, train: list[int], va
 def head_inputs(model: PreTrainedModel, table: torch.Tensor, layer: nn.Linear) -> Inputs:
     """(rows, layer.in_features): what reaches `layer` for each row of `table`, without dropout."""
     kept: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].double().cpu()))
+    handle = layer.register_forward_pre_hook(
+        lambda _, inputs: kept.append(inputs[0].double().cpu())
+    )
     model.eval()
     try:
         with features.replaced_encoder(model, table):
@@ -64,7 +68,9 @@ def fit(x: Inputs, y: list[int], labels: int) -> tuple[Inputs, Inputs]:
     probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3).fit((x - mean) / scale, y)
     coefficients, intercepts = probe.coef_, probe.intercept_
     if len(probe.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+        coefficients, intercepts = (
+            np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts)
+        )
     weight, bias = np.zeros((labels, x.shape[1])), np.full(labels, ABSENT)
     weight[probe.classes_], bias[probe.classes_] = coefficients / scale, intercepts
     bias -= weight @ mean  # the standardisation goes into the weights: w.((x - mean) / scale) + b

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent import cli
+from bankintent import console
 from bankintent.config import BaselineConfig
 from bankintent.errors import ConfigError, LabelError
 from bankintent.labels import LabelSchema
@@ -57,18 +57,23 @@ def majority(task: Task) -> Answer:
     counts = np.bincount(task.train.labels, minlength=len(task.labels)) + 1
     logits = np.tile(np.log(counts / counts.sum()), (len(task.texts), 1))
     most = task.labels.names[int(counts.argmax())]
-    return Answer(logits.astype(np.float32), f'always "{most}", the most frequent of {len(counts)} intents in train')
+    return Answer(
+        logits.astype(np.float32),
+        f'always "{most}", the most frequent of {len(counts)} intents in train',
+    )
 
 
 def tfidf(task: Task) -> Answer:
     """Logistic regression on TF-IDF of character n-grams, fitted and its regularisation chosen on train."""
-    from bankintent.studies import tfidf
+    from bankintent.baselines import tfidf
 
     fitted = tfidf.fit(task.train, task.config.seed, lambda done: task.progress(done, tfidf.FITS))
     chosen = f"by {fitted.folds}-fold cross-validation on train"
     if fitted.folds == 1:
         chosen = "one sentence of an intent is too few to choose it"
-    about = f"logistic regression on TF-IDF of 2 to 4 characters, C = {fitted.strength:g} ({chosen})"
+    about = (
+        f"logistic regression on TF-IDF of 2 to 4 characters, C = {fitted.strength:g} ({chosen})"
+    )
     return Answer(fitted.log_probabilities(task.texts, len(task.labels)), about)
 
 
@@ -76,7 +81,9 @@ def untrained(task: Task) -> Answer:
     """The backbone with its classification head as it was initialised: what a training run begins with."""
     predictor = _load_backbone(task)
     total = len(task.texts)
-    logits = predictor.logits(task.texts, task.config.batch_size, lambda done: task.progress(done, total))
+    logits = predictor.logits(
+        task.texts, task.config.batch_size, lambda done: task.progress(done, total)
+    )
     return Answer(logits, f"{task.config.model_name} with a random head (seed {task.config.seed})")
 
 
@@ -85,7 +92,7 @@ def embedding(task: Task) -> Answer:
 
     Sentence encoders are trained for this (Reimers and Gurevych, 2019); a plain masked language model is not.
     """
-    from bankintent.studies import zero_shot
+    from bankintent.baselines import zero_shot
 
     config, predictor = task.config, _load_backbone(task)
     phrases = [config.embedding.template.replace("{}", text) for text in task.label_texts]
@@ -104,13 +111,15 @@ def nli(task: Task) -> Answer:
     The score of a label is the softmax over all labels of the entailment logit (Yin et al., 2019, for exactly one label a
     text, as the zero-shot pipeline of transformers does it); what the model says of contradiction is not used.
     """
-    from bankintent.studies import zero_shot
+    from bankintent.baselines import zero_shot
 
     config = task.config.nli
     hypotheses = [config.template.replace("{}", text) for text in task.label_texts]
     model = zero_shot.load_nli(config)
     total = len(task.texts) * len(hypotheses)
-    logits = model.entailment(task.texts, hypotheses, config.batch_size, lambda done: task.progress(done, total))
+    logits = model.entailment(
+        task.texts, hypotheses, config.batch_size, lambda done: task.progress(done, total)
+    )
     return Answer(logits, f"entailment by {config.model_name} of {_quoted(task, config.template)}")
 
 
@@ -139,7 +148,7 @@ def _backbone_at_hand(config: BaselineConfig) -> None:
 
 
 def _nli_at_hand(config: BaselineConfig) -> None:
-    from bankintent.studies import zero_shot
+    from bankintent.baselines import zero_shot
 
     zero_shot.locate_nli(config.nli)
 
@@ -167,7 +176,10 @@ def require(config: BaselineConfig) -> None:
         if name not in REFERENCES:
             near = difflib.get_close_matches(name, REFERENCES, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(REFERENCES)}"
-            raise ConfigError(f'references: unknown reference "{name}", {hint}', "Correct the file or the --set option")
+            raise ConfigError(
+                f'references: unknown reference "{name}", {hint}',
+                "Correct the file or the --set option",
+            )
     for name in config.references:
         REFERENCES[name].require(config)
 
@@ -182,7 +194,9 @@ def label_texts(labels: LabelSchema, given: dict[str, str]) -> tuple[str, ...]:
             near = difflib.get_close_matches(name, labels.names, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "labels.json of the data lists them"
             raise LabelError(f'label_texts names "{name}", which is no intent of this data', hint)
-    return tuple(given.get(name, phrase) for name, phrase in zip(labels.names, labels.phrases, strict=True))
+    return tuple(
+        given.get(name, phrase) for name, phrase in zip(labels.names, labels.phrases, strict=True)
+    )
 
 
 def measure(data: "Dataset", config: BaselineConfig) -> Iterator[dict[str, Any]]:
@@ -190,9 +204,14 @@ def measure(data: "Dataset", config: BaselineConfig) -> Iterator[dict[str, Any]]
     from bankintent.inference import evaluation
 
     train, rows = data.read("train"), data.read(config.split)
-    prepare = partial(Task, config, data.labels, label_texts(data.labels, config.label_texts), train, rows.texts)
+    prepare = partial(
+        Task, config, data.labels, label_texts(data.labels, config.label_texts), train, rows.texts
+    )
     subjects = {name: _Subject(f"{config.name}-{name}") for name in config.references}
-    folders = {n: evaluation.default_folder(s, config.split, config.output_dir) for n, s in subjects.items()}
+    folders = {
+        n: evaluation.default_folder(s, config.split, config.output_dir)
+        for n, s in subjects.items()
+    }
     for folder in folders.values():
         evaluation.require_free(folder)
     for name, subject in subjects.items():
@@ -221,11 +240,15 @@ def show(results: list[dict[str, Any]], config: BaselineConfig) -> None:
             f"{100 * result['metrics'][key]:.2f} ({100 * low:.2f} to {100 * high:.2f})"
             for key, (low, high) in result["intervals"].items()
         ]
-        body.append([result["reference"]["name"], *quality, f"{result['reference']['seconds']:.1f}"])
+        body.append(
+            [result["reference"]["name"], *quality, f"{result['reference']['seconds']:.1f}"]
+        )
     first = results[0]
     title = f"References on {first['rows']:,} {config.split} rows of {first['data']['name']}, with 95 % intervals"
-    cli.print_table(title, ["reference", "accuracy, %", "macro-F1, %", "seconds"], body)
-    cli.say(f"Reports: {cli.show_path(config.output_dir)}/{config.name}-<reference> (report.md, confusion.png, ...)")
+    console.print_table(title, ["reference", "accuracy, %", "macro-F1, %", "seconds"], body)
+    console.say(
+        f"Reports: {console.show_path(config.output_dir)}/{config.name}-<reference> (report.md, confusion.png, ...)"
+    )
 
 
 @dataclass(frozen=True)
@@ -237,9 +260,22 @@ class _Subject:
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[Progress]:
     """A bar in a terminal, gone when the work is done."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=cli.console, transient=True, disable=not cli.console.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console.stdout, transient=True, disable=not console.stdout.is_terminal
+    ) as bar:
         line = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(line, total=total, advance=done)

@@ -1,5 +1,6 @@
 """What a run says of itself: the facts behind a bundle's metrics.json, its manifest and its cards."""
 
+import dataclasses
 import platform
 import re
 from pathlib import Path
@@ -8,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import bankintent
+from bankintent.bundle.attribution import HUB_NAMES
 from bankintent.corpus.dataset import SplitData
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
-from bankintent.training.backbones import HUB_NAMES
 
 if TYPE_CHECKING:
-    from bankintent.training.export import Exported
+    from bankintent.export.publish import Exported
     from bankintent.training.job import Fitted, Job
 
 RESAMPLES = 2000
 """Of the validation rows, behind the intervals."""
 
 
-def gather(job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Exported") -> dict[str, Any]:
+def gather(
+    job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Exported"
+) -> dict[str, Any]:
     """Everything as plain JSON values; `wanted` is the run's identity."""
     name, fit = done.backbone.name, done.fit
     teacher = {"distilled_from": done.teacher} if done.teacher else {}
@@ -45,7 +48,9 @@ def gather(job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Export
             "unlabelled_rows": len(job.unlabelled),
         },
         "metrics": {"val": metrics.summary(exported.val_logits, np.asarray(job.val.labels))},
-        "validation": validation(exported.val_logits, job.val, job.data.labels.names, job.config.seed),
+        "validation": validation(
+            exported.val_logits, job.val, job.data.labels.names, job.config.seed
+        ),
         "training": {
             "trainable_parameters": done.parameters.trainable,
             "total_parameters": done.parameters.total,
@@ -57,13 +62,15 @@ def gather(job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Export
             "hardware": fit.hardware,
             "history": fit.history,
         },
-        "parity": exported.parity,
+        "parity": dataclasses.asdict(exported.parity),
         "versions": versions(),
         "tracked": tracked(job.tracker, job.config.tracking.uri),
     }
 
 
-def validation(logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed: int) -> dict[str, Any]:
+def validation(
+    logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed: int
+) -> dict[str, Any]:
     """How sure the validation figures are and what is confused; without sentences, which may not be for all eyes.
 
     `logits` are (rows, labels).
@@ -74,7 +81,9 @@ def validation(logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed
         "rows": len(true),
         "intervals": metrics.bootstrap_intervals(true, predicted, len(names), RESAMPLES, seed),
         "bootstrap": {"resamples": RESAMPLES, "seed": seed},
-        "confused_pairs": [{key: pair[key] for key in ("true", "predicted", "count")} for pair in pairs],
+        "confused_pairs": [
+            {key: pair[key] for key in ("true", "predicted", "count")} for pair in pairs
+        ],
     }
 
 

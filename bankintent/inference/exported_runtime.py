@@ -29,7 +29,11 @@ FLOAT_TOLERANCE = 1e-3
 """Largest difference of a logit that float32 arithmetic may make."""
 REDUCED_TOLERANCE = 2.0**-6
 """The same for reduced precision, as a share of the largest logit: a few units in the last place of bf16."""
-PROBES = ("a short text", "a text of middling length, as people write it, with some words more", "a long text " * 30)
+PROBES = (
+    "a short text",
+    "a text of middling length, as people write it, with some words more",
+    "a long text " * 30,
+)
 """What is asked at publishing, and of each machine that loads the format: it must give the same answers."""
 
 
@@ -108,7 +112,10 @@ class ExportedModel:
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each text, cut to the model's longest input."""
         return [
-            Tokens({name: _row(encoded, name) for name in self.settings.inputs}, bool(encoded.overflowing))
+            Tokens(
+                {name: _row(encoded, name) for name in self.settings.inputs},
+                bool(encoded.overflowing),
+            )
             for encoded in self._tokenizer.encode_batch_fast(texts)
         ]
 
@@ -119,9 +126,16 @@ class ExportedModel:
     def feeds(self, items: Sequence[Tokens]) -> Feeds:
         """The model's inputs, (items, length) int64 each: padded to the longest or a little more, and masked."""
         longest = min(-(-max(map(len, items)) // LENGTHS) * LENGTHS, self.settings.max_length)
-        feeds = {name: np.full((len(items), longest), self.settings.padding[name]) for name in self.settings.inputs}
+        feeds = {
+            name: np.full((len(items), longest), self.settings.padding[name])
+            for name in self.settings.inputs
+        }
         for row, item in enumerate(items):
-            place = slice(longest - len(item), None) if self.settings.padding_side == "left" else slice(len(item))
+            place = (
+                slice(longest - len(item), None)
+                if self.settings.padding_side == "left"
+                else slice(len(item))
+            )
             for name, values in item.features.items():
                 feeds[name][row, place] = values
         return feeds
@@ -202,7 +216,11 @@ def _start_openvino(path: Path, threads: int, workers: int) -> Run:
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unfit("this CPU has no bf16 arithmetic", "Use runtime: onnx")
-    options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": workers}
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": workers,
+    }
     compiled = core.compile_model(str(path), "CPU", options)
     own: Any = threading.local()  # a request holds the buffers of one call
 

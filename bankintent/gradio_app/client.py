@@ -30,7 +30,9 @@ class Client:
     def __init__(self, url: str, key: str | None = None, seconds: float = 60) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=seconds, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=seconds, trust_env=False
+        )
 
     def predict(self, text: str, top_k: int) -> Answered:
         """The intents of one text."""
@@ -41,7 +43,9 @@ class Client:
 
     def predict_many(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The API's answers for several texts; waits and tries again while it is busy."""
-        response = self._call("POST", "/predict/", patience=PATIENCE, json={"text": list(texts), "top_k": 1})
+        response = self._call(
+            "POST", "/predict/", patience=PATIENCE, json={"text": list(texts), "top_k": 1}
+        )
         return list(response.json())
 
     def info(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import ModuleList, functional
 from transformers import AutoConfig, PreTrainedModel
 
-from bankintent import cli, hub
+from bankintent import console, hub
 from bankintent.bundle import layout
 from bankintent.config import DistillSection, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
@@ -72,14 +72,20 @@ def open_teacher(config: TrainConfig, labels: LabelSchema) -> Teacher:
         )
     checkpoint = layout.open_checkpoint(path)
     if checkpoint.adapter is not None:
-        raise ModelError(f"{name} holds no {layout.MERGED}/, which a student starts from", "Name a bundle that does")
+        raise ModelError(
+            f"{name} holds no {layout.MERGED}/, which a student starts from",
+            "Name a bundle that does",
+        )
     checkpoint.labels.require_same(labels, name, "the data")
     with hub.explained(f'the model "{name}"'):
-        kind = AutoConfig.from_pretrained(str(checkpoint.model), local_files_only=True, trust_remote_code=False)
+        kind = AutoConfig.from_pretrained(
+            str(checkpoint.model), local_files_only=True, trust_remote_code=False
+        )
     depth = int(getattr(kind, "num_hidden_layers", 0))
     if layers >= depth:
         raise ConfigError(
-            f"distill.layers is {layers}, and the teacher {checkpoint.name} has {depth}", "Ask for fewer layers"
+            f"distill.layers is {layers}, and the teacher {checkpoint.name} has {depth}",
+            "Ask for fewer layers",
         )
     manifest = checkpoint.manifest or {}
     return Teacher(
@@ -90,14 +96,17 @@ def open_teacher(config: TrainConfig, labels: LabelSchema) -> Teacher:
     )
 
 
-def prepare(config: TrainConfig, data: Dataset, backbone: Backbone, train: SplitData, val: SplitData) -> Lesson:
+def prepare(
+    config: TrainConfig, data: Dataset, backbone: Backbone, train: SplitData, val: SplitData
+) -> Lesson:
     """Ask the teacher, loaded as `backbone`, about every row, once, and make the student; the teacher is done then.
 
     Raises ModelError where its checkpoint lacks a part of the classifier, or its architecture cannot lose layers.
     """
     if backbone.new_modules:
         raise ModelError(
-            f"{backbone.name} was not trained: it lacks {', '.join(backbone.new_modules)}", "Name a trained model"
+            f"{backbone.name} was not trained: it lacks {', '.join(backbone.new_modules)}",
+            "Name a trained model",
         )
     assert config.distill is not None
     started, teacher = time.perf_counter(), open_teacher(config, data.labels)
@@ -114,17 +123,19 @@ def prepare(config: TrainConfig, data: Dataset, backbone: Backbone, train: Split
         "parameters": count_parameters(backbone.model).total,
         "val": metrics.summary(logits[len(train) :], np.asarray(val.labels)),
     }
-    cli.say(
+    console.say(
         f"Teacher {teacher.name}: validation accuracy {100 * facts['val']['accuracy']:.2f} %, asked in"
         f" {time.perf_counter() - started:.0f} s. The student starts as its layers"
         f" {', '.join(map(str, facts['kept_layers']))} of {facts['layers']}"
     )
     if not facts["same_data"]:
-        cli.say(
+        console.say(
             f"note: {teacher.name} does not record this very data as what it was trained on; where it has seen rows of"
             " the validation or test split, figures of its student on them are too good"
         )
-    return Lesson(replace(backbone, name=teacher.base_model, model=student), logits[: len(train)], facts)
+    return Lesson(
+        replace(backbone, name=teacher.base_model, model=student), logits[: len(train)], facts
+    )
 
 
 def make_student(teacher: PreTrainedModel, layers: int) -> tuple[PreTrainedModel, list[int]]:
@@ -154,7 +165,11 @@ def make_student(teacher: PreTrainedModel, layers: int) -> tuple[PreTrainedModel
 def find_layers(model: PreTrainedModel) -> str:
     """The name of the encoder's list of layers, whatever the architecture calls it; ModelError where it has none."""
     depth = getattr(model.config, "num_hidden_layers", None)
-    found = [name for name, part in model.named_modules() if isinstance(part, ModuleList) and len(part) == depth]
+    found = [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, ModuleList) and len(part) == depth
+    ]
     if len(found) != 1:
         raise ModelError(
             f"distill: a {model.config.model_type} model has no list of layers of its own to take from",
@@ -174,7 +189,9 @@ def spread(depth: int, layers: int) -> list[int]:
     return [round(index * (depth - 1) / (layers - 1)) for index in range(layers)]
 
 
-def _renumbered(weights: dict[str, torch.Tensor], stack: str, kept: list[int]) -> dict[str, torch.Tensor]:
+def _renumbered(
+    weights: dict[str, torch.Tensor], stack: str, kept: list[int]
+) -> dict[str, torch.Tensor]:
     """The weights without the layers that are not kept, the others numbered from zero."""
     numbers = {str(old): new for new, old in enumerate(kept)}
     found = {}
@@ -196,7 +213,10 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float)
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
-    return functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * temperature**2
+    return (
+        functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+        * temperature**2
+    )
 
 
 class TaughtLoss:

@@ -17,7 +17,9 @@ from fastapi import FastAPI, Request, Response
 def commit_of(folder: Path) -> str:
     """A folder named by 40 hex digits is that commit; any other name gets the hash of its name."""
     name = folder.resolve().name
-    return name if len(name) == 40 else hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+    return (
+        name if len(name) == 40 else hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+    )
 
 
 def make_app(root: Path) -> FastAPI:
@@ -46,7 +48,9 @@ def make_app(root: Path) -> FastAPI:
             return Response(headers=headers | {"Content-Length": str(len(content))})
         return Response(content, media_type="application/octet-stream", headers=headers)
 
-    @app.api_route("/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+    @app.api_route(
+        "/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"]
+    )
     def dataset_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
         return resolve("datasets", f"{owner}/{name}", revision, path, request)
 
@@ -92,9 +96,17 @@ def make_app(root: Path) -> FastAPI:
         return {"discussions": found, "count": len(found), "start": 0, "numClosedDiscussions": 0}
 
     def info(kind: str, owner: str, name: str, found: Path) -> dict[str, Any]:
-        siblings = [{"rfilename": str(p.relative_to(found))} for p in found.rglob("*") if p.is_file()]
+        siblings = [
+            {"rfilename": str(p.relative_to(found))} for p in found.rglob("*") if p.is_file()
+        ]
         sha = commit_of(found)
-        return {"id": f"{owner}/{name}", "sha": sha, "siblings": siblings, "private": False, "tags": []}
+        return {
+            "id": f"{owner}/{name}",
+            "sha": sha,
+            "siblings": siblings,
+            "private": False,
+            "tags": [],
+        }
 
     @app.get("/api/{kind}/{owner}/{name}/tree/{rest:path}")
     def tree(kind: str, owner: str, name: str, rest: str) -> Any:
@@ -105,7 +117,8 @@ def make_app(root: Path) -> FastAPI:
         start = found / below
         if not start.is_dir():
             return Response(
-                status_code=404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(found)}
+                status_code=404,
+                headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(found)},
             )
         return [
             {
@@ -123,4 +136,6 @@ def make_app(root: Path) -> FastAPI:
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(make_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    uvicorn.run(
+        make_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning"
+    )

@@ -16,7 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import DataCollatorWithPadding, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorWithPadding,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent import files
@@ -42,7 +48,9 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def supervised_contrastive_loss(vectors: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+def supervised_contrastive_loss(
+    vectors: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """Mean over the anchors that have a positive; `vectors` (batch, hidden), `labels` (batch,).
 
     Khosla et al. (2020), equation 2: the mean of the log-probabilities of the positives, over cosine similarities.
@@ -51,7 +59,9 @@ def supervised_contrastive_loss(vectors: torch.Tensor, labels: torch.Tensor, tem
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     similarity = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
     positive = (labels[:, None] == labels[None, :]) & ~itself
-    log_probability = (similarity - similarity.logsumexp(dim=1, keepdim=True)).masked_fill(~positive, 0.0)
+    log_probability = (similarity - similarity.logsumexp(dim=1, keepdim=True)).masked_fill(
+        ~positive, 0.0
+    )
     counts = positive.sum(dim=1)
     return -(log_probability.sum(dim=1) / counts.clamp(min=1))[counts > 0].mean()
 
@@ -89,14 +99,19 @@ def mine(vectors: Floats, labels: Ints) -> Negatives:
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     found = np.full((len(labels), MINED), -1, dtype=np.int64)
     cosines = np.full((len(labels), MINED), -np.inf, dtype=np.float32)
-    for start in range(0, len(labels), BLOCK):  # the whole square of a large split would not fit into memory
+    for start in range(
+        0, len(labels), BLOCK
+    ):  # the whole square of a large split would not fit into memory
         part = slice(start, start + BLOCK)
         likeness = unit[part] @ unit.T
         likeness[(labels[part, None] == labels[None, :]) | (likeness > SAME)] = -np.inf
         nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :MINED]
         values = np.take_along_axis(likeness, nearest, axis=1)
         width = nearest.shape[1]
-        found[part, :width], cosines[part, :width] = np.where(np.isfinite(values), nearest, -1), values
+        found[part, :width], cosines[part, :width] = (
+            np.where(np.isfinite(values), nearest, -1),
+            values,
+        )
     return Negatives(found, cosines)
 
 
@@ -106,7 +121,9 @@ class IntentBatches:
     With `hard` above zero a row brings that many of its mined negatives along, for which intents make room.
     """
 
-    def __init__(self, labels: Ints, negatives: Negatives | None, section: ContrastiveSection, seed: int) -> None:
+    def __init__(
+        self, labels: Ints, negatives: Negatives | None, section: ContrastiveSection, seed: int
+    ) -> None:
         self._rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self._negatives = negatives
         self._section = section
@@ -138,7 +155,9 @@ class IntentBatches:
 class ContrastiveTrainer(Trainer):
     """The Trainer with composed batches and the contrastive loss in the place of cross-entropy."""
 
-    def __init__(self, batches: IntentBatches, labels: int, temperature: float, **options: Any) -> None:
+    def __init__(
+        self, batches: IntentBatches, labels: int, temperature: float, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._batches = batches
         self._temperature = temperature
@@ -212,4 +231,6 @@ def run(
     with fast_adapters(model), fast_dropout(model):
         trainer.train()
     release(trainer, model)
-    return next(float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry)
+    return next(
+        float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry
+    )

@@ -95,14 +95,19 @@ class CsvTable:
         records = itertools.islice(_records(self.path, self.delimiter), 1, None)
         while block := list(itertools.islice(records, rows)):
             cells = [[row[index] if index < len(row) else "" for row in block] for index in columns]
-            yield pa.Table.from_arrays([pa.array(column, pa.string()) for column in cells], schema=schema)
+            yield pa.Table.from_arrays(
+                [pa.array(column, pa.string()) for column in cells], schema=schema
+            )
 
 
 def require_writable(schema: pa.Schema, path: Path) -> None:
     """Raise DataError where a file of this ending cannot hold a column."""
     for field in schema if ending(path) != ".parquet" else ():
         if not _fits_csv(field.type):
-            raise DataError(f'the column "{field.name}" ({field.type}) does not fit into CSV', "Write a .parquet file")
+            raise DataError(
+                f'the column "{field.name}" ({field.type}) does not fit into CSV',
+                "Write a .parquet file",
+            )
 
 
 @contextlib.contextmanager
@@ -178,7 +183,9 @@ def _readable_parquet(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(
+            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _regroup(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -206,14 +213,22 @@ def _open_csv(path: Path) -> CsvTable:
 
 
 def _find_delimiter(path: Path) -> str:
-    with _readable_csv(path), _opener(ending(path))(path, "rt", encoding="utf-8-sig", newline="") as file:
+    with (
+        _readable_csv(path),
+        _opener(ending(path))(path, "rt", encoding="utf-8-sig", newline="") as file,
+    ):
         return find_delimiter(file.readline(LONGEST_CELL))
 
 
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
     """The cells of each record, the header's first. DataError names the line of what is not well formed."""
-    csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))  # it holds for the whole process: never lower it
-    with _readable_csv(path), _opener(ending(path))(path, "rt", encoding="utf-8-sig", newline="") as file:
+    csv.field_size_limit(
+        max(LONGEST_CELL, csv.field_size_limit())
+    )  # it holds for the whole process: never lower it
+    with (
+        _readable_csv(path),
+        _opener(ending(path))(path, "rt", encoding="utf-8-sig", newline="") as file,
+    ):
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         width = None
         try:
@@ -226,10 +241,13 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
                     )
                 yield row
         except csv.Error as error:
-            raise DataError(f"{path} line {reader.line_num}: {error}", "Mend the quotes of that row") from None
+            raise DataError(
+                f"{path} line {reader.line_num}: {error}", "Mend the quotes of that row"
+            ) from None
         except UnicodeDecodeError:
             raise DataError(
-                f"{path} is not UTF-8 text (at line {reader.line_num} or soon after)", "Save it as UTF-8"
+                f"{path} is not UTF-8 text (at line {reader.line_num} or soon after)",
+                "Save it as UTF-8",
             ) from None
 
 
@@ -240,7 +258,9 @@ def _readable_csv(path: Path) -> Iterator[None]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from None
 
 
 def _opener(kind: str) -> Callable[..., Any]:
@@ -250,7 +270,11 @@ def _opener(kind: str) -> Callable[..., Any]:
 def _fits_csv(kind: pa.DataType) -> bool:
     """Whether every value of a type has a text; bytes may be anything, so they have none."""
     stored = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-    if pa.types.is_binary(stored) or pa.types.is_large_binary(stored) or pa.types.is_fixed_size_binary(stored):
+    if (
+        pa.types.is_binary(stored)
+        or pa.types.is_large_binary(stored)
+        or pa.types.is_fixed_size_binary(stored)
+    ):
         return False
     try:
         pa.array([], kind).cast(pa.string())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bankintent.serving.client import Client, Trouble
+from bankintent.gradio_app.client import Client, Trouble
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
 ADDED = ("predicted_intent", "score", "note")
@@ -33,13 +33,19 @@ def read(path: Path, max_rows: int) -> Table:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            if any(row)
+        ]
     except csv.Error as error:
         raise Trouble(f"The file is not well-formed CSV ({error}).") from None
     if len(rows) < 2:
         raise Trouble("The file holds no rows below its header.")
     if len(rows) - 1 > max_rows:
-        raise Trouble(f"The file holds {len(rows) - 1:,} rows; at most {max_rows:,} are allowed. Split it.")
+        raise Trouble(
+            f"The file holds {len(rows) - 1:,} rows; at most {max_rows:,} are allowed. Split it."
+        )
     column = find_column(rows[0])
     width = max(len(row) for row in rows)
     header, *body = [row + [""] * (width - len(row)) for row in rows]
@@ -54,7 +60,9 @@ def find_column(header: list[str]) -> int:
             return names.index(name)
     if len(header) == 1:
         return 0
-    raise Trouble(f"No column is named {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}. Rename the right one.")
+    raise Trouble(
+        f"No column is named {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}. Rename the right one."
+    )
 
 
 def score(client: Client, table: Table, target: Path, progress: Progress) -> list[list[str]]:
@@ -68,7 +76,10 @@ def score(client: Client, table: Table, target: Path, progress: Progress) -> lis
     for start in range(0, len(table.rows), chunk):
         rows = table.rows[start : start + chunk]
         texts = [row[table.column] for row in rows]
-        written += [row + added for row, added in zip(rows, predict(client, texts, limits["max_chars"]), strict=True)]
+        written += [
+            row + added
+            for row, added in zip(rows, predict(client, texts, limits["max_chars"]), strict=True)
+        ]
         progress(len(written) / len(table.rows))
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
@@ -80,7 +91,12 @@ def score(client: Client, table: Table, target: Path, progress: Progress) -> lis
 def predict(client: Client, texts: list[str], max_chars: float) -> Iterator[list[str]]:
     """The added cells of each text."""
     notes = [
-        "empty" if not t.strip() else f"over {max_chars:.0f} characters" if len(t) > max_chars else "" for t in texts
+        "empty"
+        if not t.strip()
+        else f"over {max_chars:.0f} characters"
+        if len(t) > max_chars
+        else ""
+        for t in texts
     ]
     usable = [text for text, note in zip(texts, notes, strict=True) if not note]
     answers = iter(client.predict_many(usable) if usable else [])

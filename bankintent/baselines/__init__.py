@@ -1,0 +1,1 @@
+"""References that train no encoder: majority, TF-IDF, random head, zero-shot."""

@@ -1,0 +1,55 @@
+"""The layout of `<output_dir>.work/`, which holds an unfinished training run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+NEGATIVES = "negatives.csv"
+PSEUDO_LABELS = "pseudo-labels.csv"
+TABLES = (NEGATIVES, PSEUDO_LABELS)
+"""Tables about a run's training rows, for people to read; they end beside the bundle."""
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """Names and places of everything in a work folder."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        """The identity of the run that works here."""
+        return self.path / "run.json"
+
+    @property
+    def base(self) -> Path:
+        """The model that an adapter is trained on, saved before training."""
+        return self.path / "base"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The Trainer's checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def contrastive(self) -> Path:
+        """The Trainer's output of the contrastive stage."""
+        return self.path / "contrastive"
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle before it is published."""
+        return self.path / "bundle"
+
+    @property
+    def check(self) -> Path:
+        """What publishing and its fresh process tell each other."""
+        return self.path / "check"
+
+    def table(self, name: str) -> Path:
+        """One of TABLES, before it is published."""
+        return self.path / name
+
+
+def published_table(bundle: Path, name: str) -> Path:
+    """One of TABLES beside a published bundle, for example `<bundle>.negatives.csv`."""
+    return bundle.with_name(f"{bundle.name}.{name}")

@@ -1,0 +1,1 @@
+"""The Gradio page, which talks to the API over HTTP."""

@@ -1,0 +1,1 @@
+"""A table in, the same table with predictions out: resumable, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Optional methods, each off unless a recipe turns it on."""

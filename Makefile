@@ -5,7 +5,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help quickstart bench test check check-style mlflow notebook pictures clean
+.PHONY: help quickstart bench test proofs check check-style mlflow notebook pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,16 +40,28 @@ bench: .venv/installed  ## all CPU benchmarks on the quickstart bundle; about 15
 	  || $(BIN)/python -m multiregime --config configs/quickstart/train.yaml
 	$(BIN)/python -m benchmarks
 
-test: .venv/installed-dev  ## install, then run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/test_api_fuzz.py
-	$(BIN)/python -m pytest tests/test_api_fuzz.py  # its operations share a name, of which pytest-xdist would run one
+PYTEST := $(BIN)/python -m pytest
+WITHOUT_FUZZ := --ignore tests/test_api_fuzz.py
+BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder $(WITHOUT_FUZZ)
+# Two proofs of one file take longer than all others: each test goes to the process that is free.
+BY_TEST := -n 2 --dist loadgroup --no-loadscope-reorder $(WITHOUT_FUZZ)
 
-check: test check-style  ## the tests, the linter and the type checker
+# The fuzzed operations of the API share a name, of which pytest-xdist would run one: they have a call of their own.
+test: .venv/installed-dev  ## install, then run the tests
+	$(PYTEST) $(BY_FILE) -m "not proof"
+	$(PYTEST) tests/test_api_fuzz.py
+
+proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, thousands of requests
+	$(PYTEST) $(BY_TEST) -m proof --durations 10
+	FUZZ_CASES=1000 $(PYTEST) tests/test_api_fuzz.py
+
+check: test check-style  ## the tests, the linter, the type checker and the rules of reading
 
 check-style: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(PYTEST) tests/test_style.py
 
 notebook: .venv/installed-dev  ## execute the walkthrough anew and save it with its outputs (OUT=... saves it elsewhere)
 	rm -rf artifacts/studies/walkthrough

@@ -1,9 +1,10 @@
-"""The HTTP API over one bundle: POST /predict/, health, metrics, a page at /.
+"""The HTTP API of one model: POST /predict/, health, metrics, a page at /.
 
 MODEL_DIR=artifacts/models/quickstart uvicorn backend:app
 python -m backend --config configs/serve.yaml
 
-Under uvicorn the variable SERVE_CONFIG may name a config file; BANKINTENT_API_KEY, where set, is the key to send.
+Under uvicorn the variable SERVE_CONFIG may name a config file. Where BANKINTENT_API_KEY is set,
+clients must send that key.
 """
 
 import functools
@@ -19,11 +20,26 @@ from bankintent.config import ServeConfig
 from bankintent.configfile import load
 from bankintent.errors import UserError
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the usual load balancers keep idle connections (60 s).
 
-def settings(config: Path | None, overrides: list[str] | None = None, **flags: Any) -> ServeConfig:
-    """The file, the overrides, MODEL_DIR, the flags: each wins over those before it."""
-    model_dir = flags.pop("model_dir", None) or os.environ.get("MODEL_DIR") or None
-    return load(ServeConfig, config, overrides or (), model_dir=model_dir, **flags)
+Otherwise they would send requests on connections that the server is closing.
+"""
+
+
+def settings(
+    config: Path | None,
+    overrides: list[str] | None = None,
+    model_dir: Path | None = None,
+    port: int | None = None,
+) -> ServeConfig:
+    """The config of the file, the overrides, MODEL_DIR and the flags.
+
+    Each wins over those before it.
+    """
+    # An empty variable is the same as none.
+    model = model_dir or os.environ.get("MODEL_DIR") or None
+    return load(ServeConfig, config, overrides or (), model_dir=model, port=port)
 
 
 def main(
@@ -43,30 +59,39 @@ def main(
 
     The environment variable MODEL_DIR names the model where --model-dir does not.
     """
-    chosen = settings(config, overrides, model_dir=model_dir, port=port)
+    serve_config = settings(config, overrides, model_dir, port)
+    # Late imports, so that --help and a wrong config answer at once.
     import uvicorn
 
     from bankintent.serving.app import create_app
 
-    app = create_app(chosen)
-    # Longer than the idle time of the usual load balancers, which would else meet connections that are just closing.
-    uvicorn.run(app, host=chosen.host, port=chosen.port, access_log=False, timeout_keep_alive=75)
+    uvicorn.run(
+        create_app(serve_config),
+        host=serve_config.host,
+        port=serve_config.port,
+        # The telemetry's log takes its place: lines of the access log hold query strings.
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
+# Cached, since a server may read the attribute more than once.
 @functools.cache
 def _app() -> Any:
     from bankintent.serving.app import create_app
 
-    config = os.environ.get("SERVE_CONFIG")
+    name = os.environ.get("SERVE_CONFIG")
+    config = Path(name) if name else None
     try:
-        return create_app(settings(Path(config) if config else None))
+        return create_app(settings(config))
     except UserError as error:
+        # Under uvicorn no `cli.run` turns the error into one line.
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 
 def __getattr__(name: str) -> Any:
-    """`backend:app`, built when a server asks for it: importing this file imports no framework and loads nothing."""
+    """Make `backend:app` when a server reads it, so that importing this file loads no framework."""
     if name == "app":
         return _app()
     raise AttributeError(f"module backend has no attribute {name}")

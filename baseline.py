@@ -1,13 +1,13 @@
-"""What no training of an encoder gives: trivial and zero-shot references on the split that models are evaluated on.
+"""Measure references that train no encoder, on the split that models are evaluated on.
 
 python -m baseline --config configs/quickstart/baseline.yaml
-python -m baseline --config configs/baseline.yaml --set data_dir=data/banking77 --set "references=[majority, embedding]"
+python -m baseline --config configs/baseline.yaml --set data_dir=data/banking77
 """
 
 from pathlib import Path
 from typing import Annotated
 
-from bankintent import cli, console
+from bankintent import cli
 from bankintent.config import BaselineConfig
 from bankintent.configfile import load
 
@@ -18,30 +18,33 @@ def main(
     ],
     overrides: cli.Overrides = None,
 ) -> None:
-    """Measure references that need no training of an encoder, each as `python -m eval` measures a checkpoint.
+    """Measure references that train no encoder, with the report that `python -m eval` writes.
 
     The config lists which:
 
     - **majority**: the most frequent intent of train
     - **tfidf**: logistic regression on TF-IDF of characters, fitted on train
     - **untrained**: the backbone with a random head
-    - **embedding**: zero-shot, cosine of the text's embedding with those of the intents' names
-    - **nli**: zero-shot, how far the text entails "This example is INTENT." by an NLI model
+    - **embedding**: zero-shot, cosine of the embeddings of the text and of the intents' names
+    - **nli**: zero-shot, whether the text entails "This example is INTENT.", by an NLI model
 
-    Each gets a folder artifacts/evals/NAME-REFERENCE (metrics.json, report.md, confusion.png, reliability.png,
-    predictions.parquet) and a run in MLflow; a table of all is printed.
+    Each gets a folder artifacts/evals/NAME-REFERENCE (metrics.json, report.md, confusion.png,
+    reliability.png, predictions.parquet) and a run in MLflow; a table of all is printed.
     """
     settings = load(BaselineConfig, config, overrides or ())
-    from bankintent.baselines import references
+    # Late imports, so that --help and a wrong config answer at once.
+    from bankintent.baselines import measurement, references
     from bankintent.corpus import dataset
 
     data = dataset.load(settings.data_dir)
-    references.require(settings)
+    # A mistake in the last reference must not show after hours of work on the others.
+    references.require_references(settings)
+
     results = []
-    for result in references.measure(data, settings):
-        console.say(f"{result['reference']['name']}: {result['reference']['about']}")
+    for result in measurement.measure_references(data, settings):
+        measurement.announce_reference(result)
         results.append(result)
-    references.show(results, settings)
+    measurement.print_references(results, settings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One checkpoint on one split: accuracy, macro-F1, calibration and confusions, with 95 % intervals.
+"""Evaluate a checkpoint on a split: accuracy, macro-F1, calibration, confusions, 95 % intervals.
 
 python -m eval --checkpoint_path artifacts/models/quickstart
 python -m eval --checkpoint_path artifacts/models/quickstart --split val --data-dir data/quickstart
@@ -13,19 +13,21 @@ from bankintent import cli
 from bankintent.config import EvalConfig
 from bankintent.configfile import load
 
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint-path",
+        "--checkpoint_path",
+        help="A bundle, its merged/, or a checkpoint folder.",
+    ),
+]
+
 
 def main(
-    checkpoint_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint-path",
-            "--checkpoint_path",
-            help="A bundle, its merged/, or a checkpoint folder.",
-        ),
-    ] = None,
+    checkpoint_path: CheckpointPath = None,
     config: Annotated[
         Path | None,
-        cli.config_option(help="The same settings as a file; options given here win over it."),
+        cli.config_option(help="The same settings as a file; the command line wins over it."),
     ] = None,
     data_dir: Annotated[
         Path | None,
@@ -39,14 +41,15 @@ def main(
     output_dir: Annotated[
         Path | None,
         typer.Option(
-            "--output-dir", help="Where the report goes.", show_default="artifacts/evals/<run>"
+            "--output-dir", help="Folder of the report.", show_default="artifacts/evals/<run>"
         ),
     ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
-    """Evaluate a checkpoint: merged if present, else base + adapter, else a plain checkpoint with labels.
+    """Evaluate a checkpoint: its merged model if present, otherwise its adapter on the base.
 
-    Writes metrics.json, report.md, confusion.png, reliability.png and predictions.parquet, and logs them to MLflow.
+    A plain checkpoint folder with labels is taken too. Writes metrics.json, report.md,
+    confusion.png, reliability.png and predictions.parquet, and logs them to MLflow.
     """
     flags = {
         "checkpoint_path": checkpoint_path,
@@ -55,6 +58,7 @@ def main(
         "output_dir": output_dir,
     }
     settings = load(EvalConfig, config, overrides or (), **flags)
+    # Late imports, so that --help and a wrong config answer at once.
     from bankintent.bundle.layout import open_checkpoint
     from bankintent.inference import evaluation
 

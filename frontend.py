@@ -1,4 +1,4 @@
-"""A Gradio page over the API: one sentence, a CSV, the model card.
+"""A Gradio page over the API: one message, a CSV file, the model card.
 
 python -m frontend --model-dir artifacts/models/quickstart
 python -m frontend --backend-url http://127.0.0.1:8000
@@ -19,7 +19,8 @@ from bankintent.configfile import load
 
 def main(
     config: Annotated[
-        Path | None, cli.config_option(help="The page's settings; defaults without it.")
+        Path | None,
+        cli.config_option(help="The page's settings; defaults without it."),
     ] = None,
     backend_url: Annotated[
         str | None,
@@ -28,11 +29,14 @@ def main(
     model_dir: Annotated[
         Path | None,
         typer.Option(
-            "--model-dir", help="Model of the API that the page starts.", show_default="MODEL_DIR"
+            "--model-dir",
+            help="Model of the API that the page starts.",
+            show_default="MODEL_DIR",
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="Port to listen on.", show_default="7860")
+        int | None,
+        typer.Option("--port", help="Port to listen on.", show_default="7860"),
     ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
@@ -45,26 +49,34 @@ def main(
         model_dir=model_dir,
         port=port,
     )
-    scratch = tempfile.TemporaryDirectory(prefix="bankintent-")
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": scratch.name,
-    }  # read on import
+
+    # Uploads and scored files hold users' texts: they go when the page ends.
+    with tempfile.TemporaryDirectory(prefix="bankintent-") as scratch:
+        serve_page(settings, Path(scratch))
+
+
+def serve_page(settings: FrontendConfig, scratch: Path) -> None:
+    """Serve the page with the API that the settings name; without one, start an API first."""
+    # Gradio reads these when it is imported.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(scratch)
+
+    # Late imports: Gradio takes seconds, and a wrong config answers at once.
     from bankintent.gradio_app import page as gradio_page
     from bankintent.gradio_app.api_process import own_api
     from bankintent.gradio_app.client import Client
 
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(scratch))
-        url = settings.backend_url or stack.enter_context(
-            own_api(settings.serve_config, settings.model_dir)
-        )
-        page = gradio_page.build(
-            Client(url, os.environ.get("BANKINTENT_API_KEY")), settings, folder
-        )
-        console.say(
-            f"The page is at http://{settings.host}:{settings.port} and asks the API at {url}. Ctrl+C ends it."
-        )
+    api: contextlib.AbstractContextManager[str]
+    if settings.backend_url:
+        api = contextlib.nullcontext(settings.backend_url)
+    else:
+        api = own_api(settings.serve_config, settings.model_dir)
+
+    with api as url:
+        client = Client(url, os.environ.get("BANKINTENT_API_KEY"))
+        page = gradio_page.build(client, settings, scratch)
+        address = f"http://{settings.host}:{settings.port}"
+        console.say(f"The page is at {address} and asks the API at {url}. Ctrl+C ends it.")
         gradio_page.launch(page, settings)
 
 

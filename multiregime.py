@@ -1,7 +1,7 @@
-"""One training run: head-only, LoRA or full fine-tuning, through one Trainer path, to one published bundle.
+"""Train a classifier (its head only, with LoRA, or all weights) and publish it as a bundle.
 
 python -m multiregime --config configs/train.yaml --regime lora
-python -m multiregime --config configs/banking77/full-ft.yaml --set lr=5e-5 --set output_dir=artifacts/models/mine
+python -m multiregime --config configs/banking77/full-ft.yaml --set lr=5e-5 --set output_dir=out
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ import typer
 from bankintent import cli
 from bankintent.config import TrainConfig
 from bankintent.configfile import load
-from bankintent.errors import ConfigError
 
 
 def main(
@@ -32,27 +31,23 @@ def main(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace a bundle, or discard an interrupted run, of other settings.",
+            help="Replace a bundle, or discard an interrupted run, that has other settings.",
         ),
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
     """Train a classifier on ETL's output and publish it as a bundle.
 
-    An interrupted run continues from its newest complete checkpoint when the same command is given again; a finished
-    one is left as it is.
+    The same command continues an interrupted run from its newest complete checkpoint, and leaves a
+    finished one as it is.
     """
     settings = load(TrainConfig, config, overrides or (), regime=regime)
-    if settings.regime is None:
-        raise ConfigError(
-            "no regime is given",
-            "Add --regime head-only, lora or full-ft, or regime: to the config",
-        )
+    # Late imports, so that --help and a wrong config answer at once.
     from bankintent.corpus import dataset
     from bankintent.training import run
 
     data = dataset.load(settings.data_dir)
-    run.train(settings, settings.regime, data, overwrite=overwrite)
+    run.train(settings, data, overwrite=overwrite)
 
 
 if __name__ == "__main__":

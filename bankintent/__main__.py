@@ -1,4 +1,4 @@
-"""What is extra beyond the commands at the top: verbs of `python -m bankintent`.
+"""The commands of `python -m bankintent`: compare many training runs, score a whole table.
 
 python -m bankintent compare --config configs/compare.yaml
 python -m bankintent score messages.csv scored.parquet --model-dir artifacts/models/quickstart
@@ -16,35 +16,40 @@ from bankintent.configfile import load
 
 def compare(
     config: Annotated[
-        Path, cli.config_option(help="The comparison's settings, e.g. configs/compare.yaml.")
+        Path,
+        cli.config_option(help="The comparison's settings, e.g. configs/compare.yaml."),
     ],
     report_only: Annotated[
         bool,
         typer.Option(
-            "--report-only", help="Write the report anew from the finished runs; run nothing."
+            "--report-only",
+            help="Write the report from the finished runs, without training.",
         ),
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
     """Run recipes x backbones x training sizes x seeds and write one report of them.
 
-    A finished run is kept and never repeated; the same command continues an interrupted comparison. The exit code is 2
-    where runs failed; the report then holds the others.
+    A finished run is never repeated, and the same command continues an interrupted comparison. The
+    exit code is 2 if a run failed; the report then holds the others.
     """
     settings = load(CompareConfig, config, overrides or ())
+    # Late imports, so that --help and a wrong config answer at once.
     from bankintent.studies import comparison
 
     if report_only:
         comparison.report_only(settings)
     else:
-        comparison.compare(settings)
+        comparison.run_comparison(settings)
 
 
 def score(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="IN", help="A Parquet, CSV or TSV file; .csv.gz too.", show_default=False
+            metavar="IN",
+            help="A Parquet, CSV or TSV file; .csv.gz too.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -65,7 +70,7 @@ def score(
     ] = None,
     config: Annotated[
         Path | None,
-        cli.config_option(help="The same settings as a file; what is given here wins over it."),
+        cli.config_option(help="The same settings as a file; the command line wins over it."),
     ] = None,
     overwrite: Annotated[
         bool,
@@ -78,15 +83,17 @@ def score(
 ) -> None:
     """Add a label and a score to every row of a table.
 
-    Rows stay in order and keep their columns; a row without a text gets neither label nor score. After an interruption
-    the same command goes on with what is scored already.
+    Rows stay in order and keep their columns; a row without a text gets neither label nor score.
+    After an interruption the same command continues with the rows that are not scored yet.
     """
     flags = {"input": source, "output": output, "model_dir": model_dir, "text_column": text_column}
     settings = load(ScoreConfig, config, overrides or (), **flags)
+
     from bankintent.scoring import score as scoring
 
-    scoring.show(scoring.score(settings, overwrite=overwrite))
+    summary = scoring.score(settings, overwrite=overwrite)
+    scoring.show(summary)
 
 
 if __name__ == "__main__":
-    cli.run_verbs("More than one run, or more than one text.", compare, score)
+    cli.run_verbs("Compare many training runs, or score a whole table.", compare, score)

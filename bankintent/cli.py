@@ -1,4 +1,4 @@
-"""What the commands share: option names, the Typer application, and how an error ends a process."""
+"""Shared by all commands: options, the Typer application, and the end of a process by an error."""
 
 import errno
 import functools
@@ -17,10 +17,11 @@ APP: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "rich_markup_mode": "markdown",
 }
-"""Settings of every Typer application here."""
+"""Settings of every Typer application: Python's own tracebacks, and help texts in Markdown."""
 
 PLACE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR)
-"""Errors of the system that a user can mend: a full or read-only disk, a missing permission."""
+"""Errors of the system that a user can correct: a full or read-only disk, a missing permission, a
+file where a folder is needed."""
 
 Overrides = Annotated[
     list[str] | None,
@@ -49,15 +50,19 @@ def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
     """Run one of several commands as the process; the first word is the function's name."""
     process.quiet_libraries()
     app = typer.Typer(**APP, help=help, no_args_is_help=True)
-    app.callback()(lambda: None)  # without it, Typer makes a single command no verb
+    # Without a callback, Typer would run a single command without its name.
+    app.callback()(lambda: None)
+
     for command in commands:
         app.command()(_reporting(command))
+
     app()
 
 
 def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
-    """The command, ending the process with one line where the user or the machine is at fault."""
+    """The command, with one line and an exit code for errors of the user or the machine."""
 
+    # Keeps the signature, from which Typer makes the options.
     @functools.wraps(command)
     def call(*args: Any, **options: Any) -> None:
         try:
@@ -65,13 +70,16 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
         except UserError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
+            # The exit code that shells give for SIGINT.
             _fail(
                 "interrupted; nothing was published. Run the same command again to go on.",
                 code=130,
             )
         except OSError as error:
+            # Any other error is unexpected: its traceback is needed.
             if error.errno not in PLACE_ERRORS:
                 raise
+
             place = error.filename or "a file"
             _fail(f"{place}: {error.strerror}. Free the place or name another output.", code=2)
 

@@ -1,4 +1,4 @@
-"""A YAML file and its `--set` overrides to a typed config, or one line that says what is wrong with it."""
+"""Reads a YAML file and `--set` overrides into a typed config; a mistake is named in one line."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,20 +14,24 @@ from bankintent.errors import ConfigError
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
+MOST_VALUE_CHARACTERS = 60
+"""Longest value that a message repeats in full."""
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML would let the last one win."""
+    """SafeLoader that refuses a key that is written twice: PyYAML would take the last one."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
+    keys: set[Any] = set()
+
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f'the key "{key}" stands twice', key_node.start_mark
-            )
-        seen.add(key)
+        if key in keys:
+            problem = f'the key "{key}" stands twice'
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        keys.add(key)
+
     return loader.construct_mapping(node, deep=True)
 
 
@@ -37,108 +41,175 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def load(
     model: type[ConfigType], path: Path | None, overrides: Sequence[str] = (), **flags: Any
 ) -> ConfigType:
-    """Read a YAML file into a config, apply `key=value` overrides, then the flags that were given (not None).
+    """Read a YAML file into a config; apply `key=value` overrides, then flags that are not None.
 
-    Raises ConfigError with one line that names the file, the key, what was found and what was expected.
+    Raises ConfigError with one line that names the file, the key, the value and what was expected.
     """
     values = _read(path) if path else {}
     for override in overrides:
         _override(values, override)
-    values |= {key: value for key, value in flags.items() if value is not None}
+
+    # A flag that the user left out is None, and must not hide the file's value.
+    for key, value in flags.items():
+        if value is not None:
+            values[key] = value
+
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_problem(model, detail) for detail in error.errors())
-        where = f"{path}: " if path else ""
-        raise ConfigError(f"{where}{problems}", "Correct the file or the --set option") from None
+        problems = [_problem(model, detail) for detail in error.errors()]
+        file = f"{path}: " if path else ""
+        raise ConfigError(
+            file + "; ".join(problems), "Correct the file or the --set option"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist", "Name a config file; examples are in configs/"
-        ) from None
-    except IsADirectoryError:
-        raise ConfigError(
-            f"{path} is a folder, not a YAML file", "Name a config file; examples are in configs/"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}{line}: {getattr(error, 'problem', None) or 'is not YAML'}", "Correct it"
-        ) from None
+    """The mapping that a YAML file holds; an empty file holds an empty one."""
+    values = _parse(path, _read_text(path))
     if values is None:
         return {}
+
+    # YAML has keys of other types, such as the number in `1: a`.
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(
             f"{path} does not hold `key: value` lines", "See the examples in configs/"
         )
+
     return values
 
 
+def _read_text(path: Path) -> str:
+    examples = "Name a config file; examples are in configs/"
+    try:
+        # Some editors begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", examples) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder, not a YAML file", examples) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
+
+
+def _parse(path: Path, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        # Only some classes of YAMLError have a place and a problem.
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+
+        problem = getattr(error, "problem", None) or "is not YAML"
+        raise ConfigError(f"{path}{line}: {problem}", "Correct it") from None
+
+
 def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
+    """Set one `section.key=value` in nested values; the value is read as YAML."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.split(".")
+    if not equals or not all(keys):
         raise ConfigError(
             f'--set "{override}" is not of the form key=value', "Write for example --set lora.r=8"
         )
+
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         raise ConfigError(f'--set "{override}": the value is not YAML', "Quote it") from None
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = values.setdefault(parent, {})
+
+    # A section that the file does not have is added.
+    section = values
+    for key in keys[:-1]:
+        child = section.setdefault(key, {})
         if not isinstance(child, dict):
             raise ConfigError(
-                f'--set "{override}": "{parent}" is a value, not a section', "Set the key itself"
+                f'--set "{override}": "{key}" is a value, not a section', "Set the key itself"
             )
-        values = child
-    values[last] = value
+        section = child
+
+    section[keys[-1]] = value
 
 
 def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
+    """One validation error as one line: the key and the problem."""
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path) or "the config"
-    found = repr(detail["input"])
-    found = found if len(found) <= 60 else found[:57] + "..."
+    message = detail["msg"]
+
     match detail["type"]:
         case "extra_forbidden":
-            known = _keys_at(model, path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = (
-                f'did you mean "{near[0]}"?'
-                if near
-                else f"known keys are {', '.join(sorted(known))}"
-            )
-            return f'unknown key "{key}"' + (f", {hint}" if known else "")
+            return f'unknown key "{key}"{_suggestion(model, path)}'
         case "missing":
-            return f'the key "{key}" is missing'
+            return f'the key "{key}" is missing{_hint(model, path)}'
         case "value_error":
-            return (
-                f"{key}: {detail['msg'].removeprefix('Value error, ')}"
-                if path
-                else detail["msg"].removeprefix("Value error, ")
-            )
+            # Raised by our own validators. Without a path it is about the config as a whole.
+            own_message = message.removeprefix("Value error, ")
+            return f"{key}: {own_message}" if path else own_message
         case _:
-            return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found}"
+            return f"{key}: {message[0].lower()}{message[1:]}, found {_shorten(detail['input'])}"
+
+
+def _shorten(value: Any) -> str:
+    """A value as Python writes it, cut to MOST_VALUE_CHARACTERS."""
+    text = repr(value)
+    if len(text) <= MOST_VALUE_CHARACTERS:
+        return text
+    return text[: MOST_VALUE_CHARACTERS - 3] + "..."
+
+
+def _suggestion(model: type[BaseModel], path: list[str]) -> str:
+    """The known key that is most similar to an unknown one, or all of them, after a comma."""
+    keys = _keys_at(model, path[:-1])
+    if not keys:
+        return ""
+
+    similar = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
+    if similar:
+        return f', did you mean "{similar[0]}"?'
+    return f", known keys are {', '.join(sorted(keys))}"
 
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        sections = [
-            a
-            for a in (annotation, *get_args(annotation))
-            if isinstance(a, type) and issubclass(a, BaseModel)
-        ]
-        if not sections:
-            return []
-        model = sections[0]
-    return list(model.model_fields)
+    section = _section_at(model, path)
+    if section is None:
+        return []
+    return list(section.model_fields)
+
+
+def _hint(model: type[BaseModel], path: list[str]) -> str:
+    """The first sentence of a key's docstring, to follow a message; empty if it has none."""
+    section = _section_at(model, path[:-1])
+    field = section.model_fields.get(path[-1]) if section else None
+    if field is None or not field.description:
+        return ""
+
+    description = " ".join(field.description.split())
+    first_sentence = description.partition(". ")[0].rstrip(".")
+    return f": {first_sentence}"
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+    """The section that a path of keys leads to; None where one of them is not a section."""
+    section = model
+
+    for key in path:
+        # Of a list or a dictionary the path also has an index or a key, which is no field.
+        field = section.model_fields.get(key)
+        if field is None:
+            return None
+
+        child = _section_in(field.annotation)
+        if child is None:
+            return None
+        section = child
+
+    return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section of a key's type, which may be optional (`LoraSection | None`)."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -10,22 +10,23 @@ from rich.console import Console
 from rich.markup import escape
 
 stdout = Console(highlight=False)
-"""Where everything here is printed."""
+"""All functions of this module print here. Without highlighting, numbers have no colours."""
 
 REPORT_SECONDS = 30.0
-"""Without a terminal, progress is printed as a line this often."""
+"""Without a terminal, time between two lines of progress: few enough for a log of hours."""
 
 Advance = Callable[[int], None]
 """Counts that many more rows as done."""
 
 
 def say(text: str) -> None:
-    """Print one line of plain text: nothing in it is markup."""
+    """Print one line of plain text: brackets in it are not markup."""
+    # Soft wrapping leaves the line whole, so that paths can be copied and lines found in a log.
     stdout.print(text, markup=False, soft_wrap=True)
 
 
 def show_path(path: Path) -> str:
-    """A path as a user would type it: relative to the working folder where it is below it."""
+    """A path as a user would type it: relative if it is inside the working folder."""
     absolute = path.absolute()
     here = Path.cwd()
 
@@ -55,6 +56,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             nonlocal done, last_report
             done += rows
             now = time.monotonic()
+            # Two readings of the clock can be equal.
             rate = (done - done_before) / max(now - started, 1e-9)
             state = _pace(done, total, rate)
             bar.update(task, completed=done, state=state)
@@ -76,7 +78,7 @@ def _pace(done: int, total: int, rate: float) -> str:
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print an aligned table; columns of numbers are set right, long cells fold."""
+    """Print an aligned table; numbers are aligned to the right, long cells are wrapped."""
     from rich import box
     from rich.table import Table
 
@@ -88,19 +90,22 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
         box=box.SIMPLE_HEAD,
     )
     for index, name in enumerate(header):
+        # The first column holds names, even where they begin with a digit.
         is_numeric = index > 0 and all(_looks_numeric(row[index]) for row in rows)
         table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+
     for row in rows:
         table.add_row(*map(escape, row))
     stdout.print(table)
 
 
 def _looks_numeric(cell: str) -> bool:
+    # A dash is a minus sign or a missing number.
     return cell[:1].isdigit() or cell[:1] in ("", "-")
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """The same table as lines of Markdown; a bar in a cell stays a bar."""
+    """A table as lines of Markdown; a bar in a cell does not end the cell."""
     divider = ["---"] * len(header)
     lines = [_markdown_row(header), _markdown_row(divider)]
     for row in rows:

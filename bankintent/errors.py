@@ -1,21 +1,31 @@
-"""The errors that a user can cause, each saying what was found, what was expected and what to do next."""
+"""Errors that a user can correct.
+
+Each message says what was found, what was expected and what to do next.
+"""
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: a config, a file, a model, the network. Ends a command with code 2.
+    """Something outside the program is wrong: a config, a file, a model, the network.
 
-    The message is one line: what was found (and expected), then the next step.
+    It ends a command with code 2. The message is one line: what was found (and expected), then the
+    next step.
     """
 
     exit_code = 2
 
     def __init__(self, found: str, next_step: str = "") -> None:
-        parts = [part.strip().rstrip(".") for part in (found, next_step) if part.strip()]
-        super().__init__(" ".join(" ".join(f"{part}." for part in parts).split()))
+        sentences = []
+        for part in (found, next_step):
+            if part.strip():
+                sentences.append(part.strip().rstrip(".") + ".")
+
+        # Causes from libraries may span lines; a message is one line.
+        words = " ".join(sentences).split()
+        super().__init__(" ".join(words))
 
 
 class ConfigError(UserError):
-    """A config file or a `--set` override does not say something usable."""
+    """A config file or a `--set` override is unusable."""
 
 
 class DataError(UserError):
@@ -27,7 +37,7 @@ class LabelError(UserError):
 
 
 class SourceUnavailable(UserError):
-    """A dataset or a model cannot be reached or does not exist where it was looked for."""
+    """A dataset or a model cannot be reached, or does not exist there."""
 
 
 class ModelError(UserError):

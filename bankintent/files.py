@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written to a staging place, then renamed."""
+"""Files and folders that appear whole or not at all: written under another name, then renamed."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,11 @@ from filelock import FileLock, Timeout
 
 from bankintent.errors import OutputError
 
+JsonObject = dict[str, Any]
+"""A JSON object as plain Python values."""
+
 TEMPORARY = ".*.tmp"
-"""Names that `staged` gives to files that are not yet whole."""
+"""Pattern of the names under which `staged` writes files. A killed process may leave one behind."""
 
 
 def sha256(path: Path) -> str:
@@ -31,23 +34,29 @@ def sha256_text(text: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Readable JSON with a final newline; NaN and infinity are our own bugs and raise ValueError."""
+    """Readable JSON with a final newline; NaN and infinity raise ValueError."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: a reader sees the old content or the new one, never a part."""
+    """Write a text file atomically: a reader sees the old content or the new one."""
+    # The same bytes on every system: hashes of these files are recorded.
     with staged(path) as staging, staging.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+        # On disk before the rename: a power cut must not leave an empty file under the new name.
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; when the block ends well, it replaces `path`."""
+    """Yield a temporary path; if the block succeeds, it replaces `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    # A sibling, since a rename is atomic within one file system; one for each process.
     staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
     try:
         yield staging
         staging.replace(path)
@@ -67,37 +76,44 @@ def list_files(folder: Path) -> list[str]:
 
 
 def make_empty(folder: Path) -> Path:
-    """Make a folder, without what an earlier process left in it; returns the folder."""
+    """Make an empty folder in place of an earlier one, and return it."""
     if folder.exists():
         shutil.rmtree(folder)
+
     folder.mkdir(parents=True)
     return folder
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """The layout of a folder that one command writes whole and replaces whole."""
+    """The layout of a folder that a command writes and replaces as a whole."""
 
     kind: str
-    """What to call it in a message, for example "evaluation report"."""
+    """Its name in messages, for example "evaluation report"."""
     patterns: tuple[str, ...]
-    """Names that its files may have, as `fnmatch` patterns of paths relative to the folder."""
+    """The files that it may hold, as `fnmatch` patterns of paths relative to the folder."""
 
     def first_foreign(self, folder: Path) -> str | None:
         """The first file that does not belong to such a folder; None where all do."""
         patterns = (*self.patterns, TEMPORARY)
+
         for name in list_files(folder):
             if not any(fnmatch(name, pattern) for pattern in patterns):
                 return name
+
         return None
 
     def require_replaceable(self, folder: Path) -> None:
-        """Raise OutputError where `folder` holds anything that such a folder does not."""
+        """Raise OutputError where `folder` is a file or holds a file that is not of this layout.
+
+        So a wrong output_dir never costs a user other files.
+        """
         recover(folder)
         if not folder.exists():
             return
         if not folder.is_dir():
             raise OutputError(f"{folder} is a file", "Name another output_dir")
+
         foreign = self.first_foreign(folder)
         if foreign is not None:
             raise OutputError(
@@ -108,15 +124,18 @@ class ResultFolder:
 
 @contextlib.contextmanager
 def replacing(folder: Path, layout: ResultFolder) -> Iterator[Path]:
-    """Yield an empty staging folder; when the block ends well, it takes the place of `folder`.
+    """Yield an empty staging folder; if the block succeeds, it replaces `folder`.
 
-    One process at a time writes a folder. What a killed writer left in the staging folder is
-    removed. Raises OutputError where either place holds files that are not of this layout.
+    One process at a time writes a folder. Files that a killed process left in the staging folder
+    are removed. Raises OutputError where either folder holds files that are not of this layout.
     """
     layout.require_replaceable(folder)
+
     with exclusive(folder) as staging:
+        # It is emptied, and may be a folder of the user's that has this name by chance.
         layout.require_replaceable(staging)
         make_empty(staging)
+
         yield staging
         publish(staging, folder)
 
@@ -126,9 +145,10 @@ def exclusive(final: Path) -> Iterator[Path]:
     """Hold the work folder of `final` for this process alone and yield it.
 
     Raises OutputError where another process holds it. The lock file is a sibling of the work
-    folder, which may be removed and made anew while the lock is held.
+    folder, because that may be removed and made again while the lock is held.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+
     lock = FileLock(final.with_name(f".{final.name}.lock"), timeout=0)
     try:
         lock.acquire()
@@ -137,10 +157,11 @@ def exclusive(final: Path) -> Iterator[Path]:
             f"{final} is being written by another process",
             "Wait for it to end, or name another output_dir",
         ) from None
+
     try:
         yield work_dir(final)
     finally:
-        # Removed while it is held: nobody may wait for a lock on a file that is gone.
+        # Removed while it is held: another process could already hold it after the release.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
@@ -154,9 +175,13 @@ def publish(staging: Path, final: Path) -> None:
     old = final.with_name(f"{final.name}.old")
     if old.exists():
         shutil.rmtree(old)
+
+    # A rename cannot replace a folder that holds files.
     if final.exists():
         final.rename(old)
     staging.rename(final)
+
+    # The new folder is published: a remnant of the old one is no reason to fail.
     shutil.rmtree(old, ignore_errors=True)
 
 

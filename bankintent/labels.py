@@ -1,6 +1,5 @@
-"""The frozen label schema: which names there are, which id each has, and a hash that every later step checks."""
+"""The frozen label schema: label names, their ids, and a hash that every later step checks."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +19,14 @@ class LabelSchema:
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "LabelSchema":
         """Order names as BANKING77's Hub copies do: alphabetically, ignoring case."""
-        return cls(tuple(sorted(set(names), key=lambda name: (name.lower(), name))))
+        # The name itself comes second, so that names which differ by case have one order.
+        ordered = sorted(set(names), key=lambda name: (name.lower(), name))
+        return cls(tuple(ordered))
 
     @cached_property
     def hash(self) -> str:
         """sha256 of the names in id order."""
-        return hashlib.sha256(json.dumps(self.names, ensure_ascii=False).encode()).hexdigest()
+        return files.sha256_text(json.dumps(self.names, ensure_ascii=False))
 
     @cached_property
     def label2id(self) -> dict[str, int]:
@@ -47,46 +48,55 @@ class LabelSchema:
         """Raise LabelError, naming the first difference, unless `other` is the same schema."""
         if self.hash == other.hash:
             return
-        if len(self) != len(other):
-            difference = f"{len(self)} labels against {len(other)}"
-        else:
-            pairs = zip(self.names, other.names, strict=True)
-            index, (mine, yours) = next(
-                (i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]
-            )
-            difference = f'id {index} is "{mine}" against "{yours}"'
+        hashes = f"hash {self.hash[:8]} against {other.hash[:8]}"
         raise LabelError(
-            f"the labels of {ours} and {theirs} differ ({difference}; hash {self.hash[:8]} against {other.hash[:8]})",
+            f"the labels of {ours} and {theirs} differ ({self._difference(other)}; {hashes})",
             "Use the data that the model was trained on, or train again on this data",
         )
 
+    def _difference(self, other: "LabelSchema") -> str:
+        """The first difference from another schema."""
+        if len(self) != len(other):
+            return f"{len(self)} labels against {len(other)}"
+
+        for index, name in enumerate(self.names):
+            other_name = other.names[index]
+            if name != other_name:
+                return f'id {index} is "{name}" against "{other_name}"'
+        # Called only where the hashes differ.
+        raise AssertionError("the schemas are the same")
+
     def save(self, path: Path) -> None:
-        files.write_text(
-            path,
-            files.json_text(
-                {
-                    "hash": self.hash,
-                    "id2label": {str(index): name for index, name in self.id2label.items()},
-                    "label2id": self.label2id,
-                }
-            ),
-        )
+        content = {
+            "hash": self.hash,
+            "id2label": {str(index): name for index, name in self.id2label.items()},
+            "label2id": self.label2id,
+        }
+        files.write_text(path, files.json_text(content))
 
     @classmethod
     def load(cls, path: Path) -> "LabelSchema":
-        """Read `labels.json`; LabelError where it is missing, malformed or does not match its own hash."""
+        """Read `labels.json`.
+
+        Raises LabelError where it is missing, malformed or does not match its own hash.
+        """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            names = content["id2label"]
-            schema = cls(tuple(names[str(index)] for index in range(len(names))))
-            recorded, label2id = content["hash"], content["label2id"]
+            id2label = content["id2label"]
+            # By number, because the order of keys in a JSON object means nothing.
+            names = [id2label[str(index)] for index in range(len(id2label))]
+            schema = cls(tuple(names))
+            recorded_hash = content["hash"]
+            recorded_ids = content["label2id"]
         except FileNotFoundError:
             raise LabelError(
                 f"{path} does not exist", "Run ETL first (python -m etl), or name its output"
             ) from None
+        # The file may hold JSON of any shape, or none.
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise LabelError(f"{path} is no label file", "Run ETL again to write it anew") from None
-        if recorded != schema.hash or label2id != schema.label2id:
+            raise LabelError(f"{path} is no label file", "Run ETL again to replace it") from None
+
+        if recorded_hash != schema.hash or recorded_ids != schema.label2id:
             raise LabelError(
                 f"{path} was changed by hand: its hash does not match its names", "Run ETL again"
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 import bankintent
 
 STDIN = 0
+"""The file descriptor of standard input."""
 
 LIBRARY_SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -21,21 +22,29 @@ LIBRARY_SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Environment variables, most of which the libraries read when they are imported."""
+"""Environment variables against telemetry and needless output.
+
+Most of them are read when their library is imported. Tokenizers run without threads: with them they
+print a warning in each process that forks.
+"""
 
 
 def quiet_libraries() -> None:
     """Turn off the telemetry, progress bars and advice of the libraries."""
+    # These are for the developers who call a library, not for the users of a command.
     warnings.simplefilter("ignore", FutureWarning)
-    # In a terminal the bar stays: a download of some hundred megabytes should be seen.
+
+    # A terminal keeps the bar: it shows that a large download goes on.
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    # Not overwritten: a variable that the user has set wins.
     for name, value in LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at the moment."""
+    """A loopback port that no process listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -44,12 +53,13 @@ def free_port() -> int:
 def run_module(module: str, arguments: list[str | Path], log: Path) -> str | None:
     """Run `python -m module arguments` to its end, with its output in the file `log`.
 
-    Returns None, or the last line that it wrote where it failed. The module should call
-    `end_with_parent`, so that it does not outlive a caller that was killed. The caller should be
-    light: Linux counts what a parent held at the start into its child's resident peak.
+    Returns None, or the last line of its output where it failed. The module should call
+    `end_with_parent`, so that it does not outlive a caller that was killed. The caller should use
+    little memory: Linux counts the memory that a parent has at the start in its child's peak.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", module, *map(str, arguments)]
+
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
@@ -62,23 +72,24 @@ def run_module(module: str, arguments: list[str | Path], log: Path) -> str | Non
     ):
         try:
             code = child.wait()
+        # Also Ctrl+C: on leaving the block, Popen waits for the child.
         except BaseException:
             child.terminate()
             raise
 
     if code == 0:
         return None
-    return _last_words(log, code)
+    return _failure(log, code)
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that called `run_module` is gone, however that ended."""
+    """End this process when the one that called `run_module` has ended for any reason."""
     started_by_run_module = stat.S_ISFIFO(os.fstat(STDIN).st_mode)
     if not started_by_run_module:
         return
 
     def watch() -> None:
-        # Not sys.stdin.read: its lock would break the normal end of this process.
+        # Not sys.stdin.read: it would hold the lock that a normal end of this process needs.
         os.read(STDIN, 1)
         os._exit(1)
 
@@ -86,15 +97,18 @@ def end_with_parent() -> None:
 
 
 def _import_path() -> str:
-    """PYTHONPATH with the folder of this package in front, whatever the working folder is."""
+    """PYTHONPATH with the folder of this package first, so that any working folder will do."""
     package = str(Path(bankintent.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH")
+
     if not inherited:
         return package
     return os.pathsep.join([package, inherited])
 
 
-def _last_words(log: Path, code: int) -> str:
+def _failure(log: Path, code: int) -> str:
+    """The reason of a failure: the signal, the last line of the output, or the exit code."""
+    # Where memory is short, Linux kills a process with signal 9.
     if code == -9:
         return "ended by signal 9 (is memory short?)"
     if code < 0:

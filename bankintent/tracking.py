@@ -1,4 +1,7 @@
-"""MLflow, and nothing but MLflow: one run's parameters, metrics and files. A fault here never costs a training run."""
+"""One run's parameters, metrics and files in MLflow. Nothing else in the package imports MLflow.
+
+A fault here never costs a training run.
+"""
 
 import contextlib
 import os
@@ -11,9 +14,18 @@ from filelock import FileLock
 from bankintent import console
 from bankintent.config import TrackingConfig
 
+SQLITE = "sqlite:///"
+"""Start of the URI of a database file, which is ours to create; other URIs are opened as given."""
+
+MOST_PARAM_CHARACTERS = 500
+"""Longest value of a parameter that is logged: older MLflow servers refuse longer ones."""
+
 
 class Tracker:
-    """One MLflow run, or nothing: after the first fault every call is a no-op."""
+    """One MLflow run, or nothing: after the first fault every call is a no-op.
+
+    MLflow is imported by the first call that has something to log.
+    """
 
     def __init__(self, config: TrackingConfig) -> None:
         self._config = config
@@ -22,55 +34,62 @@ class Tracker:
 
     @property
     def keeps_files(self) -> bool:
-        """Whether a file given now would be logged."""
+        """Whether a file would be logged at this moment."""
         return self._active and self.run_id is not None and self._config.files
 
     def start(self, name: str, tags: dict[str, str]) -> None:
-        self._guard(lambda: self._start(name, tags))
+        self._guard(lambda mlflow: self._start(mlflow, name, tags))
 
     def params(self, values: dict[str, Any]) -> None:
         """Log parameters; nested sections become dotted names such as `lora.r`."""
-        flat = {key: str(value)[:500] for key, value in flatten(values).items()}
-        self._guard(lambda: _mlflow().log_params(flat))
+        flat = {key: str(value)[:MOST_PARAM_CHARACTERS] for key, value in flatten(values).items()}
+        self._guard(lambda mlflow: mlflow.log_params(flat))
 
     def metrics(self, values: dict[str, float], step: int | None = None) -> None:
-        self._guard(lambda: _mlflow().log_metrics(values, step=step))
+        self._guard(lambda mlflow: mlflow.log_metrics(values, step=step))
 
     def files(self, path: Path, place: str | None = None) -> None:
-        """Log a file, or a folder with all it holds; nothing where `tracking.files` is off."""
+        """Log a file, or a folder with all its files; nothing where `tracking.files` is off."""
         if not self._config.files:
             return
-        log = _mlflow().log_artifacts if path.is_dir() else _mlflow().log_artifact
-        self._guard(lambda: log(str(path), place))
+        if path.is_dir():
+            self._guard(lambda mlflow: mlflow.log_artifacts(str(path), place))
+        else:
+            self._guard(lambda mlflow: mlflow.log_artifact(str(path), place))
 
     def end(self, status: str) -> None:
         if self.run_id is not None:
-            self._guard(lambda: _mlflow().end_run(status))
+            self._guard(lambda mlflow: mlflow.end_run(status))
 
-    def _start(self, name: str, tags: dict[str, str]) -> None:
-        mlflow = _mlflow()
+    def _start(self, mlflow: Any, name: str, tags: dict[str, str]) -> None:
+        experiment = self._config.experiment
         with _opening(self._config.uri) as uri:
             mlflow.set_tracking_uri(uri)
-            experiment = mlflow.get_experiment_by_name(self._config.experiment)
-            if experiment is None:
+            # set_experiment would create it too, but without the place of its files.
+            if mlflow.get_experiment_by_name(experiment) is None:
                 place = self._config.artifacts.absolute().as_uri()
-                mlflow.create_experiment(self._config.experiment, artifact_location=place)
-            mlflow.set_experiment(self._config.experiment)
-        self.run_id = mlflow.start_run(run_name=name, tags=tags).info.run_id
+                mlflow.create_experiment(experiment, artifact_location=place)
+            mlflow.set_experiment(experiment)
 
-    def _guard(self, call: Callable[[], Any]) -> None:
+        # Outside the lock, which is for the first opening alone.
+        run = mlflow.start_run(run_name=name, tags=tags)
+        self.run_id = run.info.run_id
+
+    def _guard(self, call: Callable[[Any], object]) -> None:
+        """Call with MLflow where tracking is on; its first fault turns tracking off."""
         if not self._active:
             return
+        import mlflow
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            call()
+            call(mlflow)
+        # A locked or broken database raises one of the first two, a folder or lock the last.
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._active = False
-            cause = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
+            text = str(error).strip()
+            cause = text.splitlines()[0] if text else type(error).__name__
             console.say(f"warning: tracking stopped, the run goes on without it ({cause[:200]})")
 
 
@@ -94,32 +113,30 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts to one level with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= (
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": value}
-        )
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{dotted}.")
+        else:
+            flat[dotted] = value
     return flat
 
 
 @contextlib.contextmanager
 def _opening(uri: str) -> Iterator[str]:
-    """The URI to open, absolute where it is a file: MLflow keeps one store for each URI text of a process.
+    """Yield the URI to open, absolute where it is a file, held for this process alone.
 
-    Two processes that make a fresh database together break it, so that opening is done one at a time.
+    MLflow keeps one store for each URI text of a process. Two processes that create a database
+    together break it, so one at a time opens it.
     """
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(SQLITE):
         yield uri
         return
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
+
+    database = Path(uri.removeprefix(SQLITE)).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(database.parent, os.W_OK):  # MLflow would retry for a hundred seconds
+    # In a folder that is not writable, MLflow would retry for a hundred seconds.
+    if not os.access(database.parent, os.W_OK):
         raise OSError(f"{database.parent} is not writable")
+    # The first opening also creates the tables, which takes up to ten seconds under load.
     with FileLock(f"{database}.lock", timeout=60):
-        yield f"sqlite:///{database}"
-
-
-def _mlflow() -> Any:
-    import mlflow
-
-    return mlflow
+        yield f"{SQLITE}{database}"

@@ -1,4 +1,4 @@
-"""Apps with no model behind them: what a request costs besides the model.
+"""Apps with no model behind them, to measure the rest of a request.
 
 uvicorn benchmarks.bare_apps:empty --lifespan off
 uvicorn --factory benchmarks.bare_apps:constant
@@ -21,7 +21,7 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(B
 
 
 async def empty(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI app that reads the body and answers every request alike: the cost of the HTTP server itself."""
+    """An ASGI app that reads the body and gives one answer: the cost of the HTTP server itself."""
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -29,18 +29,27 @@ async def empty(scope: Any, receive: Any, send: Any) -> None:
 
 
 class ConstantRuntime:
-    """A model of 77 labels that answers at once, and the same to all."""
+    """A model of 77 labels that gives every text the same logits at once."""
 
     def __init__(self) -> None:
         self.facts = ModelFacts(
-            "constant", "0", LABELS, "0", "none", 0, 128, "constant, float32", Path()
+            name="constant",
+            version="0",
+            labels=LABELS,
+            labels_hash="0",
+            backbone="none",
+            parameters=0,
+            max_length=128,
+            runtime="constant, float32",
+            folder=Path(),
         )
         self.workers = 1
         self._row = np.linspace(1, 0, len(LABELS), dtype=np.float32)
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Sixteen tokens for every text."""
-        return [Tokens({"input_ids": [0] * 16}, False)] * len(texts)
+        tokens = Tokens({"input_ids": [0] * 16}, False)
+        return [tokens] * len(texts)
 
     def logits(self, items: list[Tokens]) -> Logits:
         """(items, 77) float32."""

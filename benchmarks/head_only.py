@@ -1,16 +1,14 @@
-"""What head-only training costs beside one pass of the frozen encoder, and how soon a second run starts.
+"""The cost of head-only training compared with one pass of the frozen encoder.
 
 python -m benchmarks.head_only --data-dir data/quickstart
 
-Two fresh processes train the same ten epochs with one cache of features: the first computes the features, the second
-reads them. Measured in each: the pass of the encoder over the training and validation sentences, the time from the
-end of the imports to the first training step, and the epochs themselves, each with its validation. Writes a table and a
-JSON file.
+Two fresh processes train the same ten epochs with one cache of features: the first computes the
+features, the second reads them. Measured in each: the pass of the encoder over the training and
+validation sentences, the time from the end of the imports to the first training step, and the
+epochs themselves, each with its validation. Writes a table and a JSON file.
 """
 
 import contextlib
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,12 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, console, files, process
+from bankintent import cli, console, files
 from bankintent.config import TrackingConfig, TrainConfig
 from bankintent.corpus import dataset
 from benchmarks import machine, tables
+from benchmarks.machine import Job
 from benchmarks.steps import before_steps
-from benchmarks.tables import Table
+from benchmarks.tables import Record, Table
 from benchmarks.training import MAX_LENGTH, MODEL
 
 
@@ -51,15 +50,16 @@ def main(
     console.say(f"Written to {console.show_path(output)}.")
 
 
-def train(job: dict[str, Any]) -> dict[str, Any]:
+def train(job: Job) -> Record:
     """Seconds of the encoder's pass, until the first step, and of the epochs."""
-    from bankintent.export import publish  # noqa: F401 (imports are not timed)
+    from bankintent.bundle.work import WorkFolder
     from bankintent.tracking import Tracker
-    from bankintent.training import backbones, features, regimes, trainer  # noqa: F401 (the same)
-    from bankintent.training.job import Job, fit
+    from bankintent.training import features, fit, hardware
+    from bankintent.training.rows import read_rows
 
-    first: list[float] = []
+    steps: list[float] = []
     started = time.perf_counter()
+
     data = dataset.load(Path(job["data_dir"]))
     with tempfile.TemporaryDirectory() as work, timed(features, "compute") as passes:
         config = TrainConfig(
@@ -71,72 +71,75 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
             max_length=MAX_LENGTH,
         )
         tracker = Tracker(TrackingConfig(enabled=False))
-        task = Job(
-            config, "head-only", data, data.read("train"), data.read("val"), Path(work), tracker
-        )
-        with before_steps(lambda number, _: first.append(time.perf_counter())):
-            fit(task)
+        rows = read_rows(config, data)
+        run = fit.TrainingRun(config, data, rows, WorkFolder(Path(work)), tracker)
+        with before_steps(lambda number, _: steps.append(time.perf_counter())):
+            fit.fit_run(run)
     ended = time.perf_counter()
+    first_step = steps[0]
     return {
         "encoder_seconds": sum(passes),
-        "start_seconds": first[0] - started,
-        "epochs_seconds": ended - first[0],
+        "start_seconds": first_step - started,
+        "epochs_seconds": ended - first_step,
         "seconds": ended - started,
-        "sentences": len(task.train) + len(task.val),
-        "peak_memory_bytes": trainer.peak_memory(),
+        "sentences": len(rows.train) + len(rows.val),
+        "peak_memory_bytes": hardware.peak_memory(),
     }
 
 
 @contextlib.contextmanager
 def timed(owner: Any, name: str) -> Iterator[list[float]]:
-    """Within the block, the seconds of each call of a module's function are kept."""
-    original, took = getattr(owner, name), []
+    """Within the block, time each call of a module's function; yields the list of seconds."""
+    original = getattr(owner, name)
+    seconds: list[float] = []
 
     def call(*args: Any, **options: Any) -> Any:
         started = time.perf_counter()
         try:
             return original(*args, **options)
         finally:
-            took.append(time.perf_counter() - started)
+            seconds.append(time.perf_counter() - started)
 
     setattr(owner, name, call)
     try:
-        yield took
+        yield seconds
     finally:
         setattr(owner, name, original)
 
 
-def ratio(record: dict[str, Any]) -> float:
+def ratio(record: Record) -> float:
     """The encoder's pass and all epochs, over that pass."""
     first = record["runs"]["first"]
     return (first["encoder_seconds"] + first["epochs_seconds"]) / first["encoder_seconds"]
 
 
-def make_tables(record: dict[str, Any]) -> list[Table]:
+def make_tables(record: Record) -> list[Table]:
     """One row for each run."""
-    rows = [
-        [
-            name,
-            f"{one['encoder_seconds']:.2f}",
-            f"{one['start_seconds']:.2f}",
-            f"{one['epochs_seconds']:.2f}",
-            f"{one['seconds']:.2f}",
-            f"{one['peak_memory_bytes'] / 2**30:.2f}",
-        ]
-        for name, one in record["runs"].items()
-    ]
     header = ["run", "encoder, s", "to the first step, s", "epochs, s", "all, s", "peak GiB"]
+    rows = []
+    for name, run in record["runs"].items():
+        rows.append(
+            [
+                name,
+                f"{run['encoder_seconds']:.2f}",
+                f"{run['start_seconds']:.2f}",
+                f"{run['epochs_seconds']:.2f}",
+                f"{run['seconds']:.2f}",
+                f"{run['peak_memory_bytes'] / 2**30:.2f}",
+            ]
+        )
+
+    epochs = record["epochs"]
     sentences = record["runs"]["first"]["sentences"]
     note = (
-        f"{sentences:,} sentences. One pass of the encoder and {record['epochs']} epochs take {ratio(record):.2f} times "
-        "one pass. Imports are not counted."
+        f"{sentences:,} sentences. One pass of the encoder and {epochs} epochs take "
+        f"{ratio(record):.2f} times one pass. Imports are not counted."
     )
-    return [Table(f"Head-only: {record['epochs']} epochs on cached features", header, rows, note)]
+    return [Table(f"Head-only: {epochs} epochs on cached features", header, rows, note)]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
-        process.quiet_libraries()
-        print(json.dumps(train(json.loads(sys.argv[1]))))
+    if machine.has_job():
+        machine.answer_job(train)
     else:
         cli.run(main)

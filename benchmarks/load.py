@@ -1,7 +1,7 @@
 """A load generator that costs little itself: some clients on kept connections, no client library.
 
-It runs on the same machine as the server and is not pinned to a core, as nothing else is: the system shares the cores
-out. What it uses of them is measured beside the rate (`client_cores`).
+It runs on the same machine as the server. Neither is pinned to a core: the system divides them. The
+generator's own use of the cores is measured with the rate (`client_cores`).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ def own_body(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server on loopback takes a text, and in which form."""
+    """A server on loopback: where it takes a text, and in which form."""
 
     port: int
     path: str = "/predict/"
@@ -31,7 +31,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What some number of clients got from one server."""
+    """The answers of one server to some number of clients."""
 
     server: str
     clients: int
@@ -50,13 +50,33 @@ async def measure(
 ) -> Measurement:
     """Load one server with some clients, after a short warm-up that is not counted."""
     await load(endpoint, clients, texts, 4 * clients, seconds)
-    started, used = time.perf_counter(), time.process_time()
+
+    started = time.perf_counter()
+    cpu_started = time.process_time()
     latencies, errors = await load(endpoint, clients, texts, most, seconds)
-    took, used = time.perf_counter() - started, time.process_time() - used
-    cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [latencies[0]] * 99
-    rate = len(latencies) / took
-    figures = (rate, 1000 * cuts[49], 1000 * cuts[98], used / took)
-    return Measurement(name, clients, len(latencies), errors, took, *figures)
+    elapsed = time.perf_counter() - started
+    cpu_seconds = time.process_time() - cpu_started
+
+    p50, p99 = _percentiles(latencies)
+    return Measurement(
+        server=name,
+        clients=clients,
+        requests=len(latencies),
+        errors=errors,
+        seconds=elapsed,
+        requests_per_second=len(latencies) / elapsed,
+        p50_ms=1000 * p50,
+        p99_ms=1000 * p99,
+        client_cores=cpu_seconds / elapsed,
+    )
+
+
+def _percentiles(latencies: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
+    if len(latencies) == 1:  # too few for statistics.quantiles
+        return latencies[0], latencies[0]
+    cuts = statistics.quantiles(latencies, n=100)
+    return cuts[49], cuts[98]
 
 
 async def load(
@@ -64,27 +84,30 @@ async def load(
 ) -> tuple[list[float], int]:
     """Latencies in seconds of the requests that were answered, and the number that failed.
 
-    Each client sends the next text when its last is answered, until `most` are sent or the seconds are over. A server
-    that closes a connection fails one request. UserError where none was answered.
+    Each client sends the next text when its last is answered, until `most` are sent or the seconds
+    are over. A server that closes a connection fails one request. Raises UserError where no request
+    was answered.
     """
     latencies: list[float] = []
     errors = 0
-    queue = iter(range(most))
-    end = time.perf_counter() + seconds
+    numbers = iter(range(most))  # shared by the clients: a fast one sends more
+    deadline = time.perf_counter() + seconds
 
     async def client() -> None:
         nonlocal errors
         reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
-        for number in queue:
+        for number in numbers:
             started = time.perf_counter()
-            if started > end:
+            if started > deadline:
                 break
+
             try:
                 status = await ask(reader, writer, endpoint, texts[number % len(texts)])
             except (OSError, EOFError):
                 errors += 1
                 reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
                 continue
+
             if status == 200:
                 latencies.append(time.perf_counter() - started)
             else:
@@ -104,16 +127,23 @@ async def load(
 async def ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, endpoint: Endpoint, text: str
 ) -> int:
-    """One request, written by hand: a client library would use as much CPU as the servers. Returns the status."""
+    """Send one request and return the status of its answer.
+
+    It is written by hand: a client library would use as much of the CPU as the servers.
+    """
     body = json.dumps(endpoint.body(text)).encode()
     head = (
         f"POST {endpoint.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
-    lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-    length = next(
-        int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:")
-    )
-    await reader.readexactly(length)
+
+    answer_head = await reader.readuntil(b"\r\n\r\n")
+    lines = answer_head.lower().split(b"\r\n")
+    await reader.readexactly(_content_length(lines))
     return int(lines[0].split()[1])
+
+
+def _content_length(lines: list[bytes]) -> int:
+    header = next(line for line in lines if line.startswith(b"content-length:"))
+    return int(header.partition(b":")[2])

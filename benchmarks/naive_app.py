@@ -1,4 +1,7 @@
-"""What one writes first: FastAPI around `pipeline()`. The benchmark's point of comparison, with the same weights."""
+"""The app that one writes first: FastAPI around `pipeline()`, with the same weights as ours.
+
+It is the benchmark's point of comparison.
+"""
 
 import os
 from typing import Any

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from benchmarks import head_only, request, scoring, serving, steps, training
 from benchmarks.servers import INFINITY, NAIVE, STUDENT
-from benchmarks.tables import Table, markdown
-
-Record = dict[str, Any]
+from benchmarks.tables import Record, Table, markdown
 
 TABLES: dict[str, Callable[[Record], list[Table]]] = {
     "training": training.make_tables,
@@ -23,148 +21,217 @@ TABLES: dict[str, Callable[[Record], list[Table]]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark is meant to reach: at least, or at most."""
+    """A figure that a benchmark should reach."""
 
-    what: str
+    title: str
     part: str
+    """The benchmark whose record holds the figure."""
     measured: Callable[[Record], float]
-    at_least: float | None = None
-    at_most: float | None = None
+    bound: Literal["at least", "at most"]
+    limit: float
     unit: str = "x"
 
+    def is_reached(self, value: float) -> bool:
+        """Whether a figure is within the limit."""
+        if self.bound == "at least":
+            return value >= self.limit
+        return value <= self.limit
+
     def row(self, record: Record) -> list[str]:
-        """The target, what was measured, and whether it was reached."""
+        """The target, the measured figure, and whether it was reached."""
         value = self.measured(record)
-        bound = (
-            f"at least {self.at_least:g}"
-            if self.at_least is not None
-            else f"at most {self.at_most:g}"
-        )
-        reached = (
-            value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0)
-        )
-        shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        figure = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
         return [
-            self.what,
-            f"{bound} {self.unit}",
-            f"{shown} {self.unit}",
-            "yes" if reached else "no",
+            self.title,
+            f"{self.bound} {self.limit:g} {self.unit}",
+            f"{figure} {self.unit}",
+            "yes" if self.is_reached(value) else "no",
         ]
 
 
-def _trains(one: str, other: str) -> Callable[[Record], float]:
-    return lambda record: training.rate(record, one) / training.rate(record, other)
+def _training_ratio(trainer: str, reference: str) -> Callable[[Record], float]:
+    def measure(record: Record) -> float:
+        return training.rate(record, trainer) / training.rate(record, reference)
+
+    return measure
 
 
-def _serves(server: str, other: str) -> Callable[[Record], float]:
-    return lambda record: serving.ratio(record, 32, server, other)
+def _serving_ratio(server: str, reference: str) -> Callable[[Record], float]:
+    def measure(record: Record) -> float:
+        return serving.ratio(record, 32, server, reference)
+
+    return measure
 
 
-def _starts(key: str) -> Callable[[Record], float]:
-    return lambda record: next(one[key] for one in record["starts"] if one["server"] == "auto")
+def _at_start(key: str) -> Callable[[Record], float]:
+    def measure(record: Record) -> float:
+        return next(start[key] for start in record["starts"] if start["server"] == "auto")
+
+    return measure
 
 
-def _latency(record: Record) -> float:
-    ours, naive = (serving.median(record, 1, name) for name in ("auto", NAIVE))
+def _latency_ratio(record: Record) -> float:
+    ours = serving.median(record, 1, "auto")
+    naive = serving.median(record, 1, NAIVE)
     return ours["p99_ms"] / naive["p50_ms"]
+
+
+def _serving_of_bulk(record: Record) -> float:
+    return 100 * (serving.bulk_share(record, 32, "auto") or 0)
+
+
+def _scoring_of_bulk(record: Record) -> float:
+    return 100 * scoring.rate(record, ".parquet") / scoring.rate(record, "bulk")
+
+
+def _second_start(record: Record) -> float:
+    return record["runs"]["second"]["start_seconds"]
 
 
 TARGETS = (
     Target(
         "full-ft: rate of a stock Trainer",
         "training",
-        _trains("ours, full-ft", training.STOCK),
-        at_least=12,
+        _training_ratio("ours, full-ft", training.STOCK),
+        "at least",
+        12,
     ),
     Target(
         "full-ft: rate of a tuned stock Trainer",
         "training",
-        _trains("ours, full-ft", "stock, tuned"),
-        at_least=1,
+        _training_ratio("ours, full-ft", "stock, tuned"),
+        "at least",
+        1,
     ),
-    Target("LoRA: rate of full-ft", "training", _trains("ours, LoRA", "ours, full-ft"), at_least=1),
     Target(
-        "head-only: a pass and ten epochs over a pass", "head_only", head_only.ratio, at_most=1.2
+        "LoRA: rate of full-ft",
+        "training",
+        _training_ratio("ours, LoRA", "ours, full-ft"),
+        "at least",
+        1,
+    ),
+    Target(
+        "head-only: a pass and ten epochs over a pass",
+        "head_only",
+        head_only.ratio,
+        "at most",
+        1.2,
     ),
     Target(
         "head-only: second run to its first step",
         "head_only",
-        lambda record: record["runs"]["second"]["start_seconds"],
-        at_most=3,
+        _second_start,
+        "at most",
+        3,
         unit="s",
     ),
-    Target("API, 32 clients: rate of the naive app", "serving", _serves("auto", NAIVE), at_least=8),
+    Target(
+        "API, 32 clients: rate of the naive app",
+        "serving",
+        _serving_ratio("auto", NAIVE),
+        "at least",
+        8,
+    ),
     Target(
         "student, 32 clients: rate of the naive app",
         "serving",
-        _serves(STUDENT, NAIVE),
-        at_least=12,
+        _serving_ratio(STUDENT, NAIVE),
+        "at least",
+        12,
     ),
     Target(
-        "API, 32 clients: rate of infinity-emb", "serving", _serves("auto", INFINITY), at_least=3
+        "API, 32 clients: rate of infinity-emb",
+        "serving",
+        _serving_ratio("auto", INFINITY),
+        "at least",
+        3,
     ),
-    Target("API, one client: p99 over the naive app's p50", "serving", _latency, at_most=1),
+    Target(
+        "API, one client: p99 over the naive app's p50",
+        "serving",
+        _latency_ratio,
+        "at most",
+        1,
+    ),
     Target(
         "API, 32 clients: of bulk on the cores left",
         "serving",
-        lambda record: 100 * (serving.bulk_share(record, 32, "auto") or 0),
-        at_least=75,
+        _serving_of_bulk,
+        "at least",
+        75,
         unit="%",
     ),
-    Target("API: start to ready", "serving", _starts("ready_seconds"), at_most=2, unit="s"),
-    Target("API: memory at start", "serving", _starts("memory_mb"), at_most=300, unit="MB"),
-    Target(
-        "score: of its bulk rate",
-        "scoring",
-        lambda record: 100 * scoring.rate(record, ".parquet") / scoring.rate(record, "bulk"),
-        at_least=90,
-        unit="%",
-    ),
+    Target("API: start to ready", "serving", _at_start("ready_seconds"), "at most", 2, unit="s"),
+    Target("API: memory at start", "serving", _at_start("memory_mb"), "at most", 300, unit="MB"),
+    Target("score: of its bulk rate", "scoring", _scoring_of_bulk, "at least", 90, unit="%"),
 )
 
 
 def targets(parts: dict[str, Record]) -> Table:
-    """Every target of which the records hold the figures; what was not measured is not shown."""
+    """Every target of which the records hold the figures."""
     rows = []
     for target in TARGETS:
-        if target.part in parts:
-            try:
-                rows.append(target.row(parts[target.part]))
-            except (KeyError, IndexError, StopIteration):
-                continue
+        if target.part not in parts:
+            continue
+        try:
+            rows.append(target.row(parts[target.part]))
+        except (KeyError, IndexError, StopIteration):
+            # A server or trainer that was not among the contenders of that run.
+            continue
     return Table("Targets", ["what", "target", "measured", "reached"], rows)
 
 
-def render(parts: dict[str, Record], failed: dict[str, str]) -> str:
+def render(parts: dict[str, Record], failures: dict[str, str]) -> str:
     """The report: the machine, the targets, then every table; parts that failed are named."""
-    sections = ["# Performance\n", *(_machines(parts))]
-    sections += [f"**{name} failed:** {reason}\n" for name, reason in failed.items()]
-    sections += [markdown(targets(parts))] if parts else []
-    for name, make in TABLES.items():
+    sections = ["# Performance\n", *_machines(parts)]
+    for name, reason in failures.items():
+        sections.append(f"**{name} failed:** {reason}\n")
+    if parts:
+        sections.append(markdown(targets(parts)))
+
+    for name, make_tables in TABLES.items():
         if name in parts:
-            sections += [markdown(table) for table in make(parts[name])]
+            sections += map(markdown, make_tables(parts[name]))
     return "\n".join(sections)
 
 
 def _machines(parts: dict[str, Record]) -> list[str]:
-    """A line for each machine and date that the parts were measured on; usually one."""
-    lines: dict[str, list[str]] = {}
+    """A line for each machine and date that the parts were measured on, and its peak rates.
+
+    Usually it is one; otherwise each names its parts.
+    """
+    names_by_machine: dict[str, list[str]] = {}
     for name, record in parts.items():
-        facts = record["machine"]
-        libraries = ", ".join(
-            f"{library} {number}" for library, number in facts["libraries"].items()
-        )
-        where = f"{facts['date']}, {facts['processor'] or facts['machine']}, {facts['cores']} cores, {facts['system']}"
-        lines.setdefault(f"{where}, Python {facts['python']}, {libraries}.", []).append(name)
-    peaks: dict[str, float] = next(
-        (record["peak"] for record in parts.values() if "peak" in record), {}
-    )
-    rates = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in peaks.items())
-    rate_line = [
-        f"Measured rate of large matrix products: {rates}. It is what the floor is reckoned with.\n"
+        machine = _describe_machine(record["machine"])
+        names_by_machine.setdefault(machine, []).append(name)
+
+    lines = []
+    for machine, names in names_by_machine.items():
+        prefix = "" if len(names_by_machine) == 1 else f"{', '.join(names)}: "
+        lines.append(f"{prefix}{machine}\n")
+
+    peaks = [record["peak"] for record in parts.values() if "peak" in record]
+    if peaks:
+        lines.append(_describe_peak(peaks[0]))
+    return lines
+
+
+def _describe_machine(facts: Record) -> str:
+    libraries = [f"{name} {version}" for name, version in facts["libraries"].items()]
+    parts = [
+        facts["date"],
+        facts["processor"] or facts["machine"],
+        f"{facts['cores']} cores",
+        facts["system"],
+        f"Python {facts['python']}",
+        *libraries,
     ]
-    if len(lines) == 1:
-        return [f"{next(iter(lines))}\n", *rate_line]
-    return [f"{', '.join(names)}: {line}\n" for line, names in lines.items()] + (
-        rate_line if rates else []
+    return ", ".join(parts) + "."
+
+
+def _describe_peak(peak: dict[str, float]) -> str:
+    rates = [f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in peak.items()]
+    return (
+        f"Measured rate of large matrix products: {', '.join(rates)}. "
+        "It is what the floor is reckoned with.\n"
     )

@@ -1,11 +1,12 @@
-"""Where the processor time of one request goes: the model, and what is there besides it.
+"""Where the processor time of one request goes: the model, and everything else.
 
 python -m benchmarks.request --model-dir artifacts/models/quickstart
 
-Processor milliseconds of a request with one text, 32 clients. Three servers are loaded: an empty ASGI app, this API over
-a model that answers at once, and this API over the bundle; the system says what processor time each process used. The
-work on the body, tokenizing and the model are timed by themselves in this process, in batches as under load. What is
-left of the whole server's time after all parts is shown as such. Writes a table and a JSON file.
+Processor milliseconds of a request with one text, 32 clients. Three servers are loaded: an empty
+ASGI app, this API over a model that answers at once, and this API over the bundle; the system
+reports the processor time of each process. The work on the body, tokenizing and the model are timed
+by themselves in this process, in batches as under load. The rest of the whole server's time is
+shown as such. Writes a table and a JSON file.
 """
 
 import asyncio
@@ -19,12 +20,13 @@ import typer
 
 from bankintent import cli, console, files
 from bankintent.bundle.layout import open_checkpoint
-from bankintent.inference.runtime import Runtime, cores, find
+from bankintent.inference import choice
+from bankintent.inference.runtime import Runtime
 from benchmarks import machine, servers, tables
 from benchmarks.load import load
-from benchmarks.servers import Contender
+from benchmarks.servers import OWN_READINESS, Contender
 from benchmarks.serving import read_texts
-from benchmarks.tables import Table, share
+from benchmarks.tables import Record, Table, share
 
 UVICORN = (
     sys.executable,
@@ -36,7 +38,9 @@ UVICORN = (
     "--port",
     "{port}",
 )
+
 BATCH = 8
+"""Texts in a batch; about what 32 clients make."""
 
 
 def main(
@@ -49,18 +53,21 @@ def main(
     ),
 ) -> None:
     """Measure all parts in one run, print a table and write the figures."""
-    checkpoint, texts = open_checkpoint(model_dir), read_texts()
-    model = find(model_dir, runtime, cores(), workers=1)()  # type: ignore[arg-type]
-    parts = {"body": body_cost(model, texts), **model_cost(model, texts)}
+    checkpoint = open_checkpoint(model_dir)
+    texts = read_texts()
+    model = choice.find(model_dir, runtime, workers=1).load()  # type: ignore[arg-type]
+    milliseconds = {"body": body_cost(model, texts), **model_cost(model, texts)}
     facts = {
         "model": checkpoint.name,
         "runtime": model.facts.runtime,
         "machine": machine.describe(),
     }
+
     for contender in find_contenders(model_dir, runtime):
         console.say(f"Loading the server: {contender.name} ...")
-        parts[contender.name] = server_cost(contender, clients, texts, requests)
-    record = {**facts, "clients": clients, "milliseconds": parts}
+        milliseconds[contender.name] = server_cost(contender, clients, texts, requests)
+
+    record = {**facts, "clients": clients, "milliseconds": milliseconds}
     files.write_text(output, files.json_text(record))
     tables.show(make_tables(record))
     console.say(f"Written to {console.show_path(output)}.")
@@ -70,9 +77,13 @@ def find_contenders(model_dir: Path, runtime: str) -> list[Contender]:
     """The empty app, the API without a model, the API."""
     empty = (*UVICORN, "--lifespan", "off", "benchmarks.bare_apps:empty")
     constant = (*UVICORN, "--factory", "benchmarks.bare_apps:constant")
+
+    def label(body: Any) -> str:
+        return str(body["label"])
+
     return [
-        Contender("empty", empty, model_dir, "/", lambda body: body["label"]),
-        Contender("constant", constant, model_dir, "/health/ready", lambda body: body["label"]),
+        Contender("empty", empty, model_dir, "/", label),
+        Contender("constant", constant, model_dir, OWN_READINESS, label),
         servers.ours("whole", model_dir.resolve(), runtime),
     ]
 
@@ -80,9 +91,12 @@ def find_contenders(model_dir: Path, runtime: str) -> list[Contender]:
 def server_cost(contender: Contender, clients: int, texts: list[str], requests: int) -> float:
     """Processor milliseconds of the server for each request."""
     with servers.running(contender) as server:
-        asyncio.run(load(server.endpoint, clients, texts, 4 * clients, 60))
+        warm_up = load(server.endpoint, clients, texts, most=4 * clients, seconds=60)
+        asyncio.run(warm_up)
+
         before = server.cpu_seconds()
-        latencies, _ = asyncio.run(load(server.endpoint, clients, texts, requests, 120))
+        measured = load(server.endpoint, clients, texts, most=requests, seconds=120)
+        latencies, _ = asyncio.run(measured)
         return 1000 * (server.cpu_seconds() - before) / len(latencies)
 
 
@@ -90,62 +104,68 @@ def body_cost(model: Runtime, texts: list[str]) -> float:
     """Milliseconds to check a body, rank the labels and write the answer."""
     from bankintent.serving import wire
 
-    row = model.logits(model.tokenize(texts[:1]))[0]
+    logits = model.logits(model.tokenize(texts[:1]))[0]
     bodies = [wire.PredictRequest(text=text).model_dump_json().encode() for text in texts[:500]]
 
     def work() -> None:
         for body in bodies:
-            asked = wire.PredictRequest.model_validate_json(body)
-            wire.prediction(row, False, model.facts, asked.top_k).model_dump_json()
+            request = wire.PredictRequest.model_validate_json(body)
+            answer = wire.make_prediction(logits, False, model.facts, request.top_k)
+            answer.model_dump_json()
 
     return cpu_milliseconds(work) / len(bodies)
 
 
 def model_cost(model: Runtime, texts: list[str]) -> dict[str, float]:
-    """Milliseconds of a text in tokenizing and in the model, in batches of 8 that lie near each other in length."""
+    """Milliseconds of a text in tokenizing and in the model, in batches of texts of like length."""
     texts = sorted(texts[:512], key=len)
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     items = [model.tokenize(batch) for batch in batches]
-    model.logits(items[-1])
+
+    def tokenize() -> None:
+        for batch in batches:
+            model.tokenize(batch)
+
+    def compute() -> None:
+        for batch in items:
+            model.logits(batch)
+
+    model.logits(items[-1])  # warm-up, with the longest texts
     return {
-        "tokenize": cpu_milliseconds(lambda: [model.tokenize(batch) for batch in batches])
-        / len(texts),
-        "model": cpu_milliseconds(lambda: [model.logits(batch) for batch in items]) / len(texts),
+        "tokenize": cpu_milliseconds(tokenize) / len(texts),
+        "model": cpu_milliseconds(compute) / len(texts),
     }
 
 
 def cpu_milliseconds(work: Callable[[], Any], rounds: int = 3) -> float:
     """Processor time of all threads in one call, the best of some."""
-    took = []
+    best = float("inf")
     for _ in range(rounds):
         started = time.process_time()
         work()
-        took.append(time.process_time() - started)
-    return 1000 * min(took)
+        best = min(best, time.process_time() - started)
+    return 1000 * best
 
 
-def make_tables(record: dict[str, Any]) -> list[Table]:
-    """The parts of a request, and what the whole server used."""
-    found = record["milliseconds"]
-    around = found["constant"] - found["empty"] - found["body"]
-    rows = {
-        "HTTP parsing, sockets, event loop (an empty app)": found["empty"],
-        "checking the body, ranking, writing the answer": found["body"],
-        "routing, limits, deadline, queue, log, metrics": around,
-        "tokenizing": found["tokenize"],
-        "the model": found["model"],
+def make_tables(record: Record) -> list[Table]:
+    """The parts of a request, and the time of the whole server."""
+    milliseconds = record["milliseconds"]
+    # The API over a constant does all of this; what is left is its own code.
+    own_code = milliseconds["constant"] - milliseconds["empty"] - milliseconds["body"]
+    parts = {
+        "HTTP parsing, sockets, event loop (an empty app)": milliseconds["empty"],
+        "checking the body, ranking, writing the answer": milliseconds["body"],
+        "routing, limits, deadline, queue, log, metrics": own_code,
+        "tokenizing": milliseconds["tokenize"],
+        "the model": milliseconds["model"],
     }
-    rows["not in these parts (threads, caches, padding)"] = found["whole"] - sum(rows.values())
-    whole = found["whole"]
-    body = [[name, f"{value:.3f}", share(value, whole)] for name, value in rows.items()]
+    whole = milliseconds["whole"]
+    parts["not in these parts (threads, caches, padding)"] = whole - sum(parts.values())
+
+    rows = [[name, f"{value:.3f}", share(value, whole)] for name, value in parts.items()]
+    rows.append(["the whole server", f"{whole:.3f}", "100 %"])
     title = f"One request at {record['clients']} clients: processor time ({record['runtime']})"
-    return [
-        Table(
-            title,
-            ["part", "ms", "of the whole"],
-            [*body, ["the whole server", f"{whole:.3f}", "100 %"]],
-        )
-    ]
+    return [Table(title, ["part", "ms", "of the whole"], rows)]
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""Servers as processes on loopback: this project's with each runtime, the naive app, and infinity-emb from its own place.
+"""Servers as processes on loopback: this project's with each runtime, the naive app, infinity-emb.
 
-All are given the same weights and every core. infinity-emb 0.0.78 needs older libraries, so a virtual environment apart:
+All get the same weights and every core. infinity-emb 0.0.78 needs older libraries, so it has a
+virtual environment of its own:
 
 python -m venv infinity
-infinity/bin/pip install "infinity-emb[server,torch,optimum]==0.0.78" "optimum<2" "transformers<4.49" "datasets<4" "pyarrow<21"
-infinity/bin/pip uninstall -y torchvision     # where there is one: another build than torch's breaks the import
+infinity/bin/pip install "infinity-emb[server,torch,optimum]==0.0.78" "optimum<2" \
+  "transformers<4.49" "datasets<4" "pyarrow<21"
+infinity/bin/pip uninstall -y torchvision   # another build of it than torch's breaks the import
 """
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,23 @@ import httpx
 import psutil
 
 from bankintent.errors import UserError
+from bankintent.process import free_port
 from benchmarks.load import Endpoint, own_body
 from benchmarks.machine import ROOT
 
-NAIVE, INFINITY, STUDENT = "naive", "infinity", "student"
+NAIVE = "naive"
+INFINITY = "infinity"
+STUDENT = "student"
+
 START_SECONDS = 240
+"""Longest wait until a server takes requests."""
+
+END_SECONDS = 30
+"""Longest wait for a server to end before it is killed."""
+
+OWN_READINESS = "/health/ready"
+"""The health page of this project's API."""
+
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -38,13 +51,13 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Contender:
-    """How a server is started and spoken to; `{port}` in the command is the port to listen on."""
+    """A kind of server: its command line, in which `{port}` is replaced, and its HTTP interface."""
 
     name: str
     command: tuple[str, ...]
     model: Path
     ready: str
-    """Answers 200 once the server takes requests."""
+    """Path of a page that answers 200 once the server takes requests."""
     label: Callable[[Any], str]
     """The best label in the body of an answer."""
     path: str = "/predict/"
@@ -53,50 +66,35 @@ class Contender:
 
 def naive(model: Path) -> Contender:
     """FastAPI around `pipeline()`, on a transformers folder."""
-    command = (
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "benchmarks.naive_app:app",
-        "--log-level",
-        "error",
-        "--port",
-        "{port}",
-    )
+    app = ("-m", "uvicorn", "benchmarks.naive_app:app")
+    command = (sys.executable, *app, "--log-level", "error", "--port", "{port}")
     return Contender(NAIVE, command, model, "/openapi.json", lambda body: body[0]["label"])
 
 
 def ours(name: str, model: Path, runtime: str) -> Contender:
     """This project's API on a bundle."""
-    command = (sys.executable, "-m", "backend", "--port", "{port}", "--set", f"runtime={runtime}")
-    return Contender(
-        name,
-        (*command, "--model-dir", str(model)),
-        model,
-        "/health/ready",
-        lambda body: body["label"],
-    )
+    app = ("-m", "backend", "--port", "{port}")
+    options = ("--set", f"runtime={runtime}", "--model-dir", str(model))
+    command = (sys.executable, *app, *options)
+    return Contender(name, command, model, OWN_READINESS, lambda body: body["label"])
 
 
 def infinity(python: Path, model: Path) -> Contender:
     """infinity-emb's `/classify` with its torch engine in int8, on a transformers folder."""
-    command = (
-        str(python),
-        "-m",
-        "infinity_emb.cli",
-        "v2",
-        "--model-id",
-        str(model),
-        "--served-model-name",
-        "model",
-    )
-    options = ("--engine", "torch", "--device", "cpu", "--dtype", "int8", "--no-bettertransformer")
+    app = ("-m", "infinity_emb.cli", "v2", "--host", "127.0.0.1", "--port", "{port}")
+    weights = ("--model-id", str(model), "--served-model-name", "model")
+    engine = ("--engine", "torch", "--device", "cpu", "--dtype", "int8", "--no-bettertransformer")
+
+    def best_label(body: Any) -> str:
+        best = max(body["data"][0], key=lambda answer: answer["score"])
+        return str(best["label"])
+
     return Contender(
         INFINITY,
-        (*command, *options, "--host", "127.0.0.1", "--port", "{port}"),
+        (str(python), *app, *weights, *engine),
         model,
         "/health",
-        lambda body: max(body["data"][0], key=lambda one: one["score"])["label"],
+        best_label,
         "/classify",
         lambda text: {"input": [text], "model": "model"},
     )
@@ -104,7 +102,7 @@ def infinity(python: Path, model: Path) -> Contender:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that takes requests."""
+    """A running server that takes requests."""
 
     name: str
     endpoint: Endpoint
@@ -112,7 +110,7 @@ class Server:
     process: psutil.Process
     ready_seconds: float
     """From the start of its process to the first 200 of its health page."""
-    answer_seconds: float
+    answer_seconds: float = 0.0
     """From the start of its process to its first answer."""
 
     @property
@@ -120,23 +118,25 @@ class Server:
         return f"http://127.0.0.1:{self.endpoint.port}"
 
     def memory_mb(self) -> float:
-        """Resident now, of the process and its children; what is shared with other processes counts in full."""
-        found = 0
-        for process in (self.process, *self.process.children(recursive=True)):
+        """Resident memory of the process and its children; what they share counts for each."""
+        total = 0
+        for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += process.memory_info().rss
-        return found / 2**20
+                total += process.memory_info().rss
+        return total / 2**20
 
     def cpu_seconds(self) -> float:
         """Processor seconds that the process and its children have used."""
-        times = [p.cpu_times() for p in (self.process, *self.process.children(recursive=True))]
-        return sum(t.user + t.system for t in times)
+        total = 0.0
+        for process in self._processes():
+            times = process.cpu_times()
+            total += times.user + times.system
+        return total
 
     def label(self, text: str) -> str:
         """The label that it gives to a text."""
-        answer = httpx.post(
-            self.url + self.endpoint.path, json=self.endpoint.body(text), timeout=60
-        )
+        url = self.url + self.endpoint.path
+        answer = httpx.post(url, json=self.endpoint.body(text), timeout=60)
         if answer.status_code != 200:
             raise UserError(
                 f'the server "{self.name}" answered a text with status {answer.status_code}',
@@ -145,61 +145,76 @@ class Server:
         return self.contender.label(answer.json())
 
     def runtime(self) -> str:
-        """What computes."""
-        if self.contender.ready != "/health/ready":
-            return {NAIVE: "torch pipeline, float32", INFINITY: "torch, int8"}.get(self.name, "")
-        return httpx.get(f"{self.url}/info", timeout=60).json()["runtime"]
+        """The library and precision that compute."""
+        if self.contender.ready == OWN_READINESS:
+            info = httpx.get(f"{self.url}/info", timeout=60).json()
+            return str(info["runtime"])
+        others = {NAIVE: "torch pipeline, float32", INFINITY: "torch, int8"}
+        return others.get(self.name, "")
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
 
 
 @contextlib.contextmanager
-def running(contender: Contender, **variables: str) -> Iterator[Server]:
-    """Run one server on a free port until the block ends; UserError with the end of its log where it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running(contender: Contender) -> Iterator[Server]:
+    """Run one server on a free port until the block ends.
+
+    Raises UserError with the end of its log where it does not start.
+    """
+    port = free_port()
     command = [word.replace("{port}", str(port)) for word in contender.command]
-    env = {**os.environ, **ENVIRONMENT, "MODEL_DIR": str(contender.model), **variables}
+    environment = {**os.environ, **ENVIRONMENT, "MODEL_DIR": str(contender.model)}
+
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
         try:
-            endpoint = Endpoint(port, contender.path, contender.body)
-            ready = (
-                _wait(process, f"http://127.0.0.1:{port}{contender.ready}", contender, log)
-                - started
+            url = f"http://127.0.0.1:{port}{contender.ready}"
+            ready = _wait(process, url, contender, log)
+            server = Server(
+                contender.name,
+                Endpoint(port, contender.path, contender.body),
+                contender,
+                psutil.Process(process.pid),
+                ready_seconds=ready - started,
             )
-            handle = psutil.Process(process.pid)
-            server = Server(contender.name, endpoint, contender, handle, ready, 0.0)
             server.label("a")
-            yield Server(
-                contender.name, endpoint, contender, handle, ready, time.perf_counter() - started
-            )
+            yield replace(server, answer_seconds=time.perf_counter() - started)
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, contender: Contender, log: Any) -> float:
-    """The time at which the page first answered 200."""
-    end = time.monotonic() + START_SECONDS
+    """The time (of `perf_counter`) at which the page first answered 200."""
+    deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=30) as client:
-        while process.poll() is None and time.monotonic() < end:
+        while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
                 if client.get(url).status_code == 200:
                     return time.perf_counter()
+            # Short, because the wait is part of the measured time.
             time.sleep(0.01)
+
     log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines() or ["it wrote nothing"]
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    last_line = lines[-1] if lines else "it wrote nothing"
     raise UserError(
-        f'the server "{contender.name}" did not start: {lines[-1]}',
+        f'the server "{contender.name}" did not start: {last_line}',
         f"Try {' '.join(contender.command)}",
     )
 
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def agreement(reference: Server, other: Server, texts: list[str]) -> float:
     """Share of the texts to which both give the same label."""
-    return sum(reference.label(text) == other.label(text) for text in texts) / len(texts)
+    same = sum(reference.label(text) == other.label(text) for text in texts)
+    return same / len(texts)

@@ -1,13 +1,17 @@
-"""A table, for the terminal and for Markdown: each benchmark makes its tables from its JSON record alone."""
+"""Tables for the terminal and for Markdown, made from the JSON record of a benchmark alone."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from bankintent import console
+
+Record = dict[str, Any]
+"""The JSON object that a benchmark writes, or one entry of a list in it."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are shown as they are; a note stands below."""
+    """Cells are shown as they are, the note below them."""
 
     title: str
     header: list[str]
@@ -24,28 +28,40 @@ def show(tables: list[Table]) -> None:
 
 
 def markdown(table: Table) -> str:
-    """The table under a heading, its columns aligned in the source too; columns of figures are set right."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [table.header, *table.rows]]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.header))]
-    right = [
-        i > 0 and all(row[i][:1] in "-0123456789" for row in table.rows) for i in range(len(widths))
-    ]
+    """The table under a heading, its columns aligned in the source: figures right, texts left."""
+    header = _escape(table.header)
+    rows = [_escape(row) for row in table.rows]
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    is_right = [index > 0 and _all_figures(table.rows, index) for index in range(len(columns))]
 
-    def line(row: list[str]) -> str:
-        padded = (
-            cell.rjust(w) if r else cell.ljust(w)
-            for cell, w, r in zip(row, widths, right, strict=True)
-        )
+    def line(cells: list[str]) -> str:
+        padded = []
+        for cell, width, right in zip(cells, widths, is_right, strict=True):
+            padded.append(cell.rjust(width) if right else cell.ljust(width))
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
-    body = [line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])]
-    return (
-        "\n".join([f"### {table.title}", "", *body, *(["", table.note] if table.note else [])])
-        + "\n"
-    )
+    rule = []
+    for width, right in zip(widths, is_right, strict=True):
+        rule.append("-" * (width - 1) + ":" if right else "-" * width)
+
+    lines = [f"### {table.title}", "", line(header), line(rule), *map(line, rows)]
+    if table.note:
+        lines += ["", table.note]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(cells: list[str]) -> list[str]:
+    return [cell.replace("|", "\\|") for cell in cells]
+
+
+def _all_figures(rows: list[list[str]], index: int) -> bool:
+    """Whether every cell of a column is empty or begins like a number."""
+    return all(row[index][:1] in "-0123456789" for row in rows)
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in per cent; empty where the whole is not known."""
-    return f"{100 * part / whole:.0f} %" if whole else ""
+    """A part of a whole in per cent; empty where the whole is zero."""
+    if not whole:
+        return ""
+    return f"{100 * part / whole:.0f} %"

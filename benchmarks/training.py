@@ -1,17 +1,16 @@
-"""Sentences a second of training beside stock Trainers on the same data, model, batch size and epochs.
+"""Sentences a second of training, compared with stock Trainers on the same data and model.
 
 python -m benchmarks.training --data-dir data/quickstart
 
-Each contender trains in a process of its own, one after the other, in rounds: a Trainer with the defaults of
-transformers' run_classification.py (padding to 128 tokens, float32), a tuned one (dynamic padding, length grouping, the
-precision of ours), and this project's, for full fine-tuning and LoRA. Beside the rates stand the quality after the same
-number of epochs, the peak memory of the process, and the share of the floor: of the machine's measured rate of matrix
-products, what the operations of the real tokens reach. Writes a table and a JSON file.
+Each contender trains in a process of its own, one after the other, in rounds: a Trainer with the
+defaults of transformers' run_classification.py (padding to 128 tokens, float32), a tuned one
+(dynamic padding, length grouping, the precision of ours), and this project's, for full fine-tuning
+and LoRA. Batch size and epochs are the same. With the rates come the quality after these epochs,
+the peak memory of the process, and the share of the floor: of the machine's measured rate of matrix
+products, the part that the operations of the real tokens reach. Writes a table and a JSON file.
 """
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, console, files, process
+from bankintent import cli, console, files
 from bankintent.config import LoraSection, Regime, TrackingConfig, TrainConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import UserError
 from benchmarks import machine, tables
-from benchmarks.tables import Table, share
+from benchmarks.machine import Job
+from benchmarks.tables import Record, Table, share
 
 CONTENDERS = {
     "stock, defaults": "stock-default",
@@ -35,13 +35,19 @@ CONTENDERS = {
     "stock, tuned, LoRA": "stock-lora",
     "ours, LoRA": "lora",
 }
+"""Titles of the contenders, and their names in a job."""
+
 STOCK = "stock, defaults"
-BATCH, MAX_LENGTH = 64, 128
+"""The contender that the others are compared with."""
+
+BATCH = 64
+MAX_LENGTH = 128
 LR: dict[str, float] = {"full-ft": 1e-4, "lora": 1e-3}
 LORA = LoraSection(dropout=0)
 MODEL = "bundled/all-MiniLM-L6-v2"
+
 PEAKS = {"fp32": "float32", "bf16": "bf16", "fp16": "float32"}
-"""The measured peak that a precision is held against."""
+"""The measured peak that a precision is compared with."""
 
 
 def main(
@@ -51,30 +57,30 @@ def main(
     sentences: Annotated[int, typer.Option(help="Training sentences, drawn with one seed.")] = 1024,
     epochs: Annotated[int, typer.Option(help="Epochs of every contender.")] = 3,
     rounds: Annotated[
-        int, typer.Option(help="Runs of each contender, in turn; the median is shown.")
+        int,
+        typer.Option(help="Runs of each contender, in turn; the median is shown."),
     ] = 1,
     contenders: Annotated[
-        list[str] | None, typer.Option("--contender", help="Repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option("--contender", help="Repeatable.", show_default="all"),
     ] = None,
     output: Annotated[Path, typer.Option(help="The JSON file.")] = Path(
         "artifacts/benchmarks/training.json"
     ),
 ) -> None:
     """Measure training side by side and print the ratios."""
-    chosen = contenders or list(CONTENDERS)
-    unknown = [name for name in chosen if name not in CONTENDERS]
-    if unknown:
-        raise UserError(
-            f'there is no contender "{unknown[0]}"', f"Name one of {', '.join(CONTENDERS)}"
-        )
+    names = contenders or list(CONTENDERS)
+    require_contenders(names)
     dataset.load(data_dir)
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
+
+    job = {"data_dir": str(data_dir.absolute()), "sentences": sentences, "epochs": epochs}
+    results: dict[str, list[Record]] = {name: [] for name in names}
     for number in range(rounds):
-        for name in chosen:
+        for name in names:
             console.say(f"Round {number + 1} of {rounds}: {name} ...")
-            sizes = {"sentences": sentences, "epochs": epochs}
-            job = {"contender": CONTENDERS[name], "data_dir": str(data_dir.absolute()), **sizes}
-            results[name].append(machine.run_apart("benchmarks.training", job))
+            contender = {"contender": CONTENDERS[name]}
+            results[name].append(machine.run_apart("benchmarks.training", contender | job))
+
     record = {
         "machine": machine.describe(),
         "peak": machine.peak(),
@@ -87,9 +93,18 @@ def main(
     console.say(f"Written to {console.show_path(output)}.")
 
 
+def require_contenders(names: list[str]) -> None:
+    """Raise UserError for a name that is not one of CONTENDERS."""
+    for name in names:
+        if name not in CONTENDERS:
+            raise UserError(
+                f'there is no contender "{name}"', f"Name one of {', '.join(CONTENDERS)}"
+            )
+
+
 @dataclass(frozen=True)
 class Setting:
-    """A model prepared for a regime, and what it is trained on."""
+    """A model prepared for a regime, and its data."""
 
     backbone: Any
     model: Any
@@ -101,64 +116,74 @@ class Setting:
 
     @property
     def flops_per_token(self) -> int:
-        """Operations of a step for each token: 6 a weight that is trained, 4 a frozen one that gradients pass.
+        """Operations of a step for each token: 6 for each trained weight, 4 for each frozen one.
 
-        Two of them forward, two for the gradient of the inputs, two for that of the weights (Kaplan et al., 2020).
+        Two are forward, two for the gradient of the inputs, two for that of the weights (Kaplan et
+        al., 2020). A frozen weight lacks the last two: gradients only pass through it.
         """
-        weights = [
-            (parameter.numel(), parameter.requires_grad)
-            for name, parameter in self.model.named_parameters()
-            if parameter.dim() == 2
-            and not any(part in name.lower() for part in machine.NOT_PER_TOKEN)
-        ]
-        return sum((6 if trained else 4) * count for count, trained in weights)
+        operations = 0
+        for name, parameter in self.model.named_parameters():
+            if parameter.dim() == 2 and machine.is_per_token(name):
+                operations += (6 if parameter.requires_grad else 4) * parameter.numel()
+        return operations
 
 
-def contend(job: dict[str, Any]) -> dict[str, Any]:
-    """What one contender reaches: rate, quality, memory."""
+def contend(job: Job) -> Record:
+    """Train one contender and return its rate, quality and memory."""
     import torch
 
-    from bankintent.training import trainer
+    from bankintent.training import hardware
+    from bankintent.training.encoding import encode
 
     contender = job["contender"]
     regime: Regime = "lora" if "lora" in contender else "full-ft"
     setting = prepare(regime, Path(job["data_dir"]), job["sentences"], job["epochs"])
-    flops, started = setting.flops_per_token, time.perf_counter()
+    flops_per_token = setting.flops_per_token  # before the clock starts
+
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         if contender.startswith("stock"):
             precision = fit_stock(setting, Path(work), tuned=contender != "stock-default")
         else:
             precision = fit_ours(setting, Path(work))
-    seconds, memory = time.perf_counter() - started, trainer.peak_memory()
-    tokens = sum(
-        len(row["input_ids"]) for row in trainer.encode(setting.train, setting.backbone.tokenizer)
-    )
-    passes = job["epochs"] * len(setting.train) / seconds
+    seconds = time.perf_counter() - started
+    memory = hardware.peak_memory()
+
+    rows = encode(setting.train, setting.backbone.tokenizer)
+    mean_tokens = statistics.fmean(len(row["input_ids"]) for row in rows)
+    sentences_per_second = job["epochs"] * len(setting.train) / seconds
     return {
         "seconds": seconds,
-        "sentences_per_second": passes,
+        "sentences_per_second": sentences_per_second,
         "precision": precision,
         "threads": torch.get_num_threads(),
         "accuracy": accuracy(setting),
         "peak_memory_bytes": memory,
-        "useful_flops_per_second": flops * tokens / len(setting.train) * passes,
+        "useful_flops_per_second": flops_per_token * mean_tokens * sentences_per_second,
     }
 
 
 def prepare(regime: Regime, data_dir: Path, sentences: int, epochs: int) -> Setting:
-    """The embedded encoder prepared for a regime, and training sentences drawn with one seed (again where they end)."""
+    """The embedded encoder prepared for a regime, and training sentences drawn with one seed.
+
+    Where more are wanted than there are, they are repeated.
+    """
     import torch
 
     from bankintent.training import backbones, regimes
 
     data = dataset.load(data_dir)
-    train, val = data.read("train"), data.read("val")
+    val = data.read("val")
+    train = data.read("train")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
-    train = train.take((order * (1 + sentences // len(order)))[:sentences])
+    repeated = order * (1 + sentences // len(order))
+    train = train.take(repeated[:sentences])
+
     torch.manual_seed(0)
-    backbone = backbones.load(MODEL, data.labels, MAX_LENGTH)
+    backbone = backbones.load_backbone(MODEL, data.labels, MAX_LENGTH)
     config = TrainConfig(
         model_name=MODEL,
+        regime=regime,
         output_dir=Path("unused"),
         epochs=epochs,
         batch_size=BATCH,
@@ -172,24 +197,15 @@ def prepare(regime: Regime, data_dir: Path, sentences: int, epochs: int) -> Sett
 
 
 def fit_ours(setting: Setting, work: Path) -> str:
-    """Train as `multiregime` does, but for checking on two validation rows only: that is no part of the race."""
+    """Train as `multiregime` does, but validate on two rows: validation is no part of the race."""
     from bankintent.tracking import Tracker
     from bankintent.training import trainer
+    from bankintent.training.encoding import TrainingRows
 
     few, tracker = setting.val.take([0, 1]), Tracker(TrackingConfig(enabled=False))
-    labels = int(setting.model.config.num_labels)
+    rows = TrainingRows(setting.train, few)
     tokenizer = setting.backbone.tokenizer
-    return trainer.fit(
-        setting.model,
-        tokenizer,
-        setting.train,
-        few,
-        labels,
-        setting.regime,
-        setting.config,
-        work,
-        tracker,
-    ).precision
+    return trainer.fit(setting.model, tokenizer, rows, setting.config, work, tracker).precision
 
 
 def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
@@ -202,21 +218,14 @@ def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
         default_data_collator,
     )
 
-    from bankintent.training.trainer import pick_precision
+    from bankintent.training.hardware import pick_precision
 
     precision = pick_precision("auto") if tuned else "fp32"
-    tokenizer, train = setting.backbone.tokenizer, setting.train
-    encoded = tokenizer(
-        train.texts,
-        truncation=True,
-        max_length=MAX_LENGTH,
-        padding=False if tuned else "max_length",
-    )
-    rows = [
-        {**{key: encoded[key][i] for key in encoded}, "labels": label}
-        for i, label in enumerate(train.labels)
-    ]
+    tokenizer = setting.backbone.tokenizer
     options: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if tuned else {}
+    # Where there is only a CPU, transformers refuses bf16 unless this is set.
+    use_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=setting.config.epochs,
@@ -224,21 +233,30 @@ def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:
         learning_rate=setting.config.lr,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        use_cpu=not (
-            torch.cuda.is_available() or torch.backends.mps.is_available()
-        ),  # else bf16 is refused
+        use_cpu=use_cpu,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         **options,
     )
+    rows = _encode(setting.train, tokenizer, padding=False if tuned else "max_length")
     collator = DataCollatorWithPadding(tokenizer) if tuned else default_data_collator
     Trainer(model=setting.model, args=arguments, train_dataset=rows, data_collator=collator).train()
     return precision
 
 
+def _encode(split: SplitData, tokenizer: Any, padding: Any) -> list[dict[str, Any]]:
+    """The rows as a stock Trainer takes them."""
+    encoded = tokenizer(split.texts, truncation=True, max_length=MAX_LENGTH, padding=padding)
+    rows = []
+    for index, label in enumerate(split.labels):
+        features = {key: encoded[key][index] for key in encoded}
+        rows.append({**features, "labels": label})
+    return rows
+
+
 def accuracy(setting: Setting) -> float:
-    """Of the trained model on the validation rows, in float32."""
+    """Accuracy of the trained model on the validation rows, in float32."""
     from bankintent.inference.predictor import Predictor
 
     model = setting.backbone.model.to("cpu").float()
@@ -246,25 +264,8 @@ def accuracy(setting: Setting) -> float:
     return float((logits.argmax(axis=1) == setting.val.labels).mean())
 
 
-def make_tables(record: dict[str, Any]) -> list[Table]:
+def make_tables(record: Record) -> list[Table]:
     """One row for each contender: the median of its rounds."""
-    rates = {name: rate(record, name) for name in record["results"]}
-    rows = []
-    for name, runs in record["results"].items():
-        run = runs[0]
-        peak = record["peak"][PEAKS[run["precision"]]]
-        reached = statistics.median(one["useful_flops_per_second"] for one in runs)
-        rows.append(
-            [
-                name,
-                run["precision"],
-                f"{rates[name]:.1f}",
-                f"{rates[name] / rates[STOCK]:.1f}" if STOCK in rates else "",
-                f"{100 * statistics.median(one['accuracy'] for one in runs):.1f} %",
-                f"{max(one['peak_memory_bytes'] for one in runs) / 2**30:.2f}",
-                share(reached, peak),
-            ]
-        )
     header = [
         "trainer",
         "precision",
@@ -274,19 +275,42 @@ def make_tables(record: dict[str, Any]) -> list[Table]:
         "peak GiB",
         "of the floor",
     ]
-    threads = next(iter(record["results"].values()))[0]["threads"]
-    title = f"Training: {record['sentences']:,} sentences x {record['epochs']} epochs, {threads} threads"
-    return [Table(title, header, rows)]
+    rows = [_row(record, name) for name in record["results"]]
+    first_run = next(iter(record["results"].values()))[0]
+    size = f"{record['sentences']:,} sentences x {record['epochs']} epochs"
+    return [Table(f"Training: {size}, {first_run['threads']} threads", header, rows)]
 
 
-def rate(record: dict[str, Any], name: str) -> float:
+def _row(record: Record, name: str) -> list[str]:
+    runs = record["results"][name]
+    precision = runs[0]["precision"]
+    peak = record["peak"][PEAKS[precision]]
+    reached = statistics.median(run["useful_flops_per_second"] for run in runs)
+    accuracy = statistics.median(run["accuracy"] for run in runs)
+    memory = max(run["peak_memory_bytes"] for run in runs)
+
+    sentences_per_second = rate(record, name)
+    ratio = ""
+    if STOCK in record["results"]:
+        ratio = f"{sentences_per_second / rate(record, STOCK):.1f}"
+    return [
+        name,
+        precision,
+        f"{sentences_per_second:.1f}",
+        ratio,
+        f"{100 * accuracy:.1f} %",
+        f"{memory / 2**30:.2f}",
+        share(reached, peak),
+    ]
+
+
+def rate(record: Record, name: str) -> float:
     """Sentences a second of a contender, the median of its rounds."""
-    return statistics.median(one["sentences_per_second"] for one in record["results"][name])
+    return statistics.median(run["sentences_per_second"] for run in record["results"][name])
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
-        process.quiet_libraries()
-        print(json.dumps(contend(json.loads(sys.argv[1]))))
+    if machine.has_job():
+        machine.answer_job(contend)
     else:
         cli.run(main)

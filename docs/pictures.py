@@ -3,23 +3,71 @@
 python -m docs.pictures artifacts/models/quickstart
 """
 
+import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from bankintent.gradio_app.api_process import own_api
+from bankintent.process import free_port
 
 OUTPUT = Path(__file__).parent / "pictures"
+CHROMIUM = "/usr/bin/chromium"
 SENTENCE = "I still haven't received the card I ordered two weeks ago"
-WIDTH, HEIGHT = 1100, 620
+SIZE: ViewportSize = {"width": 1100, "height": 620}
 START_SECONDS = 120
+END_SECONDS = 30
+DEFAULT_MODEL = "artifacts/models/quickstart"
+
+
+def main(model_dir: Path) -> None:
+    """Write page.png and gradio.png into docs/pictures/."""
+    OUTPUT.mkdir(exist_ok=True)
+    with own_api(None, model_dir) as api, sync_playwright() as running:
+        # Without a sandbox of its own the browser also runs as a container's only user; it opens
+        # pages on loopback alone.
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport=SIZE)
+
+        ask(page, api)
+        save(page, "page.png")
+        with frontend(api) as url:
+            ask(page, url)
+            save(page, "gradio.png")
+        browser.close()
+
+
+@contextlib.contextmanager
+def frontend(api: str) -> Iterator[str]:
+    """Run `python -m frontend` on a free port until the block ends; yields its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "frontend", "--backend-url", api, "--port", str(port)]
+    process = subprocess.Popen(command)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_answered(process, url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(END_SECONDS)
+
+
+def wait_until_answered(process: "subprocess.Popen[bytes]", url: str) -> None:
+    """Return when the page answers, when its process has ended, or after START_SECONDS."""
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            httpx.get(url, timeout=2)
+            return
+        except httpx.TransportError:
+            time.sleep(0.3)
 
 
 def ask(page: Page, url: str) -> None:
@@ -31,52 +79,14 @@ def ask(page: Page, url: str) -> None:
     page.wait_for_timeout(1000)  # the bars grow
 
 
-def frontend(api: str) -> tuple["subprocess.Popen[bytes]", str]:
-    """`python -m frontend` on a free port, once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{(port := probe.getsockname()[1])}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "frontend", "--backend-url", api, "--port", str(port)]
-    )
-    end = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            httpx.get(url, timeout=2)
-            break
-        except httpx.TransportError:
-            time.sleep(0.3)
-    return process, url
-
-
-def main(model_dir: Path) -> None:
-    """Write page.png and gradio.png, each beside its place and renamed."""
-    OUTPUT.mkdir(exist_ok=True)
-    with own_api(None, model_dir) as api, sync_playwright() as running:
-        # Without a sandbox of its own the browser also runs as a container's only user; it sees loopback alone.
-        browser = running.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        ask(page, api)
-        shoot(page, "page.png")
-        process, url = frontend(api)
-        try:
-            ask(page, url)
-            shoot(page, "gradio.png")
-        finally:
-            process.terminate()
-            process.wait(30)
-        browser.close()
-
-
-def shoot(page: Page, name: str) -> None:
-    """Save what the browser shows."""
+def save(page: Page, name: str) -> None:
+    """Save what the browser shows; a picture is whole or not there."""
     with tempfile.TemporaryDirectory(dir=OUTPUT) as folder:
-        page.screenshot(path=Path(folder) / name)
-        os.replace(Path(folder) / name, OUTPUT / name)
+        staging = Path(folder) / name
+        page.screenshot(path=staging)
+        os.replace(staging, OUTPUT / name)
     print(f"Written {name}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "artifacts/models/quickstart"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_MODEL))

@@ -1,38 +1,60 @@
-"""Tiny models, a small dataset, and a way to run a command as a user would, inside the test process."""
+"""Fixtures of all tests: a small dataset, small runs, servers, and a command run as a user would, inside this process."""
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# One thread for each of the processes that `make test` runs side by side: more than cores cost far more than they give.
+# One thread for each of the processes that `make test` runs side by side: more than cores cost far
+# more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
-os.environ["HF_HUB_OFFLINE"] = (
-    "1"  # the Hub's tests run in processes of their own, against a stand-in
-)
+# The Hub's tests run in processes of their own, against a stand-in.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from filelock import FileLock
+from servers import Server, serving
+from serving_fixtures import write_evaluation, write_tiny_bundle
+from tiny_models import rows, tiny_encoder
 
 from bankintent import cli, process
+
+if TYPE_CHECKING:
+    from study_fixtures import InProcess
 
 process.quiet_libraries()
 
 REPOSITORY = Path(__file__).parents[1]
+COMMANDS = ("etl", "multiregime", "baseline", "eval", "backend", "frontend")
 DATASETS = Path(os.environ.get("BANKINTENT_DATASETS", REPOSITORY.parent / "shared" / "datasets"))
 
 needs_datasets = pytest.mark.skipif(
     not DATASETS.is_dir(), reason="the real datasets are not at hand (set BANKINTENT_DATASETS)"
 )
 
-EXPECTED_SKIPS = ("the real datasets are not at hand",)
+NO_BF16 = "this CPU does not compute in bf16"
+EXPECTED_SKIPS = ("the real datasets are not at hand", NO_BF16)
 
 
+LONGEST_FILES = ("test_readme.py", "test_training.py", "test_export.py", "test_card.py")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first, or one of two processes would end long before the other."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Tests in a browser are proofs; files that take longest come first, so that no process ends long before another."""
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.name
+        return LONGEST_FILES.index(name) if name in LONGEST_FILES else len(LONGEST_FILES)
+
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.proof)
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,37 +66,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
         if not any(expected in reason for expected in EXPECTED_SKIPS):
             report.outcome, report.longrepr = "failed", f"unexpected skip: {reason}"
     return report
-
-
-INTENTS = {
-    "card_lost": [
-        "i lost my card",
-        "my card is gone",
-        "card stolen on the train",
-        "cannot find my card anywhere",
-    ],
-    "top_up": [
-        "how do i top up",
-        "add money to my account",
-        "top up with a card",
-        "i want to add funds",
-    ],
-    "Exchange": [
-        "what is the exchange rate",
-        "change euros to pounds",
-        "exchange currency in the app",
-        "rate today",
-    ],
-}
-
-
-def rows(per_intent: int = 20) -> list[tuple[str, str]]:
-    """(text, label) pairs, all different."""
-    return [
-        (f"{phrases[i % len(phrases)]} number {i}", label)
-        for label, phrases in INTENTS.items()
-        for i in range(per_intent)
-    ]
 
 
 def write_csv(path: Path, pairs: list[tuple[str, str]], header: str = "text,label") -> Path:
@@ -153,163 +144,149 @@ def data_dir(tmp_path: Path, run: Run) -> Path:
     return tmp_path / "data"
 
 
+@contextlib.contextmanager
+def checked_in_this_process() -> Iterator[None]:
+    """Check saved models without the fresh process that a run starts for it, which imports torch anew."""
+    run_module = process.run_module
+
+    def run_here(module: str, arguments: list[str | Path], log: Path) -> str | None:
+        if module != "bankintent.export.fresh_check":
+            return run_module(module, arguments, log)
+        from bankintent.export import fresh_check
+
+        try:
+            fresh_check.main(*map(Path, arguments))
+        except Exception as error:  # noqa: BLE001 (as a process would end, with any error)
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "run_module", run_here)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _checked_in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Only a test that is marked `fresh_process` starts the process that checks saved models."""
+    if request.node.get_closest_marker("fresh_process"):
+        yield
+        return
+    with checked_in_this_process():
+        yield
+
+
+BuildOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> BuildOnce:
+    """`build_once(name, build)` gives a folder that one of the test processes builds for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        base = base.parent
+
+    def folder_of(name: str, build: Callable[[Path], None]) -> Path:
+        folder = base / name
+        built = base / f"{name}.built"
+        with FileLock(base / f"{name}.lock"):
+            if not built.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                build(folder)
+                built.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(build_once: BuildOnce) -> Path:
+    """A random BERT encoder."""
+    return build_once("tiny-bert", lambda folder: tiny_encoder("bert", folder))
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_bert: Path, build_once: BuildOnce) -> Path:
     """A folder with `data.yaml`, `data/` and `bundle/`, a small LoRA run that names them relative to the folder."""
+
+    def build(folder: Path) -> None:
+        with checked_in_this_process():
+            train_in(folder, rows(), tiny_bert, epochs=6, lr=5e-3)
+
+    return build_once("trained", build)
+
+
+CARD_LABELS = {"card_lost": 'card|lost: "it"', "top_up": "top_up `now`", "Exchange": "# Exchange"}
+"""Names with what means something in Markdown, YAML or Python."""
+
+
+@pytest.fixture(scope="session")
+def published(tiny_bert: Path, build_once: BuildOnce) -> Path:
+    """The folder of a tracked LoRA run with every exported format: its bundle is `bundle/` in it.
+
+    Its labels are those of CARD_LABELS; `output.txt` holds what the run printed.
+    """
+
+    def build(folder: Path) -> None:
+        pairs = [(text, CARD_LABELS[label]) for text, label in rows()]
+        tracked = {"uri": "sqlite:///t/mlflow.db", "artifacts": "t/runs"}
+        with (folder / "output.txt").open("w") as file, contextlib.redirect_stdout(file):
+            train_in(folder, pairs, tiny_bert, epochs=1, export={"onnx": True}, tracking=tracked)
+
+    return build_once("published", build)
+
+
+def train_in(folder: Path, pairs: list[tuple[str, str]], model: Path, **settings: Any) -> None:
+    """Make `data/` and `bundle/` in a folder, by LoRA; their configs name them relative to it."""
     import etl
     import multiregime
 
-    folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        source = write_csv(folder / "small.csv", rows())
+        source = write_csv(folder / "small.csv", pairs)
         etl.main(write_yaml(folder / "data.yaml", dataset_name=str(source), output_dir="data"))
         config = train_config(
-            folder / "train.yaml", tiny_bert, Path("data"), Path("bundle"), epochs=6, lr=5e-3
+            folder / "train.yaml", model, Path("data"), Path("bundle"), **settings
         )
         multiregime.main(config, regime="lora")
-    return folder
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> "InProcess":
+    """The runs of a study are made in this process, and what they save is not checked."""
+    from study_fixtures import InProcess
+
+    from bankintent.bundle.record import Parity
+    from bankintent.export import publish
+
+    starter = InProcess()
+    monkeypatch.setattr(process, "run_module", starter)
+    parity = Parity(rows=1, tolerance=1.0, largest_logit_difference={"merged": 0.0})
+    monkeypatch.setattr(publish, "check_parity", lambda *_: parity)
+    return starter
 
 
 @pytest.fixture
 def bundle(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the small bundle, with its data beside it, for this test alone."""
+    """A copy of the small bundle, with its data in the same folder, for this test alone."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path / "bundle"
 
 
-ARCHITECTURES = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "electra")
-
-
-def tiny_tokenizer(texts: list[str]) -> Any:
-    """Every word of `texts` and its characters, with the special tokens that every architecture here can use.
-
-    A trained vocabulary would be another in every process: the trainer breaks ties at random.
-    """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    words = {
-        word
-        for text in texts
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
-    }
-    characters = {character for word in words for character in word}
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words | characters)]
-    pieces += sorted("##" + character for character in characters)
-    tokenizer = Tokenizer(
-        models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
-def tiny_encoder(architecture: str, folder: Path, seed: int = 0) -> Path:
-    """Save a randomly initialised encoder (no classification head) as its pretrained checkpoint would be."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
-    torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer([text for text, _ in rows()])
-    sizes = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    extra: dict[str, Any] = {
-        "intermediate_size": 48,
-        "max_position_embeddings": 66,
-        "pad_token_id": 0,
-    }
-    match architecture:
-        case "distilbert":
-            sizes = {"vocab_size": len(tokenizer), "dim": 32, "n_layers": 2, "n_heads": 4}
-            extra = {"hidden_dim": 48, "max_position_embeddings": 66, "pad_token_id": 0}
-        case "deberta-v2":
-            extra |= {
-                "relative_attention": True,
-                "position_buckets": 8,
-                "pos_att_type": ["p2c", "c2p"],
-            }
-            extra |= {
-                "share_att_key": True,
-                "norm_rel_ebd": "layer_norm",
-                "type_vocab_size": 0,
-                "position_biased_input": False,
-            }
-        case "electra":
-            extra |= {"embedding_size": 16}
-        case "modernbert":
-            extra |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    config = AutoConfig.for_model(architecture, **sizes, **extra)
-    AutoModel.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-NLI_LABELS = ("contradiction", "neutral", "entailment")
-
-
-def tiny_nli(
-    folder: Path, architecture: str = "bert", labels: tuple[str, ...] = NLI_LABELS
-) -> Path:
-    """Save a random model of natural language inference whose answers differ from pair to pair."""
-    import torch
-    from tokenizers import processors
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer([text for text, _ in rows()])
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B [SEP]",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "initializer_range": 0.5,
-    }
-    if architecture == "bart":
-        sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "init_std": 0.5}
-        sizes |= {
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 48,
-            "decoder_ffn_dim": 48,
-        }
-        sizes |= {"bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=66,
-        pad_token_id=0,
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        **sizes,
-    )
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def served_bundle(build_once: BuildOnce) -> Path:
+    """The bundle of the serving tests, `tiny`."""
+    return build_once("served", lambda folder: write_tiny_bundle(folder / "tiny")) / "tiny"
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder("bert", tmp_path_factory.mktemp("tiny-bert"))
+def server(served_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The API over `served_bundle`, with an evaluation of it."""
+    folder = tmp_path_factory.mktemp("server")
+    evals = folder / "evals"
+    write_evaluation(evals, served_bundle.name)
+    with serving(folder, MODEL_DIR=str(served_bundle), config={"evals_dir": str(evals)}) as server:
+        yield server
 
 
 def train_config(path: Path, model: Path, data_dir: Path, output_dir: Path, **more: Any) -> Path:
@@ -323,7 +300,7 @@ def train_config(path: Path, model: Path, data_dir: Path, output_dir: Path, **mo
         "max_length": 32,
         "precision": "fp32",
         "lora": {"r": 4},
-        "export": {"onnx": False},  # it takes seconds; tests/test_export.py has it on
+        "export": {"onnx": False},  # it takes seconds; the fixture `published` has it on
         "tracking": {"enabled": False},
     }
     return write_yaml(path, **(settings | more))

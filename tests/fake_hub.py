@@ -1,134 +1,180 @@
 """A small stand-in for the Hugging Face Hub on loopback: models and datasets from folders, downloads only.
 
-    python tests/hub.py ROOT PORT
+    python tests/fake_hub.py ROOT PORT
 
 ROOT/<models|datasets>/<owner>/<name>/<revision>/<files>. A folder `refs%pr%1` is the pull request in which the Hub's bot
 offers safetensors weights for a repository that has none.
 """
 
+import contextlib
 import hashlib
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from servers import running
+
+
+@contextlib.contextmanager
+def running_hub(root: Path, folder: Path) -> Iterator[str]:
+    """Serve `root` by a process that works in `folder`, until the block ends; yields its address."""
+    command = [sys.executable, __file__, str(root), "{port}"]
+    with running(command, folder, ready="/docs") as server:
+        yield server.url
 
 
 def commit_of(folder: Path) -> str:
     """A folder named by 40 hex digits is that commit; any other name gets the hash of its name."""
     name = folder.resolve().name
-    return (
-        name if len(name) == 40 else hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
-    )
+    if len(name) == 40:
+        return name
+    return sha1(name)
 
 
-def make_app(root: Path) -> FastAPI:
-    """The routes that the Hub's client libraries ask for when they load."""
-    app = FastAPI()
+def sha1(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def folder(kind: str, repo: str, revision: str) -> Path | Response:
-        base = root / kind / repo
+
+def not_found(code: str, commit: str | None = None) -> Response:
+    """A refusal as the Hub's clients understand it."""
+    headers = {"X-Error-Code": code}
+    if commit is not None:
+        headers["X-Repo-Commit"] = commit
+    return Response(status_code=404, headers=headers)
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """The repositories below a folder."""
+
+    root: Path
+
+    def find(self, kind: str, repo: str, revision: str) -> Path | Response:
+        """The folder of a revision, or the refusal that says what is missing."""
+        base = self.root / kind / repo
         if not base.is_dir():
-            return Response(status_code=404, headers={"X-Error-Code": "RepoNotFound"})
+            return not_found("RepoNotFound")
+
         for candidate in base.iterdir():
             if candidate.name == revision.replace("/", "%") or commit_of(candidate) == revision:
                 return candidate
-        return Response(status_code=404, headers={"X-Error-Code": "RevisionNotFound"})
+        return not_found("RevisionNotFound")
 
-    def resolve(kind: str, repo: str, revision: str, path: str, request: Request) -> Response:
-        found = folder(kind, repo, revision)
-        if isinstance(found, Response):
-            return found
-        headers = {"X-Repo-Commit": commit_of(found)}
-        if not (found / path).is_file():
-            return Response(status_code=404, headers=headers | {"X-Error-Code": "EntryNotFound"})
-        content = (found / path).read_bytes()
-        headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+    def send_file(
+        self, kind: str, repo: str, revision: str, path: str, request: Request
+    ) -> Response:
+        folder = self.find(kind, repo, revision)
+        if isinstance(folder, Response):
+            return folder
+        if not (folder / path).is_file():
+            return not_found("EntryNotFound", commit_of(folder))
+
+        content = (folder / path).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        headers = {"X-Repo-Commit": commit_of(folder), "ETag": f'"{digest}"'}
         if request.method == "HEAD":
             return Response(headers=headers | {"Content-Length": str(len(content))})
         return Response(content, media_type="application/octet-stream", headers=headers)
 
-    @app.api_route(
-        "/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"]
-    )
-    def dataset_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
-        return resolve("datasets", f"{owner}/{name}", revision, path, request)
+    def describe(self, kind: str, repo: str, revision: str) -> Any:
+        """What the Hub's API says of a revision."""
+        folder = self.find(kind, repo, revision)
+        if isinstance(folder, Response):
+            return folder
 
-    @app.api_route("/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
-    def model_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
-        if revision == "refs":  # refs%2Fpr%2F1 arrives decoded
-            pull_request, _, path = path.removeprefix("pr/").partition("/")
-            revision = f"refs/pr/{pull_request}"
-        return resolve("models", f"{owner}/{name}", revision, path, request)
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        siblings = [{"rfilename": str(path.relative_to(folder))} for path in paths]
+        sha = commit_of(folder)
+        return {"id": repo, "sha": sha, "siblings": siblings, "private": False, "tags": []}
 
-    @app.get("/api/{kind}/{owner}/{name}/revision/{revision:path}")
-    def revision_info(kind: str, owner: str, name: str, revision: str) -> Any:
-        found = folder(kind, f"{owner}/{name}", revision)
-        return found if isinstance(found, Response) else info(kind, owner, name, found)
+    def list_folder(self, kind: str, repo: str, revision: str, below: str) -> Any:
+        folder = self.find(kind, repo, revision)
+        if isinstance(folder, Response):
+            return folder
 
-    @app.get("/api/{kind}/{owner}/{name}")
-    def main_info(kind: str, owner: str, name: str) -> Any:
-        found = folder(kind, f"{owner}/{name}", "main")
-        return found if isinstance(found, Response) else info(kind, owner, name, found)
+        start = folder / below
+        if not start.is_dir():
+            return not_found("EntryNotFound", commit_of(folder))
+        return [describe_entry(path, folder) for path in sorted(start.rglob("*"))]
 
-    @app.get("/api/models/{owner}/{name}/commits/{revision:path}")
-    def commits(owner: str, name: str, revision: str) -> Any:
-        main, found = (folder("models", f"{owner}/{name}", r) for r in ("main", revision))
+    def list_commits(self, repo: str, revision: str) -> Any:
+        """The commit of a revision, and that of the main branch below it."""
+        newest = self.find("models", repo, revision)
+        main = self.find("models", repo, "main")
+        assert isinstance(newest, Path)
         assert isinstance(main, Path)
-        assert isinstance(found, Path)
-        shas = dict.fromkeys([commit_of(found), commit_of(main)])
+
         fixed = {"title": "", "message": "", "authors": [], "date": "2024-01-01T00:00:00.000Z"}
+        shas = dict.fromkeys([commit_of(newest), commit_of(main)])
         return [{"id": sha, **fixed} for sha in shas]
 
-    @app.get("/api/models/{owner}/{name}/discussions")
-    def discussions(owner: str, name: str) -> Any:
-        offered = (root / "models" / owner / name / "refs%pr%1").is_dir()
-        bot = {
+    def list_discussions(self, repo: str) -> Any:
+        """The bot's pull request, where the repository has one."""
+        pull_request = {
             "num": 1,
             "title": "Adding `safetensors` variant of this model",
             "status": "open",
             "isPullRequest": True,
             "author": {"name": "SFconvertbot"},
-            "repo": {"name": f"{owner}/{name}", "type": "model"},
+            "repo": {"name": repo, "type": "model"},
             "createdAt": "2024-01-01T00:00:00.000Z",
         }
-        found = [bot] if offered else []
-        return {"discussions": found, "count": len(found), "start": 0, "numClosedDiscussions": 0}
+        is_offered = (self.root / "models" / repo / "refs%pr%1").is_dir()
+        listed = [pull_request] if is_offered else []
+        return {"discussions": listed, "count": len(listed), "start": 0, "numClosedDiscussions": 0}
 
-    def info(kind: str, owner: str, name: str, found: Path) -> dict[str, Any]:
-        siblings = [
-            {"rfilename": str(p.relative_to(found))} for p in found.rglob("*") if p.is_file()
-        ]
-        sha = commit_of(found)
-        return {
-            "id": f"{owner}/{name}",
-            "sha": sha,
-            "siblings": siblings,
-            "private": False,
-            "tags": [],
-        }
+
+def describe_entry(path: Path, folder: Path) -> dict[str, Any]:
+    is_folder = path.is_dir()
+    return {
+        "type": "directory" if is_folder else "file",
+        "path": str(path.relative_to(folder)),
+        "oid": sha1(str(path)),
+        "size": 0 if is_folder else path.stat().st_size,
+    }
+
+
+def make_app(root: Path) -> FastAPI:
+    """The routes that the Hub's client libraries ask for when they load."""
+    app = FastAPI()
+    repositories = Repositories(root)
+    files_of = {"methods": ["GET", "HEAD"]}
+
+    @app.api_route("/datasets/{owner}/{name}/resolve/{revision}/{path:path}", **files_of)
+    def dataset_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
+        return repositories.send_file("datasets", f"{owner}/{name}", revision, path, request)
+
+    @app.api_route("/{owner}/{name}/resolve/{revision}/{path:path}", **files_of)
+    def model_file(owner: str, name: str, revision: str, path: str, request: Request) -> Response:
+        # refs%2Fpr%2F1 arrives decoded, as a folder of the path.
+        if revision == "refs":
+            pull_request, _, path = path.removeprefix("pr/").partition("/")
+            revision = f"refs/pr/{pull_request}"
+        return repositories.send_file("models", f"{owner}/{name}", revision, path, request)
+
+    @app.get("/api/{kind}/{owner}/{name}/revision/{revision:path}")
+    def revision_info(kind: str, owner: str, name: str, revision: str) -> Any:
+        return repositories.describe(kind, f"{owner}/{name}", revision)
+
+    @app.get("/api/{kind}/{owner}/{name}")
+    def main_info(kind: str, owner: str, name: str) -> Any:
+        return repositories.describe(kind, f"{owner}/{name}", "main")
+
+    @app.get("/api/models/{owner}/{name}/commits/{revision:path}")
+    def commits(owner: str, name: str, revision: str) -> Any:
+        return repositories.list_commits(f"{owner}/{name}", revision)
+
+    @app.get("/api/models/{owner}/{name}/discussions")
+    def discussions(owner: str, name: str) -> Any:
+        return repositories.list_discussions(f"{owner}/{name}")
 
     @app.get("/api/{kind}/{owner}/{name}/tree/{rest:path}")
     def tree(kind: str, owner: str, name: str, rest: str) -> Any:
         revision, _, below = rest.partition("/")
-        found = folder(kind, f"{owner}/{name}", revision)
-        if isinstance(found, Response):
-            return found
-        start = found / below
-        if not start.is_dir():
-            return Response(
-                status_code=404,
-                headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit_of(found)},
-            )
-        return [
-            {
-                "type": "directory" if path.is_dir() else "file",
-                "path": str(path.relative_to(found)),
-                "oid": hashlib.sha1(str(path).encode(), usedforsecurity=False).hexdigest(),
-                "size": 0 if path.is_dir() else path.stat().st_size,
-            }
-            for path in sorted(start.rglob("*"))
-        ]
+        return repositories.list_folder(kind, f"{owner}/{name}", revision, below)
 
     return app
 

@@ -1,6 +1,8 @@
-"""A model of words for the tests of scoring: it needs no files, remembers what it was asked, and can be made to wait.
+"""A model of words for the tests of scoring: it needs no files, and records its calls.
 
-python tests/score_fixtures.py IN OUT scoring|writing     scores the first rows, then waits in that stage to be killed
+python tests/score_fixtures.py IN OUT scoring|writing
+
+Scores the first rows, then waits in that stage until it is killed.
 """
 
 import sys
@@ -53,9 +55,11 @@ class WordModel:
 
     def tokenize(self, texts: list[str]) -> list[Words]:
         self.tokenized += texts
-        return [
-            Words(tuple(text.split()[:MAX_WORDS]), len(text.split()) > MAX_WORDS) for text in texts
-        ]
+        items = []
+        for text in texts:
+            words = text.split()
+            items.append(Words(tuple(words[:MAX_WORDS]), len(words) > MAX_WORDS))
+        return items
 
     def logits(self, items: list[Words]) -> np.ndarray[Any, Any]:
         self.before()
@@ -65,14 +69,16 @@ class WordModel:
 
 def logits(words: tuple[str, ...]) -> list[float]:
     """Three numbers that differ from text to text."""
-    return [zlib.crc32(f"{label} {' '.join(words)}".encode()) % 1000 / 200 for label in LABELS]
+    text = " ".join(words)
+    return [zlib.crc32(f"{label} {text}".encode()) % 1000 / 200 for label in LABELS]
 
 
 def expected(text: str | None) -> tuple[str | None, float | None]:
     """Label and score of a text, computed one by one."""
     if text is None or not text.strip():
         return None, None
-    values = np.array(logits(tuple(text.split()[:MAX_WORDS])), dtype=np.float32).astype(np.float64)
+    words = tuple(text.split()[:MAX_WORDS])
+    values = np.array(logits(words), dtype=np.float32).astype(np.float64)
     odds = np.exp(values - values.max())
     return LABELS[int(values.argmax())], round(float(odds.max() / odds.sum()), 6)
 
@@ -84,13 +90,13 @@ def settings(source: Path, output: Path, **more: Any) -> ScoreConfig:
         "output": output,
         "model_dir": Path("none"),
         "chunk_rows": CHUNK_ROWS,
+        "batch_tokens": 20,
     }
-    values |= {"batch_tokens": 20}
     return ScoreConfig.model_validate(values | more)
 
 
 def wait() -> None:
-    """Say so, and do nothing until somebody kills this process."""
+    """Print a line, then do nothing until this process is killed."""
     print("waiting", flush=True)
     time.sleep(600)
 
@@ -102,22 +108,21 @@ def main(source: Path, output: Path, stage: str) -> None:
 
     calls = {"scoring": 0, "writing": 0}
 
-    def count(what: str, last: int) -> None:
-        calls[what] += 1
-        if stage == what and calls[what] == last:
+    def count(called: str, last: int) -> None:
+        calls[called] += 1
+        if stage == called and calls[called] == last:
             wait()
 
     read = parts.Parts.read
 
-    def counting(self: parts.Parts, number: int) -> pa.Table:
-        found = read(self, number)
+    def read_and_count(self: parts.Parts, number: int) -> pa.Table:
+        part = read(self, number)
         count("writing", 3)
-        return found
+        return part
 
-    parts.Parts.read = counting  # type: ignore[method-assign]
-    scoring.score(
-        settings(source, output), load=lambda: WordModel(before=lambda: count("scoring", 10))
-    )
+    parts.Parts.read = read_and_count  # type: ignore[method-assign]
+    model = WordModel(before=lambda: count("scoring", 10))
+    scoring.score(settings(source, output), load=lambda: model)
 
 
 if __name__ == "__main__":

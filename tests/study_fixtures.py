@@ -1,39 +1,48 @@
-"""A small comparison: tiny recipes, a study file, runs made inside the test process, and records of invented runs."""
+"""A small comparison: tiny recipes, a study file, runs made in this process, invented records."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from conftest import train_config, write_yaml
 
-from bankintent import process
 from bankintent.config import CompareConfig, TrainConfig
 from bankintent.configfile import load
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import UserError
 from bankintent.labels import LabelSchema
 from bankintent.measures import metrics
-from bankintent.studies import plan, sweep, worker
-from bankintent.studies.plan import Run
-from bankintent.studies.record import Latency, Rows, RunRecord
+from bankintent.studies import plan, trials, worker
+from bankintent.studies.jobs import RunJob, SweepJob
+from bankintent.studies.plan import PlannedRun
+from bankintent.studies.recipes import load_recipes
+from bankintent.studies.record import Latency, RunRecord, StudyRows
 
-TRAINABLE = {"head-only": 177_485, "lora": 705_485, "full-ft": 22_742_861}
+BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+ENCODER_PARAMETERS = 22_742_861
+TRAINABLE = {"head-only": 177_485, "lora": 705_485, "full-ft": ENCODER_PARAMETERS}
 
 
 def write_recipe(folder: Path, name: str, model: Path | str = "tiny", **more: Any) -> str:
-    """`<name>.yaml`, a recipe of two epochs; its regime is its name unless told."""
+    """`<name>.yaml`, a recipe of two epochs; its regime is its name unless `more` names one.
+
+    `regime=None` leaves the key out.
+    """
     settings = {"regime": name, "lr": 5e-3} | more
-    return str(
-        train_config(
-            folder / f"{name}.yaml", Path(model), Path("unused"), Path("unused"), **settings
-        )
-    )
+    if settings["regime"] is None:
+        del settings["regime"]
+    path = folder / f"{name}.yaml"
+    return str(train_config(path, Path(model), Path("unused"), Path("unused"), **settings))
+
+
+def write_recipes(folder: Path, *names: str) -> list[str]:
+    """A recipe of each name."""
+    return [write_recipe(folder, name) for name in names]
 
 
 def write_study(folder: Path, files: list[str], data: Path, **more: Any) -> Path:
-    """compare.yaml of a study in `study/`, each recipe called like its file."""
+    """compare.yaml of a study in `study/`, each recipe named like its file."""
     settings: dict[str, Any] = {
         "name": "small",
         "output_dir": str(folder / "study"),
@@ -47,7 +56,7 @@ def write_study(folder: Path, files: list[str], data: Path, **more: Any) -> Path
 
 
 class InProcess:
-    """Stands in for `process.run_module`: executes each job here, and keeps what was asked."""
+    """In the place of `process.run_module`: executes each job here, and records its name."""
 
     def __init__(self) -> None:
         self.jobs: list[str] = []
@@ -57,38 +66,32 @@ class InProcess:
         """Runs are invented instead of trained."""
 
     def __call__(self, module: str, arguments: list[str | Path], log: Path) -> str | None:
-        job = Path(arguments[0])
-        self.jobs.append(job.stem.rpartition("-")[0])  # without the key
+        path = Path(arguments[0])
+        name_without_key, _, _ = path.stem.rpartition("-")
+        self.jobs.append(name_without_key)
         log.write_text("")
         try:
-            self.fault(job.stem)
-            if module == "bankintent.studies.sweep":
-                sweep.execute(sweep.Job.load(job))
-            elif self.invents:
-                _answer(worker.Job.load(job))
-            else:
-                worker.execute(worker.Job.load(job))
+            self.fault(path.stem)
+            self._execute(module, path)
         except UserError as error:
             return str(error)
         return None
 
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    """Runs are made in this process, without the fresh one that checks exported forms (see test_training.py)."""
-    from bankintent.bundle.record import Parity
-    from bankintent.export import publish as export
-
-    fake = InProcess()
-    monkeypatch.setattr(process, "run_module", fake)
-    parity = Parity(rows=1, tolerance=1.0, largest_logit_difference={"merged": 0.0})
-    monkeypatch.setattr(export, "check_parity", lambda *_: parity)
-    return fake
+    def _execute(self, module: str, path: Path) -> None:
+        if module == "bankintent.studies.trials":
+            trials.run_sweep(SweepJob.load(path))
+        elif self.invents:
+            _answer_rightly(RunJob.load(path))
+        else:
+            worker.execute_run(RunJob.load(path))
 
 
-def _answer(job: worker.Job) -> None:
-    rows = Rows.load(job.record.parents[1] / "rows.json")
-    invented(job.settings, job.key, rows, np.asarray(rows.true)).save(job.record)
+def _answer_rightly(job: RunJob) -> None:
+    """A record of a run that answers every row of the study correctly."""
+    study = job.record.parents[1]
+    rows = StudyRows.load(study / "rows.json")
+    record = invented_record(job.settings, job.key, rows, np.asarray(rows.true))
+    record.save(job.record)
 
 
 def write_records(
@@ -97,51 +100,68 @@ def write_records(
     intents: int = 3,
     per_intent: int = 20,
     without: int = 0,
-) -> tuple[CompareConfig, list[Run], Rows]:
-    """Records of invented runs of a study file: recipe -> about which share of the rows it answers rightly.
+) -> tuple[CompareConfig, list[PlannedRun], StudyRows]:
+    """Records of invented runs of a study file: recipe -> roughly its accuracy.
 
     The last `without` runs get none.
     """
     config = load(CompareConfig, path)
-    names = [f"intent_{index:02d}" for index in range(intents)]
-    true = np.repeat(np.arange(intents), per_intent)
-    rows = Rows(
-        dataset="made",
-        split=config.split,
-        data_hash="d" * 64,
-        rows_hash="r" * 64,
-        labels=names,
-        true=true.tolist(),
-    )
+    rows = _invented_rows(config.split, intents, per_intent)
     rows.save(config.folder / "rows.json")
-    data = Dataset(config.data_dir, LabelSchema(tuple(names)), {"data_hash": rows.data_hash})
-    runs = plan.make_runs(config, plan.load_recipes(config), data)
-    hard = np.random.default_rng(0).permutation(
-        len(true)
-    )  # some rows are harder than others, for every run
+    labels = LabelSchema(tuple(rows.labels))
+    data = Dataset(config.data_dir, labels, {"data_hash": rows.data_hash})
+    runs = plan.make_runs(config, load_recipes(config), data)
+
     for run in runs[: len(runs) - without]:
-        rng = np.random.default_rng(run.seed)
-        wrong = hard + rng.normal(0, len(true) / 50, len(true)) > accuracies[run.recipe.name] * len(
-            true
-        )
-        predicted = np.where(
-            wrong, (true + 1 + rng.integers(0, intents - 1, len(true))) % intents, true
-        )
-        invented(run.settings, run.key, rows, predicted).save(
-            config.folder / "runs" / f"{run.slug}.json"
-        )
+        predicted = _invented_predictions(rows, accuracies[run.recipe.name], run.seed)
+        record = invented_record(run.settings, run.key, rows, predicted)
+        record.save(run.new_record)
     return config, runs, rows
 
 
-def invented(settings: TrainConfig, key: str, rows: Rows, predicted: Any) -> RunRecord:
+def _invented_rows(split: str, intents: int, per_intent: int) -> StudyRows:
+    return StudyRows(
+        dataset="made",
+        split=split,
+        data_hash="d" * 64,
+        rows_hash="r" * 64,
+        labels=[f"intent_{index:02d}" for index in range(intents)],
+        true=np.repeat(np.arange(intents), per_intent).tolist(),
+    )
+
+
+def _invented_predictions(rows: StudyRows, accuracy: float, seed: int) -> Any:
+    true = np.asarray(rows.true)
+    # Some rows are harder than others, for every run.
+    difficulty = np.random.default_rng(0).permutation(len(true))
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, len(true) / 50, len(true))
+    is_wrong = difficulty + noise > accuracy * len(true)
+
+    intents = len(rows.labels)
+    other_label = (true + 1 + rng.integers(0, intents - 1, len(true))) % intents
+    return np.where(is_wrong, other_label, true)
+
+
+def invented_record(settings: TrainConfig, key: str, rows: StudyRows, predicted: Any) -> RunRecord:
     """A record of a run that never was."""
-    figures = metrics.summary(np.eye(len(rows.labels))[predicted], np.asarray(rows.true))
-    assert settings.regime is not None
+    one_hot_logits = np.eye(len(rows.labels))[predicted]
+    figures = metrics.summary(one_hot_logits, np.asarray(rows.true))
+
     trainable = TRAINABLE[settings.regime]
+    total = ENCODER_PARAMETERS
+    sizes = {"merged": 91_700_000}
+    if settings.regime == "lora":
+        total += trainable
+        sizes["adapter"] = 2_900_000
+    train_rows = 9000
+    if settings.few_shot is not None:
+        train_rows = settings.few_shot * len(rows.labels)
+
     return RunRecord(
         key=key,
         regime=settings.regime,
-        backbone="sentence-transformers/all-MiniLM-L6-v2",
+        backbone=BACKBONE,
         seed=settings.seed,
         split=rows.split,
         settings=settings.model_dump(
@@ -150,14 +170,13 @@ def invented(settings: TrainConfig, key: str, rows: Rows, predicted: Any) -> Run
         data_hash=rows.data_hash,
         labels_hash="l" * 64,
         rows_hash=rows.rows_hash,
-        train_rows=9000 if settings.few_shot is None else settings.few_shot * len(rows.labels),
+        train_rows=train_rows,
         trainable_parameters=trainable,
-        total_parameters=22_742_861 + (trainable if settings.regime == "lora" else 0),
+        total_parameters=total,
         train_seconds=100.0 + settings.seed,
         run_seconds=120.0 + settings.seed,
         peak_memory_bytes=1_500_000_000,
-        bytes={"merged": 91_700_000}
-        | ({"adapter": 2_900_000} if settings.regime == "lora" else {}),
+        bytes=sizes,
         latency=Latency(single_ms=9.5, batched_per_second=420.0, sentences=256),
         precision="bf16",
         hardware="made up; CPU, 2 threads",
@@ -167,3 +186,14 @@ def invented(settings: TrainConfig, key: str, rows: Rows, predicted: Any) -> Run
         metrics={"val": figures, rows.split: figures},
         predicted=predicted.tolist(),
     )
+
+
+def report_files(folder: Path) -> dict[str, bytes]:
+    """The files of the study's report."""
+    paths = sorted((folder / "study" / "report").iterdir())
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def report_text(folder: Path) -> str:
+    """report.md of the study."""
+    return (folder / "study" / "report" / "report.md").read_text()

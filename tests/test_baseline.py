@@ -1,21 +1,24 @@
-"""References: what each computes against an independent reckoning, what is written, and what is refused."""
+"""References: what each computes against an independent calculation, what is refused."""
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import NLI_LABELS, REPOSITORY, Run, tiny_nli, write_yaml
+from conftest import REPOSITORY, Run, write_yaml
+from tiny_models import NLI_LABELS, tiny_nli
 
 import baseline
 import eval as evaluate
 from bankintent import files, hub, tracking
 from bankintent.baselines import references
-from bankintent.baselines.references import REFERENCES, Task
+from bankintent.baselines.references import REFERENCES, ReferenceAnswer, ReferenceTask
 from bankintent.config import BaselineConfig, NliSection
 from bankintent.configfile import load
 from bankintent.corpus.dataset import SplitData
@@ -23,6 +26,7 @@ from bankintent.errors import ConfigError, LabelError, ModelError
 from bankintent.labels import LabelSchema
 
 LABELS = LabelSchema(("card_lost", "Exchange", "top_up"))
+
 TRAIN = [
     ("my card is gone", 0),
     ("i lost my card", 0),
@@ -31,6 +35,7 @@ TRAIN = [
     ("add money", 2),
 ] * 4
 TRAIN += [("add funds", 2), ("top up now", 2)]
+
 TEXTS = [
     "i lost my card on the train",
     "exchange",
@@ -39,28 +44,40 @@ TEXTS = [
 ]
 
 
-def task(texts: list[str] = TEXTS, train: list[tuple[str, int]] = TRAIN, **settings: Any) -> Task:
+def make_task(
+    texts: list[str] = TEXTS, train: list[tuple[str, int]] = TRAIN, **settings: Any
+) -> ReferenceTask:
     config = BaselineConfig(references=list(REFERENCES), **({"max_length": 32} | settings))
-    sentences, labels = zip(*train, strict=True)
-    rows = SplitData([str(i) for i in range(len(train))], list(sentences), list(labels))
-    return Task(
-        config,
-        LABELS,
-        references.label_texts(LABELS, config.label_texts),
-        rows,
-        texts,
-        lambda done, total: None,
+    ids = [str(row) for row in range(len(train))]
+    sentences = [text for text, _ in train]
+    label_ids = [label for _, label in train]
+    return ReferenceTask(
+        config=config,
+        labels=LABELS,
+        label_texts=references.label_phrases(LABELS, config.label_texts),
+        train=SplitData(ids, sentences, label_ids),
+        texts=texts,
+        progress=lambda units, total: None,
     )
 
 
-def yaml(model: Path, nli_model: Path, data_dir: str = "data", **more: Any) -> Path:
+def answer_of(name: str, task: ReferenceTask) -> ReferenceAnswer:
+    return REFERENCES[name].answer(task)
+
+
+def record_progress(task: ReferenceTask) -> tuple[ReferenceTask, list[tuple[int, int]]]:
+    """The task, and the list to which it will add (units of work, units in all)."""
+    steps: list[tuple[int, int]] = []
+    recorded = replace(task, progress=lambda units, total: steps.append((units, total)))
+    return recorded, steps
+
+
+def write_config(model: Path, nli_model: Path, data_dir: str = "data", **more: Any) -> Path:
     settings: dict[str, Any] = {
         "name": "small",
         "references": list(REFERENCES),
         "data_dir": data_dir,
         "model_name": str(model),
-    }
-    settings |= {
         "max_length": 32,
         "nli": {"model_name": str(nli_model), "max_length": 48},
         "tracking": {"enabled": False},
@@ -76,30 +93,31 @@ def nli_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_reference_is_reported_in_the_shape_of_an_evaluation(
     bundle: Path, tiny_bert: Path, nli_model: Path, run: Run
 ) -> None:
-    assert (
-        run(evaluate.main, "--checkpoint-path", bundle, "--set", "tracking.enabled=false").code == 0
-    )
-    result = run(baseline.main, "--config", yaml(tiny_bert, nli_model))
+    evaluated = run(evaluate.main, "--checkpoint-path", bundle, "--set", "tracking.enabled=false")
+    assert evaluated.code == 0
+    result = run(baseline.main, "--config", write_config(tiny_bert, nli_model))
     assert result.code == 0, result.err
-    expected = json.loads(Path("artifacts/evals/bundle/metrics.json").read_text())
-    ids = pq.read_table("artifacts/evals/bundle/predictions.parquet")["id"]
+
+    bundle_report = Path("artifacts/evals/bundle")
+    expected = json.loads((bundle_report / "metrics.json").read_text())
+    ids = pq.read_table(bundle_report / "predictions.parquet")["id"]
     for name in REFERENCES:
         folder = Path(f"artifacts/evals/small-{name}")
-        assert set(files.list_files(folder)) == set(
-            files.list_files(Path("artifacts/evals/bundle"))
-        )
-        found = json.loads((folder / "metrics.json").read_text())
-        assert found.pop("reference")["name"] == name
-        assert found.keys() == expected.keys()
+        assert set(files.list_files(folder)) == set(files.list_files(bundle_report))
+        figures = json.loads((folder / "metrics.json").read_text())
+        assert figures.pop("reference")["name"] == name
+        assert figures.keys() == expected.keys()
         for key in ("checkpoint", "data", "metrics", "intervals", "bootstrap"):
-            assert found[key].keys() == expected[key].keys()
+            assert figures[key].keys() == expected[key].keys()
         for key in ("data", "split", "rows"):
-            assert found[key] == expected[key]
+            assert figures[key] == expected[key]
         assert pq.read_table(folder / "predictions.parquet")["id"] == ids
-        accuracy, (low, high) = found["metrics"]["accuracy"], found["intervals"]["accuracy"]
-        row = next(line for line in result.out.splitlines() if line.split()[:1] == [name])
-        assert f"{100 * accuracy:.2f} ({100 * low:.2f} to {100 * high:.2f})" in row
         assert "model loaded as" not in (folder / "report.md").read_text()
+
+        accuracy = figures["metrics"]["accuracy"]
+        low, high = figures["intervals"]["accuracy"]
+        line = next(line for line in result.out.splitlines() if line.split()[:1] == [name])
+        assert f"{100 * accuracy:.2f} ({100 * low:.2f} to {100 * high:.2f})" in line
 
 
 def test_each_reference_is_logged_as_a_run_of_its_own(
@@ -123,59 +141,56 @@ def test_each_reference_is_logged_as_a_run_of_its_own(
         yield Recorder(config)
 
     monkeypatch.setattr(tracking, "run", recorded)
-    config = yaml(
-        tiny_bert,
-        nli_model,
-        str(trained / "data"),
-        references=["majority", "embedding"],
-        split="val",
+    names = ["majority", "embedding"]
+    config = write_config(
+        tiny_bert, nli_model, str(trained / "data"), references=names, split="val"
     )
     assert run(baseline.main, "--config", config).code == 0
-    metrics = {f"val_{key}" for key in ("accuracy", "macro_f1", "top3_accuracy", "ece", "nll")} | {
-        "seconds"
-    }
+
+    metrics = {f"val_{key}" for key in ("accuracy", "macro_f1", "top3_accuracy", "ece", "nll")}
+    metrics.add("seconds")
     for name, entries in (("majority", logged[:4]), ("embedding", logged[4:])):
         folder = Path(f"artifacts/evals/small-{name}-val")
         run_name = (f"small-{name}-eval-val", name, "val")
-        assert entries == [run_name, ["majority", "embedding"], metrics, folder]
+        assert entries == [run_name, names, metrics, folder]
 
 
 def test_majority_answers_the_most_frequent_intent_with_the_shares_of_train() -> None:
-    answer = REFERENCES["majority"].answer(task())
+    answer = answer_of("majority", make_task())
     assert answer.logits.shape == (len(TEXTS), 3)
-    np.testing.assert_allclose(
-        np.exp(answer.logits), [[9 / 25, 9 / 25, 7 / 25]] * len(TEXTS), rtol=1e-6
-    )
+    shares = [[9 / 25, 9 / 25, 7 / 25]] * len(TEXTS)
+    np.testing.assert_allclose(np.exp(answer.logits), shares, rtol=1e-6)
     assert 'always "card_lost"' in answer.about
 
 
 def test_tfidf_learns_from_train_with_a_strength_chosen_there() -> None:
-    steps: list[tuple[int, int]] = []
-    wanted = task()
-    answer = REFERENCES["tfidf"].answer(
-        Task(**(vars(wanted) | {"progress": lambda *step: steps.append(step)}))
-    )
+    task, steps = record_progress(make_task())
+    answer = answer_of("tfidf", task)
     assert answer.logits.argmax(axis=1).tolist() == [0, 1, 2, 1]
     np.testing.assert_allclose(np.exp(answer.logits).sum(axis=1), 1, rtol=1e-5)
     assert "3-fold cross-validation on train" in answer.about
-    assert sum(done for done, _ in steps) == steps[0][1]
+    _, total = steps[0]
+    assert sum(units for units, _ in steps) == total
 
 
 def test_tfidf_copes_with_one_sentence_and_with_an_intent_that_train_lacks() -> None:
-    answer = REFERENCES["tfidf"].answer(task(train=[("my card is gone", 0), ("add money", 2)]))
+    task, steps = record_progress(make_task(train=[("my card is gone", 0), ("add money", 2)]))
+    answer = answer_of("tfidf", task)
     assert np.isfinite(answer.logits).all()
     assert set(answer.logits.argmax(axis=1).tolist()) == {0, 2}
     assert "too few to choose" in answer.about
+    _, total = steps[0]
+    assert sum(units for units, _ in steps) == total
 
 
 def test_untrained_is_the_random_head_of_its_seed(tiny_bert: Path) -> None:
-    first, again, other = (
-        REFERENCES["untrained"]
-        .answer(task(model_name=str(tiny_bert), seed=seed, batch_size=batch))
-        .logits
-        for seed, batch in ((1, 2), (1, 64), (2, 64))
-    )
-    np.testing.assert_allclose(first, again, atol=1e-5)
+    def untrained_logits(seed: int, batch_size: int) -> Any:
+        task = make_task(model_name=str(tiny_bert), seed=seed, batch_size=batch_size)
+        return answer_of("untrained", task).logits
+
+    first = untrained_logits(seed=1, batch_size=2)
+    np.testing.assert_allclose(untrained_logits(seed=1, batch_size=64), first, atol=1e-5)
+    other = untrained_logits(seed=2, batch_size=64)
     assert np.abs(first - other).max() > 1e-3
 
 
@@ -183,39 +198,31 @@ def test_embedding_is_the_scaled_cosine_of_masked_means(tiny_bert: Path) -> None
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    model, tokenizer = (
-        AutoModel.from_pretrained(tiny_bert).eval(),
-        AutoTokenizer.from_pretrained(tiny_bert),
-    )
+    model = AutoModel.from_pretrained(tiny_bert).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
 
-    def unit_mean(text: str) -> Any:
-        with torch.no_grad():
-            mean = (
-                model(**tokenizer(text, return_tensors="pt"))
-                .last_hidden_state[0]
-                .mean(dim=0)
-                .numpy()
-            )
-        return mean / np.linalg.norm(mean)
+    def unit_means(texts: list[str]) -> Any:
+        means = []
+        for text in texts:
+            with torch.no_grad():
+                states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+            mean = states.mean(dim=0).numpy()
+            means.append(mean / np.linalg.norm(mean))
+        return np.stack(means)
 
-    said = ["about card lost", "about euros", "about top up"]
-    expected = (
-        7
-        * np.stack([unit_mean(text) for text in TEXTS])
-        @ np.stack([unit_mean(text) for text in said]).T
-    )
-    section = {"template": "about {}", "scale": 7}
-    wanted = task(
+    phrases = ["about card lost", "about euros", "about top up"]
+    expected = 7 * unit_means(TEXTS) @ unit_means(phrases).T
+    task = make_task(
         model_name=str(tiny_bert),
-        embedding=section,
+        embedding={"template": "about {}", "scale": 7},
         label_texts={"Exchange": "euros"},
         batch_size=3,
     )
-    np.testing.assert_allclose(REFERENCES["embedding"].answer(wanted).logits, expected, atol=1e-4)
+    np.testing.assert_allclose(answer_of("embedding", task).logits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "bart"])
-def test_nli_is_the_entailment_logit_of_each_pair_alone_with_only_the_sentence_cut(
+def test_nli_is_the_entailment_logit_of_each_pair_with_only_the_sentence_cut(
     architecture: str, tmp_path: Path
 ) -> None:
     import torch
@@ -224,33 +231,38 @@ def test_nli_is_the_entailment_logit_of_each_pair_alone_with_only_the_sentence_c
     folder = tiny_nli(tmp_path / "nli", architecture)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    lost = "a card that was lost on the train or stolen or gone today"  # longer than what is left of the longest text
+    # Longer than what is left of the longest text.
+    lost = "a card that was lost on the train or stolen or gone today"
     texts = [*TEXTS, "i lost my card and then " * 20]
-    hypotheses = [f"it is {said} ." for said in (lost, "exchange", "top up")]
+    hypotheses = [f"it is {phrase} ." for phrase in (lost, "exchange", "top up")]
 
-    def entailed(text: str, hypothesis: str) -> float:
-        premise, rest = (
-            tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, hypothesis)
-        )
-        ids = torch.tensor([[2, *premise[: 32 - len(rest) - 3], 3, *rest, 3]])
+    def token_ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def entailment_logit(text: str, hypothesis: str) -> float:
+        premise_ids = token_ids(text)
+        hypothesis_ids = token_ids(hypothesis)
+        room = 32 - len(hypothesis_ids) - 3
+        ids = [2, *premise_ids[:room], 3, *hypothesis_ids, 3]
         with torch.no_grad():
-            return float(model(input_ids=ids).logits[0, NLI_LABELS.index("entailment")])
+            logits = model(input_ids=torch.tensor([ids])).logits[0]
+        return float(logits[NLI_LABELS.index("entailment")])
 
-    expected = [[entailed(text, hypothesis) for hypothesis in hypotheses] for text in texts]
-    steps = []
     section = {
         "model_name": str(folder),
         "template": "it is {} .",
         "max_length": 32,
         "batch_size": 4,
     }
-    wanted = task(texts, nli=section, label_texts={"card_lost": lost})
-    answer = REFERENCES["nli"].answer(
-        Task(**(vars(wanted) | {"progress": lambda *step: steps.append(step)}))
-    )
-    np.testing.assert_allclose(answer.logits, expected, atol=1e-4)
-    assert sum(done for done, _ in steps) == steps[0][1] == 15
-    assert np.ptp(answer.logits) > 0.1
+    task, steps = record_progress(make_task(texts, nli=section, label_texts={"card_lost": lost}))
+    logits = answer_of("nli", task).logits
+    for row, text in enumerate(texts):
+        expected = [entailment_logit(text, hypothesis) for hypothesis in hypotheses]
+        np.testing.assert_allclose(logits[row], expected, atol=1e-4)
+    assert np.ptp(logits) > 0.1
+
+    assert sum(units for units, _ in steps) == 15
+    assert {total for _, total in steps} == {15}
 
 
 def test_permuted_nli_labels_give_equal_answers(nli_model: Path, tmp_path: Path) -> None:
@@ -262,68 +274,67 @@ def test_permuted_nli_labels_give_equal_answers(nli_model: Path, tmp_path: Path)
     with torch.no_grad():
         for parameter in (model.classifier.weight, model.classifier.bias):
             parameter.copy_(parameter[order].clone())
-    names = [NLI_LABELS[i].upper() for i in order]
+    names = [NLI_LABELS[label_id].upper() for label_id in order]
     model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
-    model.save_pretrained(tmp_path / "permuted")
-    AutoTokenizer.from_pretrained(nli_model).save_pretrained(tmp_path / "permuted")
-    plain, permuted = (
-        REFERENCES["nli"].answer(task(nli={"model_name": str(folder), "max_length": 48})).logits
-        for folder in (nli_model, tmp_path / "permuted")
-    )
-    np.testing.assert_array_equal(plain, permuted)
+    model.config.label2id = {name: label_id for label_id, name in enumerate(names)}
+    permuted = tmp_path / "permuted"
+    model.save_pretrained(permuted)
+    AutoTokenizer.from_pretrained(nli_model).save_pretrained(permuted)
+
+    def nli_logits(folder: Path) -> Any:
+        section = {"model_name": str(folder), "max_length": 48}
+        return answer_of("nli", make_task(nli=section)).logits
+
+    np.testing.assert_array_equal(nli_logits(nli_model), nli_logits(permuted))
 
 
 def test_a_model_without_one_entailment_label_is_refused_with_its_labels(
     tmp_path: Path, tiny_bert: Path
 ) -> None:
-    from bankintent.baselines import zero_shot
+    from bankintent.baselines.zero_shot import find_entailment_id, load_nli
 
-    assert zero_shot.entailment_label({0: "not_entailment", 1: "Entailment"}, "m") == 1
+    assert find_entailment_id({0: "not_entailment", 1: "Entailment"}, "m") == 1
     for labels, expected in (
         (("no", "maybe", "yes"), "no entailment label; its labels are no, maybe, yes"),
         (("entailment", "entailed", "neutral"), "more than one entailment label"),
     ):
         folder = tiny_nli(tmp_path / labels[0], labels=labels)
         with pytest.raises(ModelError, match=expected):
-            zero_shot.load_nli(NliSection(model_name=str(folder)))
+            load_nli(NliSection(model_name=str(folder)))
     with pytest.raises(ModelError, match="its labels are LABEL_0, LABEL_1"):
-        zero_shot.load_nli(NliSection(model_name=str(tiny_bert)))
+        load_nli(NliSection(model_name=str(tiny_bert)))
 
 
 def test_an_nli_model_that_is_unusable_is_refused(nli_model: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from bankintent.baselines import zero_shot
+    from bankintent.baselines.zero_shot import load_nli
 
     with pytest.raises(ModelError, match="max_length 128 is above the 66 positions"):
-        zero_shot.load_nli(NliSection(model_name=str(nli_model)))
+        load_nli(NliSection(model_name=str(nli_model)))
+
+    broken = shutil.copytree(nli_model, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"not a tensor file")
+    with pytest.raises(ModelError, match="broken cannot be loaded"):
+        load_nli(NliSection(model_name=str(broken), max_length=32))
+
+
+def test_a_hypothesis_that_leaves_no_room_for_the_sentence_is_refused(nli_model: Path) -> None:
     section = {
         "model_name": str(nli_model),
         "max_length": 8,
         "template": "the sentence in front of this is {}",
     }
-    with pytest.raises(
-        ConfigError, match=r"nli.max_length 8 tokens, which leaves none for the sentence"
-    ):
-        REFERENCES["nli"].answer(task(nli=section))
-    broken = shutil.copytree(nli_model, tmp_path / "broken")
-    (broken / "model.safetensors").write_bytes(b"not a tensor file")
-    with pytest.raises(ModelError, match="broken cannot be loaded"):
-        zero_shot.load_nli(NliSection(model_name=str(broken), max_length=32))
+    expected = r"nli.max_length 8 tokens, which leaves none for the sentence"
+    with pytest.raises(ConfigError, match=expected):
+        answer_of("nli", make_task(nli=section))
 
 
 def test_label_texts_are_the_names_unless_given_and_must_name_intents() -> None:
-    assert references.label_texts(LABELS, {"top_up": "adding money"}) == (
-        "card lost",
-        "Exchange",
-        "adding money",
-    )
-    with pytest.raises(
-        LabelError,
-        match=r'"card_los", which is no intent of this data\. Did you mean "card_lost"\?',
-    ):
-        references.label_texts(LABELS, {"card_los": "x"})
+    phrases = references.label_phrases(LABELS, {"top_up": "adding money"})
+    assert phrases == ("card lost", "Exchange", "adding money")
+
+    expected = r'"card_los", which is no intent of this data\. Did you mean "card_lost"\?'
+    with pytest.raises(LabelError, match=expected):
+        references.label_phrases(LABELS, {"card_los": "x"})
 
 
 @pytest.mark.parametrize(
@@ -354,7 +365,7 @@ def test_a_wrong_setting_is_refused_before_any_work(
     nli_model: Path,
     run: Run,
 ) -> None:
-    config = yaml(tiny_bert, nli_model, str(trained / "data"), **settings)
+    config = write_config(tiny_bert, nli_model, str(trained / "data"), **settings)
     assert expected in run(baseline.main, "--config", config).one_line_error()
     assert not Path("artifacts").exists()
 
@@ -365,7 +376,9 @@ def test_a_folder_that_is_no_report_is_left_alone(
     other = Path("artifacts/evals/small-nli")
     other.mkdir(parents=True)
     (other / "notes.txt").write_text("mine")
-    config = yaml(tiny_bert, nli_model, str(trained / "data"), references=["majority", "nli"])
+    config = write_config(
+        tiny_bert, nli_model, str(trained / "data"), references=["majority", "nli"]
+    )
     assert "is no evaluation report" in run(baseline.main, "--config", config).one_line_error()
     assert files.list_files(Path("artifacts")) == ["evals/small-nli/notes.txt"]
 
@@ -373,11 +386,13 @@ def test_a_folder_that_is_no_report_is_left_alone(
 def test_the_quickstart_needs_no_hub_and_shipped_configs_name_known_references(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
-    monkeypatch.setattr(hub, "require_reachable", lambda what, choices: asked.append(what))
-    references.require(
-        load(BaselineConfig, REPOSITORY / "configs" / "quickstart" / "baseline.yaml")
-    )
-    assert not asked
-    references.require(load(BaselineConfig, REPOSITORY / "configs" / "baseline.yaml"))
-    assert asked == ['the model "facebook/bart-large-mnli"']
+    required = []
+    monkeypatch.setattr(hub, "require_reachable", lambda what, choices: required.append(what))
+    configs = REPOSITORY / "configs"
+    quickstart = load(BaselineConfig, configs / "quickstart" / "baseline.yaml")
+    references.require_references(quickstart)
+    assert not required
+
+    full = load(BaselineConfig, configs / "baseline.yaml")
+    references.require_references(full)
+    assert required == ['the model "facebook/bart-large-mnli"']

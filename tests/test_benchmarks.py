@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import uvicorn
 from conftest import Run
 
 from bankintent.errors import UserError
+from bankintent.process import free_port
 from benchmarks import __main__ as everything
 from benchmarks import (
     bare_apps,
@@ -47,9 +47,7 @@ MACHINE = {
 @contextlib.contextmanager
 def listening(app: Any) -> Iterator[int]:
     """An ASGI app on a free port, in a thread."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -170,8 +168,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore:.*pin_memory.*:UserWarning"
 )  # stock Trainers are left as they come
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("contender", ["stock-default", "stock-lora", "full-ft", "lora"])
-def test_every_contender_trains(contender: str, data_dir: Path, tiny: None) -> None:
+def test_every_contender_trains(contender: str, data_dir: Path) -> None:
     found = training.contend(
         {"contender": contender, "data_dir": str(data_dir), "sentences": 8, "epochs": 1}
     )
@@ -180,9 +179,8 @@ def test_every_contender_trains(contender: str, data_dir: Path, tiny: None) -> N
     assert 0 <= found["accuracy"] <= 1
 
 
-def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(
-    data_dir: Path, tiny: None
-) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(data_dir: Path) -> None:
     full, lora = (
         training.prepare(regime, data_dir, 4, 1).flops_per_token for regime in ("full-ft", "lora")
     )
@@ -191,7 +189,8 @@ def test_a_frozen_weight_costs_four_operations_and_a_trained_one_six(
     assert (full, lora) == (6 * weights, 4 * weights + 6 * adapters)
 
 
-def test_a_profile_accounts_for_the_whole_step(data_dir: Path, tiny: None) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_a_profile_accounts_for_the_whole_step(data_dir: Path) -> None:
     found = steps.profile({"regime": "full-ft", "data_dir": str(data_dir), "steps": 2})
     assert {"matrix products", "attention", "dropout", "optimizer", steps.HOST} <= set(
         found["kinds"]
@@ -201,7 +200,8 @@ def test_a_profile_accounts_for_the_whole_step(data_dir: Path, tiny: None) -> No
     assert "matrix products" in markdown(steps.make_tables(record)[0])
 
 
-def test_head_only_runs_the_encoder_once(data_dir: Path, tmp_path: Path, tiny: None) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_head_only_runs_the_encoder_once(data_dir: Path, tmp_path: Path) -> None:
     job = {"data_dir": str(data_dir), "epochs": 2, "cache": str(tmp_path / "cache")}
     first, second = head_only.train(job), head_only.train(job)
     assert first["encoder_seconds"] > 0
@@ -209,7 +209,8 @@ def test_head_only_runs_the_encoder_once(data_dir: Path, tmp_path: Path, tiny: N
     assert first["start_seconds"] + first["epochs_seconds"] == pytest.approx(first["seconds"])
 
 
-def test_scoring_writes_its_record(bundle: Path, run: Run, tiny: None) -> None:
+@pytest.mark.usefixtures("tiny")
+def test_scoring_writes_its_record(bundle: Path, run: Run) -> None:
     result = run(
         scoring.main,
         "--model-dir",

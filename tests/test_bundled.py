@@ -38,6 +38,17 @@ def test_every_intent_has_enough_clean_different_sentences(check: ModuleType) ->
 
 
 @needs_datasets
+def test_no_sentence_is_one_of_banking77(check: ModuleType) -> None:
+    known: set[str] = set()
+    for split in ("train", "test"):
+        texts, _ = check.read(DATASETS / "banking77" / f"{split}.csv")
+        known |= {normalise(text) for text in texts}
+    ours, _ = check.read(check.BUNDLED)
+    assert not known & {normalise(text) for text in ours}
+
+
+@pytest.mark.proof
+@needs_datasets
 def test_no_sentence_repeats_or_closely_paraphrases_banking77(check: ModuleType) -> None:
     figures = check.compare(DATASETS / "banking77")
     assert figures["same after normalisation"] == 0

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import ARCHITECTURES, Run, rows, tiny_encoder, train_config
+from conftest import Run, train_config
+from scipy.special import softmax
+from tiny_models import ARCHITECTURES, rows, tiny_encoder
 
 import multiregime
 from bankintent.config import DistillSection, TrainConfig
@@ -17,31 +19,31 @@ from bankintent.errors import ConfigError, LabelError, ModelError
 from bankintent.labels import LabelSchema
 
 LABELS = LabelSchema(("card_lost", "Exchange", "top_up"))
-TEXTS = [text for text, _ in rows(6)] + [
+TEXTS = [
+    *(text for text, _ in rows(6)),
     "rate",
     "i want to add funds to the account with the card that i lost today",
 ]
 DEPTH = 5
+LAYER_TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+"""Of a ModernBERT; further layers are sliding."""
 
 
-def classifier(architecture: str, folder: Path, depth: int = DEPTH) -> Any:
-    """A random classifier of `depth` layers, saved with its tokenizer as a plain checkpoint, whose answers differ."""
+def classifier(architecture: str, folder: Path) -> Any:
+    """A random classifier of DEPTH layers whose answers differ, saved as a plain checkpoint."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.from_pretrained(tiny_encoder(architecture, folder))
-    config.num_hidden_layers = depth
-    config.id2label, config.label2id = LABELS.id2label, LABELS.label2id
+    config.num_hidden_layers = DEPTH
+    config.id2label = LABELS.id2label
+    config.label2id = LABELS.label2id
     if getattr(config, "layer_types", None):
-        config.layer_types = [
-            "full_attention",
-            "sliding_attention",
-            "sliding_attention",
-            "full_attention",
-        ][:depth]
-        config.layer_types += ["sliding_attention"] * (depth - len(config.layer_types))
+        config.layer_types = [*LAYER_TYPES, "sliding_attention"]
+
     torch.manual_seed(1)
     model = AutoModelForSequenceClassification.from_config(config)
+    # Larger weights than transformers draws, with which all texts would get nearly one answer.
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 2:
@@ -51,6 +53,7 @@ def classifier(architecture: str, folder: Path, depth: int = DEPTH) -> Any:
 
 
 def answers(model: Any, folder: Path) -> np.ndarray:
+    """The model's logits for TEXTS, with the tokenizer in `folder`."""
     from transformers import AutoTokenizer
 
     from bankintent.inference.predictor import Predictor
@@ -59,43 +62,63 @@ def answers(model: Any, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_student_is_its_teacher_without_some_layers_and_loads_plainly(
-    architecture: str, tmp_path: Path
-) -> None:
+def test_a_student_has_some_of_its_teachers_layers(architecture: str, tmp_path: Path) -> None:
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     from bankintent.training.methods.distillation import find_layers, make_student
 
     teacher = classifier(architecture, tmp_path)
-    student, kept = make_student(teacher, 3)
-    assert kept == [0, 2, 4]
+    student, indices = make_student(teacher, 3)
+    assert indices == [0, 2, 4]
     assert type(student) is type(teacher)
     assert student.config.num_hidden_layers == 3
     assert teacher.config.num_hidden_layers == DEPTH
-    ours, theirs = (model.get_submodule(find_layers(model)) for model in (student, teacher))
-    for layer, index in zip(ours, kept, strict=True):
-        assert layer.state_dict().keys() == theirs[index].state_dict().keys()
-        for name, weight in layer.state_dict().items():
-            torch.testing.assert_close(weight, theirs[index].state_dict()[name], rtol=0, atol=0)
 
-    found = answers(student, tmp_path)
+    student_layers = student.get_submodule(find_layers(student))
+    teacher_layers = teacher.get_submodule(find_layers(teacher))
+    for layer, index in zip(student_layers, indices, strict=True):
+        expected = teacher_layers[index].state_dict()
+        assert layer.state_dict().keys() == expected.keys()
+        for name, weight in layer.state_dict().items():
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_student_loads_plainly_and_answers_as_before(architecture: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    from bankintent.training.methods.distillation import make_student
+
+    student, _ = make_student(classifier(architecture, tmp_path), 3)
+    expected = answers(student, tmp_path)
     student.save_pretrained(tmp_path / "student")
     loaded, loading = AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "student", output_loading_info=True
     )
     assert not any(loading.values()), loading
     assert loaded.config.id2label == LABELS.id2label
-    np.testing.assert_array_equal(answers(loaded, tmp_path), found)
+    np.testing.assert_array_equal(answers(loaded, tmp_path), expected)
 
-    # The teacher with the other layers taken out by hand answers as the student does, and otherwise than before.
-    whole = answers(teacher, tmp_path)
-    parent, _, last = find_layers(teacher).rpartition(".")
-    setattr(
-        teacher.get_submodule(parent), last, torch.nn.ModuleList([theirs[index] for index in kept])
-    )
-    np.testing.assert_allclose(answers(teacher, tmp_path), found, atol=1e-6)
-    assert np.abs(whole - found).max() > 1e-3
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_student_answers_as_its_teacher_with_the_other_layers_taken_out(
+    architecture: str, tmp_path: Path
+) -> None:
+    import torch
+
+    from bankintent.training.methods.distillation import find_layers, make_student
+
+    teacher = classifier(architecture, tmp_path)
+    student, indices = make_student(teacher, 3)
+    expected = answers(student, tmp_path)
+    assert np.abs(answers(teacher, tmp_path) - expected).max() > 1e-3
+
+    place = find_layers(teacher)
+    layers = teacher.get_submodule(place)
+    parent, _, name = place.rpartition(".")
+    fewer = torch.nn.ModuleList([layers[index] for index in indices])
+    setattr(teacher.get_submodule(parent), name, fewer)
+    np.testing.assert_allclose(answers(teacher, tmp_path), expected, atol=1e-6)
 
 
 def test_layers_are_spread_evenly_from_the_first_to_the_last() -> None:
@@ -104,15 +127,17 @@ def test_layers_are_spread_evenly_from_the_first_to_the_last() -> None:
     assert spread(7, 3) == [0, 3, 6]
     assert spread(12, 6) == [0, 2, 4, 7, 9, 11]  # DistilBERT's own choice of BERT's
     assert spread(6, 1) == [5]
-    for depth in range(2, 26):
-        for layers in range(1, depth):
-            kept = spread(depth, layers)
-            gaps = np.diff(kept)
-            assert len(kept) == layers
-            assert kept[-1] == depth - 1
-            assert layers == 1 or (
-                kept[0] == 0 and gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
-            )
+
+    for depth in range(3, 26):
+        for layers in range(2, depth):
+            indices = spread(depth, layers)
+            assert len(indices) == layers
+            assert indices[0] == 0
+            assert indices[-1] == depth - 1
+
+            gaps = np.diff(indices)
+            assert gaps.min() >= 1
+            assert gaps.max() - gaps.min() <= 1
 
 
 def test_what_cannot_lose_layers_is_refused(tmp_path: Path) -> None:
@@ -130,6 +155,7 @@ def test_what_cannot_lose_layers_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="a albert model has no list of layers of its own"):
         make_student(AlbertForSequenceClassification(shared), 2)
+
     # ModernBERT's first layer lacks a norm that the others have.
     with pytest.raises(ModelError, match="not alike"):
         make_student(classifier("modernbert", tmp_path), 1)
@@ -138,42 +164,33 @@ def test_what_cannot_lose_layers_is_refused(tmp_path: Path) -> None:
 def test_the_loss_is_that_of_the_definition() -> None:
     import torch
 
+    from bankintent.training.losses import IntentLoss
     from bankintent.training.methods.distillation import TaughtLoss
-    from bankintent.training.trainer import IntentLoss
 
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(size=(2, 4, 3))
-    labels, temperature, weight = np.array([0, 2, 1, 0]), 3.0, 0.7
+    labels = np.array([0, 2, 1, 0])
+    p = softmax(teacher / 3, axis=1)
+    q = softmax(student / 3, axis=1)
+    on_teacher = 3**2 * (p * np.log(p / q)).sum() / 4
+    on_labels = -np.log(softmax(student, axis=1)[np.arange(4), labels]).mean()
 
-    def softmax(logits: np.ndarray) -> np.ndarray:
-        return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    section = DistillSection(layers=1, temperature=3.0, weight=0.7)
+    loss = TaughtLoss(IntentLoss(0.0, None), section)
+    outputs = SimpleNamespace(logits=torch.tensor(student))
+    goal = (torch.tensor(labels), torch.tensor(teacher))
+    whole = loss(outputs, goal).item()
+    assert whole == pytest.approx(0.7 * on_teacher + 0.3 * on_labels, rel=1e-5)
+    # Validation rows come without a teacher.
+    assert loss(outputs, goal[0]).item() == pytest.approx(on_labels, rel=1e-5)
 
-    p, q = softmax(teacher / temperature), softmax(student / temperature)
-    taught = temperature**2 * (p * np.log(p / q)).sum() / 4
-    on_labels = -np.log(softmax(student)[np.arange(4), labels]).mean()
-    loss = TaughtLoss(
-        IntentLoss(0.0, None), DistillSection(layers=1, temperature=temperature, weight=weight)
-    )
-    outputs, goal = (
-        SimpleNamespace(logits=torch.tensor(student)),
-        (torch.tensor(labels), torch.tensor(teacher)),
-    )
-    assert loss(outputs, goal).item() == pytest.approx(
-        weight * taught + (1 - weight) * on_labels, rel=1e-5
-    )
-    assert loss(outputs, goal[0]).item() == pytest.approx(
-        on_labels, rel=1e-5
-    )  # as validation rows have it
-    # Two accumulated half batches sum to the loss of the whole.
-    halves = [
-        loss(
-            SimpleNamespace(logits=outputs.logits[s]),
-            (goal[0][s], goal[1][s]),
-            num_items_in_batch=4,
-        ).item()
-        for s in (slice(0, 1), slice(1, 4))
-    ]
-    assert sum(halves) == pytest.approx(loss(outputs, goal).item(), rel=1e-5)
+    # Two accumulated parts of a batch sum to the loss of the whole.
+    total = 0.0
+    for part in (slice(0, 1), slice(1, 4)):
+        part_outputs = SimpleNamespace(logits=outputs.logits[part])
+        part_goal = (goal[0][part], goal[1][part])
+        total += loss(part_outputs, part_goal, num_items_in_batch=4).item()
+    assert total == pytest.approx(whole, rel=1e-5)
 
 
 def test_a_teacher_is_asked_about_every_row_without_dropout(
@@ -185,38 +202,42 @@ def test_a_teacher_is_asked_about_every_row_without_dropout(
     from bankintent.training.methods import distillation
 
     data = dataset.load(data_dir)
-    train, val = data.read("train"), data.read("val")
+    train = data.read("train")
+    val = data.read("val")
     teacher = classifier("bert", tmp_path / "plain")
-    backbone = backbones.load(str(tmp_path / "plain"), data.labels, 32)
+    backbone = backbones.load_backbone(str(tmp_path / "plain"), data.labels, 32)
     backbone.model.train()
-    wanted = DistillSection(layers=3)
     config = TrainConfig(
-        model_name=str(tmp_path / "plain"), output_dir=tmp_path / "out", distill=wanted
+        model_name=str(tmp_path / "plain"),
+        regime="full-ft",
+        output_dir=tmp_path / "out",
+        distill=DistillSection(layers=3),
     )
-    lesson = distillation.prepare(config, data, backbone, train, val)
+
+    lesson = distillation.prepare_student(config, data, backbone, train, val)
     expected = Predictor(teacher, backbone.tokenizer, data.labels).logits(train.texts + val.texts)
     np.testing.assert_allclose(lesson.logits, expected[: len(train)], atol=1e-5)
     right = expected[len(train) :].argmax(axis=1) == val.labels
-    assert lesson.facts["val"]["accuracy"] == pytest.approx(right.mean())
+
+    assert lesson.teacher.val["accuracy"] == pytest.approx(right.mean())
     assert lesson.student.model.config.num_hidden_layers == 3
-    assert lesson.facts["kept_layers"] == [1, 3, 5]
-    said = capsys.readouterr().out
-    assert "its layers 1, 3, 5 of 5" in said
-    assert "plain does not record this very data" in " ".join(said.split())
+    assert lesson.teacher.kept_layers == [1, 3, 5]
+    output = " ".join(capsys.readouterr().out.split())
+    assert "its layers 1, 3, 5 of 5" in output
+    assert "plain does not record this very data" in output
 
 
 @pytest.fixture(scope="module")
 def taught(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bundle `teacher` of two layers, its data, and the bundle `student` that one of them makes."""
+    """A folder with `data`, a bundle `teacher` of two layers and its `student` of one."""
     folder = tmp_path_factory.mktemp("taught")
     shutil.copytree(trained / "data", folder / "data")
     shutil.copytree(trained / "bundle", folder / "teacher")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        distill = {
-            "layers": 1,
-            "weight": 1.0,
-        }  # the labels say nothing: what is learned came with the right row
+        # The labels weigh nothing: what is learned are the teacher's answers to the right rows.
+        distill = {"layers": 1, "weight": 1.0}
         config = train_config(
             folder / "student.yaml",
             Path("teacher"),
@@ -237,12 +258,15 @@ def test_a_student_moves_towards_its_teacher(taught: Path) -> None:
     from bankintent.inference.predictor import Predictor
     from bankintent.training.methods.distillation import divergence, make_student
 
-    teacher, student = (Predictor.load(taught / name) for name in ("teacher", "student"))
-    before = Predictor(make_student(teacher.model, 1)[0], teacher.tokenizer, teacher.labels)
+    teacher = Predictor.load(taught / "teacher")
+    student = Predictor.load(taught / "student")
+    untrained, _ = make_student(teacher.model, 1)
+    before = Predictor(untrained, teacher.tokenizer, teacher.labels)
 
     def distance(model: Predictor, texts: list[str]) -> float:
-        logits = [torch.from_numpy(predictor.logits(texts)) for predictor in (model, teacher)]
-        return divergence(logits[0], logits[1], 1.0).item() / len(texts)
+        own = torch.from_numpy(model.logits(texts))
+        expected = torch.from_numpy(teacher.logits(texts))
+        return divergence(own, expected, 1.0).item() / len(texts)
 
     for split in ("train", "val"):
         texts = dataset.load(taught / "data").read(split).texts
@@ -255,42 +279,45 @@ def test_a_student_is_a_bundle_like_any_other_and_records_its_teacher(taught: Pa
     model = AutoModelForSequenceClassification.from_pretrained(taught / "student" / "merged")
     assert model.config.num_hidden_layers == 1
     assert list(model.config.id2label.values()) == list(LABELS.names)
+
     manifest = json.loads((taught / "student" / "manifest.json").read_text())
+    teacher_manifest = json.loads((taught / "teacher" / "manifest.json").read_text())
     assert max(manifest["parity"]["largest_logit_difference"].values()) <= 1e-4
-    of_teacher = json.loads((taught / "teacher" / "manifest.json").read_text())
-    assert manifest["base_model"] == of_teacher["base_model"]
-    record, of_teacher = (
-        json.loads((taught / name / "metrics.json").read_text()) for name in ("student", "teacher")
-    )
+    assert manifest["base_model"] == teacher_manifest["base_model"]
+
+    record = json.loads((taught / "student" / "metrics.json").read_text())
+    teacher_record = json.loads((taught / "teacher" / "metrics.json").read_text())
     facts = record["distilled_from"]
     assert facts["name"] == "teacher"
     assert facts["same_data"]
-    assert (facts["layers"], facts["kept_layers"]) == (2, [2])
-    assert facts["val"]["accuracy"] == of_teacher["metrics"]["val"]["accuracy"]
+    assert facts["layers"] == 2
+    assert facts["kept_layers"] == [2]
+    assert facts["val"]["accuracy"] == teacher_record["metrics"]["val"]["accuracy"]
     assert facts["parameters"] > record["training"]["total_parameters"]
-    assert (
-        yaml.safe_load((taught / "student" / "config.yaml").read_text())["distill"]["layers"] == 1
-    )
+
+    settings = yaml.safe_load((taught / "student" / "config.yaml").read_text())
+    assert settings["distill"]["layers"] == 1
 
 
 def test_another_teacher_makes_another_run(
     taught: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     monkeypatch.chdir(taught)
-    words = ("--config", "student.yaml", "--regime", "full-ft")
-    assert "nothing to do" in run(multiregime.main, *words).out
-    assert "nothing to do" in run(multiregime.main, *words, "--set", "model_name=teacher").out
-    shutil.move("teacher", "kept")
+    student = ("--config", "student.yaml", "--regime", "full-ft")
+    assert "nothing to do" in run(multiregime.main, *student).out
+    assert "nothing to do" in run(multiregime.main, *student, "--set", "model_name=teacher").out
+
+    shutil.move("teacher", "first")
     try:
-        retrained = ("--config", "teacher.yaml", "--regime", "full-ft")
-        train_config(Path("teacher.yaml"), Path("kept"), Path("data"), Path("teacher"), epochs=1)
-        result = run(multiregime.main, *retrained)  # a bundle is a model to start from, too
+        # A bundle is a model to start from, too.
+        train_config(Path("teacher.yaml"), Path("first"), Path("data"), Path("teacher"), epochs=1)
+        result = run(multiregime.main, "--config", "teacher.yaml", "--regime", "full-ft")
         assert result.code == 0, result.err
-        message = run(multiregime.main, *words).one_line_error()
+        message = run(multiregime.main, *student).one_line_error()
         assert "it learned from another teacher" in message
     finally:
         shutil.rmtree("teacher", ignore_errors=True)
-        shutil.move("kept", "teacher")
+        shutil.move("first", "teacher")
 
 
 def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(
@@ -299,10 +326,12 @@ def test_runs_without_a_teacher_are_the_same_as_before_there_were_any(
     from bankintent import configfile
     from bankintent.config import TrainConfig
     from bankintent.corpus import dataset
-    from bankintent.training.run import identity
+    from bankintent.training.identity import identity
 
     config = configfile.load(
-        TrainConfig, train_config(Path("t.yaml"), tiny_bert, data_dir, Path("out"))
+        TrainConfig,
+        train_config(Path("t.yaml"), tiny_bert, data_dir, Path("out")),
+        regime="full-ft",
     )
     what = identity(config, dataset.load(data_dir))
     assert set(what) == {"settings", "data_hash", "labels_hash", "model"}
@@ -354,32 +383,34 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     config = train_config(
         taught / "wrong.yaml", Path("teacher"), Path("data"), Path("other"), **values
     )
-    assert (
-        expected in run(multiregime.main, "--config", config, "--regime", regime).one_line_error()
-    )
+    message = run(multiregime.main, "--config", config, "--regime", regime).one_line_error()
+    assert expected in message
     assert not list(taught.glob("other*"))
 
 
-def test_a_teacher_must_know_the_labels_of_the_data_and_be_whole(
-    taught: Path, tmp_path: Path
-) -> None:
-    from bankintent.training import backbones
+def open_teacher(folder: Path, labels: LabelSchema = LABELS, layers: int = 1) -> Any:
+    """The teacher in a folder, for a student of that many layers."""
     from bankintent.training.methods import distillation
 
-    def open_teacher(
-        folder: Path, labels: LabelSchema = LABELS, layers: int = 1
-    ) -> distillation.Teacher:
-        wanted = DistillSection(layers=layers)
-        return distillation.open_teacher(
-            TrainConfig(model_name=str(folder), output_dir="out", distill=wanted), labels
-        )
+    section = DistillSection(layers=layers)
+    config = TrainConfig(
+        model_name=str(folder), regime="full-ft", output_dir="out", distill=section
+    )
+    return distillation.open_teacher(config, labels)
 
+
+def test_a_teacher_must_know_the_labels_of_the_data(taught: Path, tmp_path: Path) -> None:
     assert open_teacher(taught / "teacher") == open_teacher(taught / "teacher" / "merged")
+
     swapped = LabelSchema(("Exchange", "card_lost", "top_up"))
     with pytest.raises(LabelError, match='id 0 is "card_lost" against "Exchange"'):
         open_teacher(taught / "teacher", swapped)
     with pytest.raises(LabelError, match="names no labels"):
         open_teacher(tiny_encoder("bert", tmp_path / "encoder"))
+
+
+def test_a_teacher_must_be_whole(taught: Path, tmp_path: Path) -> None:
+    from bankintent.training import backbones
 
     adapter = shutil.copytree(taught / "teacher", tmp_path / "adapter")
     shutil.rmtree(adapter / "merged")
@@ -387,18 +418,25 @@ def test_a_teacher_must_know_the_labels_of_the_data_and_be_whole(
         open_teacher(adapter)
     with pytest.raises(ModelError, match="holds no merged/"):
         backbones.locate(str(adapter))
-    assert backbones.locate(str(taught / "teacher"))[0] == str(taught / "teacher" / "merged")
+    place, _ = backbones.locate(str(taught / "teacher"))
+    assert place == str(taught / "teacher" / "merged")
+
     changed = shutil.copytree(taught / "teacher", tmp_path / "changed")
     weights = changed / "merged" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    for opened in (open_teacher, lambda folder: backbones.locate(str(folder))):
-        with pytest.raises(ModelError, match=r"model\.safetensors was changed"):
-            opened(changed)
+    with pytest.raises(ModelError, match=r"model\.safetensors was changed"):
+        open_teacher(changed)
+    with pytest.raises(ModelError, match=r"model\.safetensors was changed"):
+        backbones.locate(str(changed))
 
+
+def test_a_teacher_has_more_layers_than_its_student(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     classifier("bert", plain)
     teacher = open_teacher(plain, LABELS, DEPTH - 1)
-    assert (teacher.name, teacher.base_model) == ("plain", str(plain))
+    assert teacher.name == "plain"
+    assert teacher.base_model == str(plain)
+
     with pytest.raises(ConfigError, match=f"the teacher plain has {DEPTH}"):
         open_teacher(plain, LABELS, DEPTH)
 
@@ -408,11 +446,9 @@ def test_an_encoder_that_was_given_labels_is_no_teacher(
 ) -> None:
     encoder = tiny_encoder("bert", tmp_path / "encoder")
     config = json.loads((encoder / "config.json").read_text())
-    named = config | {
-        "id2label": {str(i): name for i, name in LABELS.id2label.items()},
-        "label2id": LABELS.label2id,
-    }
-    (encoder / "config.json").write_text(json.dumps(named))
+    config["id2label"] = {str(index): name for index, name in LABELS.id2label.items()}
+    config["label2id"] = LABELS.label2id
+    (encoder / "config.json").write_text(json.dumps(config))
     path = train_config(
         tmp_path / "t.yaml", encoder, data_dir, tmp_path / "bundle", distill={"layers": 1}
     )

@@ -4,48 +4,23 @@ import concurrent.futures
 import contextlib
 import csv
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving_fixtures import (
-    HTML_LABEL,
-    LABELS,
-    ROOT,
-    environment,
-    serving,
-    write_evaluation,
-    write_tiny_bundle,
-)
+from servers import ROOT, answers, environment, running, serving
+from serving_fixtures import HTML_LABEL, LABELS
 
-from bankintent.gradio_app import upload as tables
+from bankintent.gradio_app import upload
 from bankintent.gradio_app.client import Client, Trouble
 
 CHROMIUM = Path("/usr/bin/chromium")
 ATTACK = "<img src=x onerror=\"document.title='run'\"> <script>document.title='run'</script> ${document.title='run'}"
 SHOTS = os.environ.get("BANKINTENT_SCREENSHOTS")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server(bundle, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    write_evaluation(folder / "evals", bundle.name)
-    with serving(
-        folder, MODEL_DIR=str(bundle), config={"evals_dir": str(folder / "evals")}
-    ) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -62,31 +37,9 @@ def waiting(tmp_path_factory):
 @contextlib.contextmanager
 def frontend(folder: Path, *options: str) -> Iterator[str]:
     """Run `python -m frontend` until the block ends; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = folder / "frontend.log"
-    command = [sys.executable, "-m", "frontend", "--port", str(port), *options]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, env=environment(), cwd=folder, stdout=file, stderr=subprocess.STDOUT
-        )
-    try:
-        end = time.monotonic() + 120
-        while not responds(f"http://127.0.0.1:{port}"):
-            assert process.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def responds(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
-        return False
+    command = [sys.executable, "-m", "frontend", "--port", "{port}", *options]
+    with running(command, folder, ready="/") as page:
+        yield page.url
 
 
 @pytest.fixture(scope="module")
@@ -313,10 +266,11 @@ def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"id,words\n1,hello\n", "No column is named text"),
+        (b"id,words\n1,hello\n", "has none of the columns text"),
         (b"text\n", "no rows"),
         (b"text\n\xff\xfe\n", "not UTF-8"),
-        (b'text\n"open', "not well-formed"),
+        (b'text\n"open', "bad.csv line 2: unexpected end of data"),
+        (b"text\nhello, you\n", "bad.csv line 2 has 2 cells, the header 1"),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_told_why(open_page, gradio_url, tmp_path, content, says):
@@ -362,26 +316,30 @@ def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(
         wait_for_status(page, "cannot be reached")
 
 
-def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, bundle, tmp_path):
-    with frontend(tmp_path, "--model-dir", str(bundle)) as url:
+def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, served_bundle, tmp_path):
+    with frontend(tmp_path, "--model-dir", str(served_bundle)) as url:
         page = open_page(url)
         page.get_by_text("How do I change my PIN?").click()
         wait_for_status(page, " ms.")
         address = (
-            (tmp_path / "frontend.log")
+            (tmp_path / "server.log")
             .read_text()
             .partition("asks the API at ")[2]
             .partition(". Ctrl")[0]
         )
-        assert responds(address)
-    assert not responds(address)
+        assert answers(address)
+    assert not answers(address)
 
 
 # Without a browser
 
 
+def test_the_gradio_page_opens(gradio_url):
+    assert "What is this message about?" in httpx.get(gradio_url).text
+
+
 @pytest.fixture
-def api(monkeypatch):
+def api():
     """A client of an API that gives the responses of a list, in turn."""
 
     def build(*responses: httpx.Response) -> Client:
@@ -399,10 +357,12 @@ def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     busy = httpx.Response(429, headers={"Retry-After": "3"}, json={"error": "full"})
-    assert api(busy, httpx.Response(503), httpx.Response(200, json=[{"label": "a"}])).predict_many(
-        ["x"]
-    ) == [{"label": "a"}]
+    loading = httpx.Response(503)
+    answer = httpx.Response(200, json=[{"label": "a"}])
+
+    assert api(busy, loading, answer).predict_many(["x"]) == [{"label": "a"}]
     assert waits == [3, 1]
+
     with pytest.raises(Trouble, match="busy"):
         api(*[busy] * 6).predict_many(["x"])
 
@@ -432,13 +392,53 @@ def test_a_text_that_is_no_unicode_is_a_trouble_and_not_a_fault():
 
 def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path):
     source = tmp_path / "a.csv"
-    source.write_bytes("\ufeffid;Sentence\n1;my card;more\n\n2\n".encode())
-    table = tables.read(source, max_rows=10)
-    assert table == tables.Table(
+    source.write_bytes("\ufeffid;Sentence;\n1;my card;more\n\n2\n".encode())
+    table = upload.read_upload(source, max_rows=10)
+    assert table == upload.UploadedTable(
         ["id", "Sentence", ""], [["1", "my card", "more"], ["2", "", ""]], 1, ";"
     )
     with pytest.raises(Trouble, match="at most 1 are allowed"):
-        tables.read(source, max_rows=1)
+        upload.read_upload(source, max_rows=1)
+
+
+def test_rows_that_cannot_be_sent_are_written_with_a_note(api, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("id;Text\n1;my card\n2; \n3;far too long\n4;my pin\n")
+    table = upload.read_upload(source, max_rows=10)
+    info = {"limits": {"max_texts": 3, "max_chars": 10}}
+    first = [{"label": "card", "score": 0.75, "truncated": False}]
+    second = [{"label": "pin", "score": 0.5, "truncated": True}]
+    responses = [httpx.Response(200, json=body) for body in (info, first, second)]
+    shares: list[float] = []
+
+    rows = upload.score_upload(api(*responses), table, tmp_path / "out.csv", shares.append)
+
+    assert (tmp_path / "out.csv").read_text().splitlines() == [
+        "id;Text;predicted_intent;score;note",
+        "1;my card;card;0.7500;",
+        "2; ;;;empty",
+        "3;far too long;;;over 10 characters",
+        "4;my pin;pin;0.5000;cut to the model's length",
+    ]
+    assert rows[0] == ["1", "my card", "card", "0.7500", ""]
+    assert shares == [0.75, 1.0]
+
+
+def test_a_message_gets_scores_and_a_status(api):
+    from bankintent.gradio_app import page as gradio_page
+
+    body = {"top_k": [{"label": "card", "score": 0.75}], "truncated": True}
+    client = api(httpx.Response(200, json=body), httpx.Response(429))
+
+    scores, status = gradio_page.predict_message(client, "my card", 1)
+    assert scores == {"card": 0.75}
+    assert status.startswith("Answered in ")
+    assert "longer than the model reads" in status
+
+    no_message = gradio_page.predict_message(client, "  ", 1)
+    assert no_message == (None, "Type a message first.")
+    refusal = gradio_page.predict_message(client, "my card", 1)
+    assert refusal == (None, "The API is busy. Try again in a moment.")
 
 
 def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path):
@@ -447,7 +447,5 @@ def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_pat
         command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 2
-    assert (
-        "none does not exist" in result.stderr
-        and "error: the API of this page did not start" in result.stderr
-    )
+    assert "none does not exist" in result.stderr
+    assert "error: the API of this page did not start" in result.stderr

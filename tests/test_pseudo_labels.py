@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATASETS, Run, needs_datasets, rows, train_config, write_csv, write_yaml
+from conftest import DATASETS, Run, needs_datasets, train_config, write_csv, write_yaml
 from scipy.special import softmax
+from tiny_models import rows
 
 import etl
 import multiregime
@@ -16,9 +17,9 @@ from bankintent.config import PseudoLabelsSection, TrainConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import UNKNOWN
 from bankintent.errors import DataError
+from bankintent.training.identity import identity
 from bankintent.training.methods import probe
 from bankintent.training.methods.pseudo_labels import guess, neighbour_graph
-from bankintent.training.run import identity
 
 
 def arcs(points: int = 20) -> tuple[Any, Any]:
@@ -40,7 +41,7 @@ def test_an_intent_spreads_along_neighbours_where_a_line_between_the_labelled_on
         0,
         1,
     )  # opposite ends: what lies between them is not what tells the bands apart
-    weight, bias = probe.fit(vectors[[0, -1]], [0, 1], labels=2)
+    weight, bias = probe.fit_probe(vectors[[0, -1]], [0, 1], num_labels=2)
     assert np.mean((vectors @ weight.T + bias).argmax(axis=1) == bands) < 0.8
     found = guess(vectors, given, 2, PseudoLabelsSection(neighbours=4, spread=0.99))
     assert (found.labels == bands).all()
@@ -89,7 +90,7 @@ def test_spreading_ends_where_zhou_et_al_solve_it(spread: float) -> None:
     given = np.full(60, UNKNOWN)
     given[:9] = np.arange(9) % 3
     section = PseudoLabelsSection(neighbours=4, spread=spread)
-    weight, bias = probe.fit(vectors[:9], given[:9].tolist(), 3)
+    weight, bias = probe.fit_probe(vectors[:9], given[:9].tolist(), 3)
     start = softmax(vectors @ weight.T + bias, axis=1)
     start[:9] = np.eye(3)[given[:9]]
     solved = np.linalg.solve(
@@ -100,8 +101,9 @@ def test_spreading_ends_where_zhou_et_al_solve_it(spread: float) -> None:
     assert np.abs(found.shares - solved.max(axis=1) / solved.sum(axis=1)).max() < 0.05
 
 
+@pytest.mark.proof
 @needs_datasets
-def test_neighbours_know_more_of_real_sentences_than_a_probe(tmp_path: Path, run: Run) -> None:
+def test_neighbours_know_more_of_real_sentences_than_a_probe() -> None:
     from bankintent.labels import LabelSchema
     from bankintent.training import backbones, features
 
@@ -110,7 +112,7 @@ def test_neighbours_know_more_of_real_sentences_than_a_probe(tmp_path: Path, run
     labels = LabelSchema.from_names(sorted({label for _, label in pairs})[20:40])
     pairs = [(text, label) for text, label in pairs if label in labels.label2id]
     true = np.array([labels.label2id[label] for _, label in pairs])
-    backbone = backbones.load(backbones.BUNDLED, labels, max_length=64, pooling="mean")
+    backbone = backbones.load_backbone(backbones.BUNDLED, labels, max_length=64, pooling="mean")
     vectors = (
         features.compute(backbone, labels, [text for text, _ in pairs], batch_size=128)
         .double()
@@ -122,7 +124,7 @@ def test_neighbours_know_more_of_real_sentences_than_a_probe(tmp_path: Path, run
         for label in range(len(labels)):
             given[rng.choice(np.flatnonzero(true == label), 3, replace=False)] = label
         unknown = given == UNKNOWN
-        weight, bias = probe.fit(vectors[~unknown], given[~unknown].tolist(), len(labels))
+        weight, bias = probe.fit_probe(vectors[~unknown], given[~unknown].tolist(), len(labels))
         probed = (vectors @ weight.T + bias).argmax(axis=1)
         found = guess(vectors, given, len(labels), PseudoLabelsSection()).labels
         gained.append(np.mean((found == true)[unknown]) - np.mean((probed == true)[unknown]))
@@ -217,7 +219,7 @@ def test_the_sentences_of_etl_are_used_beside_a_whole_training_split(
     assert without.read("train") == data.read("train")
     assert without.hash == data.hash  # who leaves the sentences aside is not told of other data
     off, on = (
-        TrainConfig(model_name="a/b", output_dir=Path("x"), pseudo_labels=p)
+        TrainConfig(model_name="a/b", regime="lora", output_dir=Path("x"), pseudo_labels=p)
         for p in (None, PseudoLabelsSection())
     )
     assert identity(off, data) == identity(off, without)
@@ -369,7 +371,7 @@ def test_a_student_has_a_teacher_for_its_labels(
 
 def test_what_is_off_leaves_the_identity_of_earlier_runs_as_it_was(data_dir: Path) -> None:
     data = dataset.load(data_dir)
-    plain = TrainConfig(model_name="a/b", output_dir=Path("x"))
+    plain = TrainConfig(model_name="a/b", regime="lora", output_dir=Path("x"))
     assert not {"label_names", "pseudo_labels"} & identity(plain, data)["settings"].keys()
     both = plain.model_copy(update={"label_names": True, "pseudo_labels": PseudoLabelsSection()})
     assert {"label_names", "pseudo_labels"} <= identity(both, data)["settings"].keys()

@@ -1,62 +1,152 @@
-"""Every command that the README shows, run as it stands there: small data, one epoch, a stand-in for the Hub."""
+"""Every command that README.md and docs/ show: all are parsed and their configs read, and `make proofs` runs them.
+
+They run as they stand there, in order, with small data, tiny models, one epoch, and a stand-in for the Hub.
+"""
 
 import contextlib
 import csv
 import json
 import os
 import re
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
+import typer
 import yaml
-from conftest import REPOSITORY, rows, tiny_encoder, tiny_nli, write_csv
-from test_hub import free_port
+from conftest import COMMANDS, REPOSITORY, write_csv
+from fake_hub import running_hub
+from servers import running
+from tiny_models import rows, tiny_encoder, tiny_nli
+from typer.main import get_command
 
+from bankintent import cli, configfile
 from bankintent.corpus.sources import HUB_ALIASES
+from bankintent.process import free_port
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
-IN_CI = (
-    "make quickstart",
-    "make test",
-    "make notebook",
-    "make bench",
-    "python -m venv",
-    "pip install",
-    "make mlflow",
-)
-"""Run by .ci/run, or by what it calls."""
+IN_CI = ("make ", "python -m venv", "pip install", ". .venv/bin/activate", "python -m benchmarks")
+"""Commands that .ci/run runs, or what it calls; the benchmarks at sizes that only show that they work."""
 
-QUICKSTART = (
-    "python -m etl --config configs/quickstart/data.yaml",
-    "python -m multiregime --config configs/quickstart/train.yaml",
-)
-"""What `make quickstart` leaves for the commands below it."""
+QUICKSTART_DATA = "python -m etl --config configs/quickstart/data.yaml"
+QUICKSTART_BUNDLE = "python -m multiregime --config configs/quickstart/train.yaml"
+"""What `make quickstart` leaves for the commands after it; those to try need the data alone."""
 
 SERVERS = ("uvicorn backend:app", "python -m frontend", "python -m backend")
+ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
+
+
+def blocks(page: Path) -> list[str]:
+    """The blocks of shell commands on a page."""
+    return re.findall(r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.M)
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block: without comments, continued lines joined."""
+    """The commands of a block: without comments, continued lines joined, `a && b` as two."""
     lines = re.sub(r"\\\n\s*", "", block).splitlines()
-    bare = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in lines)
-    return [line for line in bare if line]
+    bare = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in lines]
+    every = [command.strip() for line in bare for command in line.split("&&")]
+    return [command.replace(".venv/bin/python", "python") for command in every if command]
 
 
-def shrink(config: Path) -> None:
-    """Keep a config's meaning and make it quick: two sentences for each intent, one epoch, no exported formats."""
+SHOWN = {
+    f"{page.relative_to(REPOSITORY)}: {command}": command
+    for page in PAGES
+    for block in blocks(page)
+    for command in commands(block)
+}
+
+
+def test_shell_commands_stand_in_blocks_that_are_read() -> None:
+    assert len(SHOWN) > 30
+    for page in PAGES:
+        fences = re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), re.M)
+        assert not {"bash", "shell", "console"} & set(fences), f"{page}: write ```sh"
+
+
+class Accepted(Exception):
+    """A command got as far as its validated settings."""
+
+
+@pytest.mark.parametrize("command", SHOWN.values(), ids=SHOWN.keys())
+def test_a_command_and_its_settings_are_accepted(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(command)
+    while ASSIGNMENT.fullmatch(words[0]):
+        words.pop(0)
+
+    match words:
+        case ["python", "-m", name, *options] if name in COMMANDS:
+            accept(name, "main", options, monkeypatch)
+        case ["python", "-m", "bankintent", verb, *options]:
+            accept("bankintent.__main__", verb, options, monkeypatch)
+        case ["python", "-m", name, *options] if name.split(".")[0] == "benchmarks":
+            module = import_module(f"{name}.__main__" if name == "benchmarks" else name)
+            parse(module.main, options)
+        case ["make", target, *_]:
+            makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+            assert re.search(rf"^{target}:", makefile, re.M)
+        case _:
+            first = " ".join(words).removeprefix(".venv/bin/")
+            assert first.startswith(("curl -s ", "uvicorn backend:app", *IN_CI)), command
+
+
+def accept(
+    module_name: str, function: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run a command of the repository until its settings are read and validated."""
+    module = import_module(module_name)
+
+    def load(*arguments: Any, **flags: Any) -> None:
+        configfile.load(*arguments, **flags)
+        raise Accepted
+
+    monkeypatch.setattr(module, "load", load)
+    monkeypatch.chdir(REPOSITORY)
+    context = parse(getattr(module, function), options)
+    with pytest.raises(Accepted), context:
+        context.command.invoke(context)
+
+
+def parse(function: Any, options: list[str]) -> Any:
+    """The parsed options of a command; raises where one is unknown or a value is none."""
+    app = typer.Typer(**cli.APP)
+    app.command()(function)
+    return get_command(app).make_context("command", options)
+
+
+def test_what_the_proof_leaves_out_is_run_by_ci() -> None:
+    script = (REPOSITORY / ".ci" / "run").read_text() + (REPOSITORY / "Makefile").read_text()
+    for command in (
+        "make quickstart",
+        "make test",
+        "make proofs",
+        "make notebook",
+        "make mlflow",
+        "python -m benchmarks --smoke",
+    ):
+        assert command in script
+
+
+def shrink(config: Path, model: Path) -> None:
+    """Keep a config's meaning and make it quick.
+
+    Two sentences for each intent, one epoch, no exported formats, a tiny model in the place of the embedded one.
+    """
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     if "dataset_name" in settings:
         settings["few_shot"] = 2
+    if settings.get("model_name", "").startswith("bundled/"):
+        settings["model_name"] = str(model)
     if "batch_size" in settings and "model_name" in settings and "references" not in settings:
         settings |= {"epochs": 1, "max_length": 64, "export": {"onnx": False}}
         if settings.get("contrastive"):
@@ -91,16 +181,30 @@ def publish_banking77(root: Path) -> None:
         (folder / f"{split}.jsonl").write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
+def write_clinc150(path: Path) -> None:
+    """A file shaped as CLINC150's own, of three intents."""
+    splits: dict[str, list[tuple[str, str]]] = {"train": [], "val": [], "test": []}
+    for number, pair in enumerate(rows(20)):
+        splits["val" if number % 5 == 3 else "test" if number % 5 == 4 else "train"].append(pair)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(splits | {"oos_test": [["what is a dinosaur", "oos"]]}))
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like a checkout to the commands, with quick configs and a user's CSV."""
+    """A folder that looks like a checkout to the commands, with quick configs and a user's files."""
     folder = tmp_path_factory.mktemp("checkout")
+    # Enough layers for a student of four, and one that takes the mean.
+    model = tiny_encoder("bert", tmp_path_factory.mktemp("embedded"), num_hidden_layers=6)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     for config in (folder / "configs").rglob("*.yaml"):
-        shrink(config)
+        shrink(config, model)
+
+    messages = [(text,) for text, _ in rows(3)]
     write_csv(folder / "my.csv", rows(10))
-    write_csv(folder / "log.csv", [(f"please help, {text}",) for text, _ in rows(3)], header="text")
-    write_csv(folder / "messages.csv", [(text,) for text, _ in rows(3)], header="text")
+    write_csv(folder / "log.csv", [(f"please help, {text}",) for (text,) in messages], "text")
+    write_csv(folder / "messages.csv", messages, "text")
+    write_clinc150(folder / "path" / "to" / "clinc150" / "data_full.json")
     return folder
 
 
@@ -109,56 +213,77 @@ def environment(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
     """Variables for the commands, with the address of a Hub that has the dataset and tiny models of the real names."""
-    root, port = tmp_path_factory.mktemp("hub"), free_port()
+    root = tmp_path_factory.mktemp("hub")
     publish_banking77(root)
-    deberta = tiny_encoder("deberta-v2", tmp_path_factory.mktemp("deberta"))
-    shutil.copytree(deberta, root / "models" / "microsoft" / "deberta-v3-base" / "main")
-    nli = tiny_nli(tmp_path_factory.mktemp("nli"))
-    shutil.copytree(nli, root / "models" / "facebook" / "bart-large-mnli" / "main")
-    hub = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "tests" / "hub.py"), str(root), str(port)]
-    )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    try:
-        wait_for(f"http://127.0.0.1:{port}/docs", hub)
-        yield kept | {
-            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+    models = root / "models"
+    tiny_encoder("deberta-v2", models / "microsoft" / "deberta-v3-base" / "main")
+    tiny_nli(models / "facebook" / "bart-large-mnli" / "main")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    with running_hub(root, tmp_path_factory.mktemp("hub-log")) as address:
+        yield inherited | {
+            "HF_ENDPOINT": address,
             "HF_HOME": str(workspace / "hf"),
             "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-    finally:
-        hub.terminate()
-        hub.wait(10)
 
 
-def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 180
-    while process.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=2).is_success:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing answers at {url}")
+def shown_blocks() -> list[str]:
+    return [block for page in PAGES for block in blocks(page)]
 
 
-@contextlib.contextmanager
-def serving(
-    command: str, port: int, path: str, workspace: Path, environment: dict[str, str]
-) -> Iterator[None]:
-    """Run a server of the README while the block lasts, on a free port in the place of its usual one."""
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec env {command} --port {port}"],
-        cwd=workspace,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}{path}", process)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(40)
+def first_of_results() -> int:
+    """The index of the block that measures the README's results: it builds on none before it."""
+    readme = PAGES[0].read_text(encoding="utf-8")
+    before = readme.partition("\n## Results\n")[0]
+    return before.count("\n```sh\n")
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("half", ["to try", "results and docs"])
+def test_every_command_works(half: str, workspace: Path, environment: dict[str, str]) -> None:
+    every = shown_blocks()
+    middle = first_of_results()
+    shown = every[:middle] if half == "to try" else every[middle:]
+    assert len(shown) > 3
+
+    run(QUICKSTART_DATA, workspace, environment)
+    if half == "results and docs":
+        run(QUICKSTART_BUNDLE, workspace, environment)
+    # A command that several pages show is run once.
+    finished: set[str] = set()
+    for block in shown:
+        run_block(block, workspace, environment, finished)
+
+    if half == "to try":
+        labels = json.loads((workspace / "artifacts/models/deberta_lora/labels.json").read_text())
+        assert len(labels["label2id"]) == 77
+
+
+def run_block(block: str, workspace: Path, environment: dict[str, str], finished: set[str]) -> None:
+    """Run the commands of a block; its servers run until its end, on free ports in the place of the usual ones."""
+    with contextlib.ExitStack() as stack:
+        api = free_port()
+        for command in commands(block):
+            if command.startswith(IN_CI) or command in finished:
+                continue
+            command = command.replace(".venv/bin/", "").replace(":8000", f":{api}")
+            if not any(server in command for server in SERVERS):
+                run(command, workspace, environment)
+                finished.add(command)
+                continue
+
+            is_page = "frontend" in command
+            server = running(
+                ["bash", "-c", f"exec env {command} --port {{port}}"],
+                workspace,
+                ready="/" if is_page else "/health/ready",
+                port=None if is_page else api,
+                env=environment,
+                whole_group=True,
+            )
+            stack.enter_context(server)
 
 
 def run(command: str, workspace: Path, environment: dict[str, str]) -> None:
@@ -166,47 +291,3 @@ def run(command: str, workspace: Path, environment: dict[str, str]) -> None:
         ["bash", "-c", command], cwd=workspace, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-
-
-def test_commands_that_ci_runs_stand_there() -> None:
-    script = (REPOSITORY / ".ci" / "run").read_text() + (REPOSITORY / "Makefile").read_text()
-    shown = [
-        command for block in BLOCKS for command in commands(block) if command.startswith("make ")
-    ]
-    assert shown
-    for command in shown:
-        assert command.startswith(IN_CI), f"{command} is neither in IN_CI nor run here"
-    for command in (
-        "make quickstart",
-        "make test",
-        "make notebook",
-        "make mlflow",
-        "python -m benchmarks --smoke",
-    ):
-        assert command in script
-
-
-@pytest.mark.timeout(1500)
-def test_every_command_of_the_readme_works(workspace: Path, environment: dict[str, str]) -> None:
-    for command in QUICKSTART:
-        run(command, workspace, environment)
-    count = 0
-    for block in BLOCKS:
-        with contextlib.ExitStack() as running:
-            api = free_port()
-            for command in commands(block):
-                if command.startswith(IN_CI):
-                    continue
-                command = command.replace(".venv/bin/", "").replace(
-                    "127.0.0.1:8000", f"127.0.0.1:{api}"
-                )
-                if any(server in command for server in SERVERS):
-                    page = "frontend" in command
-                    port, path = (free_port(), "/") if page else (api, "/health/ready")
-                    running.enter_context(serving(command, port, path, workspace, environment))
-                else:
-                    run(command, workspace, environment)
-                count += 1
-    assert count > 20
-    labels = json.loads((workspace / "artifacts/models/deberta_lora/labels.json").read_text())
-    assert len(labels["label2id"]) == 77

@@ -1,4 +1,4 @@
-"""Runtimes: which one is chosen, what it loads and verifies, and that its answers are the model's."""
+"""Runtimes: which is chosen, what it loads and verifies, and that its answers are the model's."""
 
 import json
 import shutil
@@ -6,26 +6,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import NO_BF16
+from servers import environment
 from serving_fixtures import (
     LABELS,
     MAX_LENGTH,
     TEXTS,
-    environment,
     write_exported_bundle,
     write_tiny_model,
 )
 
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
+from bankintent.inference import choice
 from bankintent.inference import exported_runtime as exported
-from bankintent.inference import runtime
+from bankintent.inference.choice import find
 from bankintent.inference.exported_runtime import KINDS, ExportedModel
-from bankintent.inference.runtime import find
+from bankintent.inference.runtime import ModelFacts, Runtime
 
 EVERYTHING = [*TEXTS, "x", "Ünïcode £5 — done?", "card " * 100, "a\tb\nc", "\u200b my  card"]
 
@@ -43,7 +46,7 @@ def bundle(original: Path, tmp_path: Path) -> Path:
 
 def reseal(bundle: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
     """Make a changed bundle whole again."""
-    manifest = layout.read_manifest(bundle)
+    manifest = json.loads((bundle / layout.MANIFEST).read_text())
     (bundle / layout.MANIFEST).unlink()
     del manifest["files"]
     change(manifest)
@@ -51,83 +54,89 @@ def reseal(bundle: Path, change: Callable[[dict[str, Any]], None] = lambda manif
 
 
 def test_every_runtime_gives_the_answers_of_the_model(original: Path) -> None:
-    reference = find(original, "torch", threads=1)()
-    expected = np.array([reference.logits([item])[0] for item in reference.tokenize(EVERYTHING)])
-    assert {"onnx", "onnx-int8"} <= set(layout.read_manifest(original)["parity"]["formats"])
+    assert {"onnx", "onnx-int8"} <= set(layout.read_manifest(original).formats)
+    reference = find(original, "torch", threads=1).load()
+    reference_items = reference.tokenize(EVERYTHING)
+    expected = np.array([reference.logits([item])[0] for item in reference_items])
+
     for name in ("onnx", "onnx-int8"):
-        found = find(original, name, threads=2)()
-        items = found.tokenize(EVERYTHING)
-        for one, other in zip(items, reference.tokenize(EVERYTHING), strict=True):
-            assert one.features == other.features
-            assert one.truncated == other.truncated
-        difference = np.abs(found.logits(items) - expected)
-        assert (
-            difference.max() < 1e-3
-            if name == "onnx"
-            else difference.mean() < 0.05 * np.abs(expected).mean()
-        )
-        alone = np.concatenate([found.logits([item]) for item in items])
-        np.testing.assert_allclose(found.logits(items), alone, atol=1e-4)
-        one, other = (vars_of(model.facts) for model in (found, reference))
-        assert one == other
+        model = find(original, name, threads=2).load()
+        items = model.tokenize(EVERYTHING)
+        assert items == reference_items
+
+        logits = model.logits(items)
+        difference = np.abs(logits - expected)
+        if name == "onnx":
+            assert difference.max() < 1e-3
+        else:
+            assert difference.mean() < 0.05 * np.abs(expected).mean()
+
+        alone = np.concatenate([model.logits([item]) for item in items])
+        np.testing.assert_allclose(logits, alone, atol=1e-4)
+        assert facts_of_model(model) == facts_of_model(reference)
 
 
-def vars_of(facts: Any) -> dict[str, Any]:
-    """What is known of a model, whatever computes it."""
-    return {
-        name: getattr(facts, name) for name in facts.__slots__ if name not in ("runtime", "folder")
-    }
+def facts_of_model(runtime: Runtime) -> ModelFacts:
+    """The facts that do not depend on the runtime."""
+    return replace(runtime.facts, runtime="", folder=Path())
 
 
 def test_auto_takes_the_fastest_that_was_verified(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = find(bundle, threads=1)().facts
+    facts = find(bundle, threads=1).load().facts
     assert facts.runtime.startswith("onnxruntime ")
     assert facts.runtime.endswith(", int8, cpu, 1 thread")
+
     reseal(bundle, lambda manifest: manifest["parity"]["formats"].pop("onnx-int8"))
     monkeypatch.setitem(KINDS, "openvino", exported.Kind("no_such_engine", "model.onnx", "bf16"))
-    assert ", float32, cpu, 2 threads" in find(bundle, threads=2)().facts.runtime
+    assert ", float32, cpu, 2 threads" in find(bundle, threads=2).load().facts.runtime
+
     reseal(bundle, lambda manifest: manifest["parity"].pop("formats"))
-    assert find(bundle, threads=1)().facts.runtime.startswith("torch ")
+    assert find(bundle, threads=1).load().facts.runtime.startswith("torch ")
 
 
 def test_auto_takes_torch_where_it_has_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "torch_has_gpu", lambda: True)
-    assert find(bundle, threads=1)().facts.runtime.startswith("torch ")
+    monkeypatch.setattr(choice, "torch_has_gpu", lambda: True)
+    assert find(bundle, threads=1).load().facts.runtime.startswith("torch ")
+
+    # torch computes merged/ alone.
     shutil.rmtree(bundle / "merged")
-    assert find(bundle, threads=1)().facts.runtime.startswith("onnxruntime ")
+    assert find(bundle, threads=1).load().facts.runtime.startswith("onnxruntime ")
 
 
 @pytest.mark.parametrize("part", ["", "merged", "onnx"])
 def test_a_bundle_and_its_folders_are_the_same_model(original: Path, part: str) -> None:
-    assert find(original / part, threads=1)().facts == find(original, threads=1)().facts
+    assert find(original / part, threads=1).load().facts == find(original, threads=1).load().facts
 
 
 def test_only_what_is_loaded_is_needed_and_verified(bundle: Path) -> None:
     (bundle / "merged" / "model.safetensors").write_bytes(b"broken")
     (bundle / "onnx" / "model.onnx").write_bytes(b"broken")
-    assert find(bundle, "onnx-int8", threads=1)().tokenize(["a card"])
+    assert find(bundle, "onnx-int8", threads=1).load().tokenize(["a card"])
     with pytest.raises(ModelError, match=r"onnx/model\.onnx was changed"):
         find(bundle, "onnx")
     with pytest.raises(ModelError, match=r"merged/model\.safetensors was changed"):
         find(bundle, "torch")
+
     shutil.rmtree(bundle / "merged")
-    assert find(bundle, "auto", threads=1)().facts.labels == LABELS
+    assert find(bundle, "auto", threads=1).load().facts.labels == LABELS
+
     tokenizer = bundle / "onnx" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
     with pytest.raises(ModelError, match=r"tokenizer\.json was changed"):
         find(bundle, "auto")
+
     (bundle / "labels.json").unlink()
     with pytest.raises(ModelError, match=r"labels\.json is missing"):
         find(bundle, "auto")
 
 
-def test_a_runtime_that_is_not_to_be_had_is_named(
-    bundle: Path, tmp_path: Path, monkeypatch
+def test_a_runtime_that_is_missing_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = write_tiny_model(tmp_path / "plain")
-    assert find(plain, threads=1)().facts.runtime.startswith("torch ")
+    assert find(plain, threads=1).load().facts.runtime.startswith("torch ")
     with pytest.raises(ModelError, match=r"no format that was verified for onnx .*runtime: auto"):
         find(plain, "onnx")
 
@@ -138,40 +147,41 @@ def test_a_runtime_that_is_not_to_be_had_is_named(
     reseal(bundle, fail)
     with pytest.raises(ModelError, match=r"it loses 3\.00 points"):
         find(bundle, "onnx-int8")
+
     monkeypatch.setitem(KINDS, "onnx", exported.Kind("no_such_engine", "model.onnx", "float32"))
     with pytest.raises(ModelError, match="no_such_engine is not installed"):
         find(bundle, "onnx")
 
 
 def test_a_machine_that_computes_otherwise_falls_back_or_says_so(
-    bundle: Path, capsys, caplog
+    bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = bundle / "onnx" / "runtime.json"
     settings = json.loads(path.read_text())
     settings["probes"]["onnx-int8"][0][0] += 5
     path.write_text(json.dumps(settings))
     reseal(bundle)
+
     with pytest.raises(ModelError, match="onnx-int8 gives other answers on this machine"):
-        find(bundle, "onnx-int8")()
-    assert ", int8," not in find(bundle, threads=1)().facts.runtime
+        find(bundle, "onnx-int8").load()
+    assert ", int8," not in find(bundle, threads=1).load().facts.runtime
     assert "onnx-int8 gives other answers" in caplog.text
 
 
 def test_a_cpu_without_bf16_is_no_place_for_openvino(
     original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import openvino
-
+    openvino = exported.import_openvino()
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
     with pytest.raises(exported.Unfit, match="no bf16"):
         ExportedModel(original / "onnx", KINDS["openvino"], 1)
 
 
 def test_openvino_runs_calls_of_several_threads_at_once(original: Path) -> None:
-    import openvino
+    core = exported.import_openvino().Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip(NO_BF16)  # the test above says what happens there
 
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return  # the test above says what happens here
     check_parallel(ExportedModel(original / "onnx", KINDS["openvino"], 2, workers=2), atol=0.05)
 
 
@@ -183,18 +193,19 @@ def check_parallel(model: ExportedModel, atol: float) -> None:
     assert model.workers == 2
     items = model.tokenize(TEXTS)
     expected = [model.logits([item])[0] for item in items]
-    found: dict[int, Any] = {}
+    answers: dict[int, Any] = {}
 
     def ask(half: int) -> None:
-        found[half] = np.concatenate([model.logits([item]) for item in items[half::2]])
+        answers[half] = np.concatenate([model.logits([item]) for item in items[half::2]])
 
     threads = [threading.Thread(target=ask, args=(half,)) for half in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
     for half in (0, 1):
-        np.testing.assert_allclose(found[half], expected[half::2], atol=atol)
+        np.testing.assert_allclose(answers[half], expected[half::2], atol=atol)
 
 
 def test_a_tokenizer_that_pads_on_the_left_is_followed(bundle: Path) -> None:
@@ -202,14 +213,14 @@ def test_a_tokenizer_that_pads_on_the_left_is_followed(bundle: Path) -> None:
     right = ExportedModel(bundle / "onnx", KINDS["onnx"], 1)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
     left = ExportedModel(bundle / "onnx", KINDS["onnx"], 1)
+
     items = left.tokenize(["my card has not arrived", "pin"])
     length = len(items[1])
     for name, padding in right.settings.padding.items():
-        assert (
-            left.feeds(items)[name][1].tolist()[-length:]
-            == right.feeds(items)[name][1].tolist()[:length]
-        )
-        assert set(left.feeds(items)[name][1].tolist()[:-length]) == {padding}
+        short_left = left.feeds(items)[name][1].tolist()
+        short_right = right.feeds(items)[name][1].tolist()
+        assert short_left[-length:] == short_right[:length]
+        assert set(short_left[:-length]) == {padding}
 
 
 def test_serving_a_format_imports_neither_torch_nor_transformers_nor_pandas(
@@ -222,20 +233,23 @@ import backend
 with TestClient(backend.app) as client:
     while client.get("/health/ready").status_code != 200:
         pass
-    answer = client.post("/predict/", json={"text": ["my card has not arrived", "pin " * 100]}).json()
-    assert answer[0]["label"] and [one["truncated"] for one in answer] == [False, True], answer
+    body = {"text": ["my card has not arrived", "pin " * 100]}
+    answers = client.post("/predict/", json=body).json()
+    assert answers[0]["label"], answers
+    assert [answer["truncated"] for answer in answers] == [False, True], answers
     print(client.get("/info").json()["runtime"])
-print(sorted({"torch", "transformers", "pandas", "sklearn", "scipy", "pyarrow", "mlflow"} & set(sys.modules)))
+heavy = {"torch", "transformers", "pandas", "sklearn", "scipy", "pyarrow", "mlflow"}
+print(sorted(heavy & set(sys.modules)))
 """
-    passed = layout.read_manifest(original)["parity"]["formats"]
+    passed = layout.read_manifest(original).formats
     for name in sorted({"onnx-int8", "openvino"} & set(passed)):
         (tmp_path / "serve.yaml").write_text(f"runtime: {name}\nthreads: 1\n")
         env = environment(SERVE_CONFIG=str(tmp_path / "serve.yaml"), MODEL_DIR=str(original))
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
         )
-        assert done.returncode == 0, done.stderr
-        engine, imported = done.stdout.strip().splitlines()
+        assert process.returncode == 0, process.stderr
+        engine, imported = process.stdout.strip().splitlines()
         assert engine.startswith(KINDS[name].engine)
         assert imported == "[]"
 
@@ -246,25 +260,28 @@ import sys
 seen = set()
 sys.addaudithook(lambda event, _: seen.add(event))
 from bankintent.inference.exported_runtime import import_openvino
-assert import_openvino().Core().available_devices and import_openvino() is import_openvino()
-print(sorted(seen & {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "urllib.Request"}))
-print([name for name in sys.modules if name.startswith(("openvino_telemetry", "openvino.tools.ovc"))])
+assert import_openvino().Core().available_devices
+assert import_openvino() is import_openvino()
+calls = {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "urllib.Request"}
+print(sorted(seen & calls))
+unwanted = ("openvino_telemetry", "openvino.tools.ovc")
+print([name for name in sys.modules if name.startswith(unwanted)])
 """
     home = tmp_path / "home"
     home.mkdir()
-    env = {
-        name: value for name, value in environment(HOME=str(home)).items() if name != "CI"
-    }  # it is silent in CI
-    done = subprocess.run(
+    env = environment(HOME=str(home))
+    env.pop("CI", None)  # its telemetry is silent in CI
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split("\n")[:2] == ["[]", "[]"]
     assert not list(home.iterdir())
 
 
 def test_long_texts_are_cut_where_the_model_ends(original: Path) -> None:
-    model = find(original, "onnx", threads=1)()
+    model = find(original, "onnx", threads=1).load()
     cut, whole = model.tokenize(["card " * 100, "card " * 5])
     assert len(cut) == model.facts.max_length == MAX_LENGTH
-    assert cut.truncated and not whole.truncated
+    assert cut.truncated
+    assert not whole.truncated

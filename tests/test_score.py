@@ -1,10 +1,11 @@
-"""Batch scoring: every row once and in order, whatever the format, the length, and the moment a process dies."""
+"""Batch scoring: every row once and in order, for all formats, lengths and moments of a kill."""
 
 import contextlib
 import csv
 import errno
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,32 +30,24 @@ from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, settings
 
 from bankintent import __main__ as verbs
 from bankintent import console
+from bankintent.corpus import tables
 from bankintent.errors import DataError, ModelError, OutputError
+from bankintent.scoring import answers
+from bankintent.scoring import output as outputs
 from bankintent.scoring import score as scoring
-from bankintent.scoring import tables
 
-WORDS = (
-    "my",
-    "card",
-    "is",
-    "lost",
-    "what",
-    "rate",
-    "today",
-    "euros,",
-    "top",
-    "up",
-    "add",
-    "money",
-    "now",
-    "please",
-)
+VOCABULARY = "my card is lost what rate today euros, top up add money now please"
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """Texts of one to fifteen words, some with commas, all different."""
+    """Texts of two to fifteen words, some with commas, all different."""
+    vocabulary = VOCABULARY.split()
     draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(1, 14))) + f" {i}" for i in range(count)]
+    texts = []
+    for number in range(count):
+        words = draw.choices(vocabulary, k=draw.randint(1, 14))
+        texts.append(f"{' '.join(words)} {number}")
+    return texts
 
 
 def text_csv(path: Path, texts: list[str]) -> Path:
@@ -64,55 +58,67 @@ def score(
     source: Path, output: Path, model: WordModel | None = None, overwrite: bool = False, **more: Any
 ) -> Any:
     """Score with the model of words."""
-    return scoring.score(
-        settings(source, output, **more), overwrite, load=lambda: model or WordModel()
-    )
+    loaded = model or WordModel()
+    return scoring.score(settings(source, output, **more), overwrite, load=lambda: loaded)
+
+
+def open_text(path: Path, mode: str) -> Any:
+    """A CSV or TSV file, zipped where its name ends so."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    return opener(path, mode, encoding="utf-8", newline="")
 
 
 def read_csv(path: Path, delimiter: str = ",") -> list[list[str]]:
-    with (gzip.open if path.suffix == ".gz" else open)(
-        path, "rt", encoding="utf-8", newline=""
-    ) as file:
+    with open_text(path, "rt") as file:
         return list(csv.reader(file, delimiter=delimiter, strict=True))
 
 
 def write_table(path: Path, texts: list[str]) -> Path:
     """A table of `id` and `text` in the format of the ending."""
+    ids = [str(number) for number in range(len(texts))]
     if path.suffix == ".parquet":
-        pq.write_table(pa.table({"id": [str(i) for i in range(len(texts))], "text": texts}), path)
+        pq.write_table(pa.table({"id": ids, "text": texts}), path)
         return path
-    with (gzip.open if path.suffix == ".gz" else open)(
-        path, "wt", encoding="utf-8", newline=""
-    ) as file:
+
+    with open_text(path, "wt") as file:
         writer = csv.writer(file, delimiter="\t" if ".tsv" in path.name else ",")
-        writer.writerows([("id", "text"), *((str(i), text) for i, text in enumerate(texts))])
+        writer.writerow(("id", "text"))
+        writer.writerows(zip(ids, texts, strict=True))
     return path
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The columns of a table in the format of its ending, scores as numbers."""
+    """The columns of a table in the format of the ending, scores as numbers."""
     if path.suffix == ".parquet":
         return dict(pq.read_table(path).to_pydict())
+
     header, *rows = read_csv(path, "\t" if ".tsv" in path.name else ",")
-    columns: dict[str, list[Any]] = dict(
-        zip(header, map(list, zip(*rows, strict=True)), strict=True)
-    )
-    return columns | {"score": [float(score) for score in columns["score"]]}
+    columns: dict[str, list[Any]] = {}
+    for index, name in enumerate(header):
+        columns[name] = [row[index] for row in rows]
+    columns["score"] = [float(score) for score in columns["score"]]
+    return columns
+
+
+def answers_in(columns: dict[str, list[Any]]) -> list[tuple[Any, Any]]:
+    """Label and score of each row."""
+    return list(zip(columns["label"], columns["score"], strict=True))
 
 
 @pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.csv.gz", "out.parquet"])
 @pytest.mark.parametrize("source", ["in.csv", "in.TSV", "in.csv.gz", "in.parquet"])
 def test_every_format_becomes_every_other(source: str, target: str) -> None:
     texts = sentences(40)
-    summary = score(write_table(Path(source.lower()), texts).rename(source), Path(target))
+    table = write_table(Path(source.lower()), texts).rename(source)
+
+    summary = score(table, Path(target))
+
     assert (summary.rows, summary.scored, summary.without_text) == (40, 40, 0)
-    found = read_columns(Path(target))
-    assert list(found) == ["id", "text", "label", "score"]
-    assert found["id"] == [str(i) for i in range(40)]
-    assert found["text"] == texts
-    assert list(zip(found["label"], found["score"], strict=True)) == [
-        expected(text) for text in texts
-    ]
+    columns = read_columns(Path(target))
+    assert list(columns) == ["id", "text", "label", "score"]
+    assert columns["id"] == [str(number) for number in range(40)]
+    assert columns["text"] == texts
+    assert answers_in(columns) == [expected(text) for text in texts]
     assert sorted(os.listdir()) == sorted([source, target])
 
 
@@ -132,29 +138,32 @@ def test_parquet_keeps_types_metadata_and_rows_across_row_groups() -> None:
     }
     table = pa.table(columns).replace_schema_metadata({"owner": "us"})
     pq.write_table(table, "in.parquet", row_group_size=11)
+
     score(Path("in.parquet"), Path("day=1/out.parquet"))
-    found = pq.ParquetFile("day=1/out.parquet").read()
-    assert found.drop_columns(["label", "score"]).equals(pq.read_table("in.parquet"))
-    assert found.schema.metadata[b"owner"] == b"us"
-    assert found.schema.types[-2:] == [pa.string(), pa.float64()]
-    answers = zip(found["label"].to_pylist(), found["score"].to_pylist(), strict=True)
-    assert list(answers) == [expected(text) for text in sentences(count)]
+
+    output = pq.ParquetFile("day=1/out.parquet").read()
+    assert output.drop_columns(["label", "score"]).equals(pq.read_table("in.parquet"))
+    assert output.schema.metadata[b"owner"] == b"us"
+    assert output.schema.types[-2:] == [pa.string(), pa.float64()]
+    added = output.select(["label", "score"]).to_pydict()
+    assert answers_in(added) == [expected(text) for text in sentences(count)]
 
 
 def test_row_groups_are_of_a_useful_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP", 20)
+    monkeypatch.setattr(outputs, "ROW_GROUP", 20)
     score(write_table(Path("in.csv"), sentences(50)), Path("out.parquet"))
-    groups = pq.read_metadata("out.parquet")
-    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [21, 21, 8]
+    metadata = pq.read_metadata("out.parquet")
+    sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    assert sizes == [21, 21, 8]  # three chunks of seven rows are the first 20 or more
 
 
 def test_a_plain_csv_only_grows_at_the_end_of_its_lines() -> None:
     Path("in.csv").write_bytes(b'no,text\n007,lost card\n"1,5","a ""b"" c"\nNA,null\n')
+
     score(Path("in.csv"), Path("out.csv"))
-    before, after = (
-        Path("in.csv").read_text().splitlines(),
-        Path("out.csv").read_text().splitlines(),
-    )
+
+    before = Path("in.csv").read_text().splitlines()
+    after = Path("out.csv").read_text().splitlines()
     assert after[0] == "no,text,label,score"
     for old, new, text in zip(before[1:], after[1:], ["lost card", 'a "b" c', "null"], strict=True):
         label, value = expected(text)
@@ -175,21 +184,22 @@ def test_csv_is_read_whatever_its_line_ends_delimiter_and_first_bytes(
         ["", "é"],
     ]
     content = io.StringIO()
-    csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(
-        rows
-    )
-    Path("in.csv").write_bytes(
-        (start + content.getvalue() + end).encode()
-    )  # a blank line is no row
+    writer = csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows(rows)
+    blank_line = end
+    Path("in.csv").write_bytes((start + content.getvalue() + blank_line).encode())
+
     assert score(Path("in.csv"), Path("out.csv")).rows == 4
-    header, *found = read_csv(Path("out.csv"), delimiter)
+
+    header, *scored = read_csv(Path("out.csv"), delimiter)
     assert header == ["x", "text", "label", "score"]
-    assert [row[:2] for row in found] == rows[1:]
-    assert [row[2] for row in found] == [expected(text)[0] for _, text in rows[1:]]
+    assert [row[:2] for row in scored] == rows[1:]
+    assert [row[2] for row in scored] == [expected(text)[0] for _, text in rows[1:]]
 
 
 def test_a_csv_keeps_short_rows_repeated_and_nameless_columns() -> None:
     Path("in.csv").write_text(",a,text,a\n1,2,card,4\n5,6,rate\n")
+
     score(Path("in.csv"), Path("out.csv"))
     rows = read_csv(Path("out.csv"))
     assert [row[:4] for row in rows] == [
@@ -197,6 +207,7 @@ def test_a_csv_keeps_short_rows_repeated_and_nameless_columns() -> None:
         ["1", "2", "card", "4"],
         ["5", "6", "rate", ""],
     ]
+
     score(Path("in.csv"), Path("out.parquet"))
     assert pq.read_schema("out.parquet").names == ["", "a", "text", "a", "label", "score"]
 
@@ -210,65 +221,63 @@ def test_no_rows_are_no_rows() -> None:
 
 
 def test_rows_without_a_text_are_kept_without_an_answer(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    texts = [
-        "my card",
-        None,
-        "",
-        " \t\n",
-        "rate",
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        "\u00a0",
-        "top up " * MAX_WORDS,
-    ]
+    no_texts = [None] * 6
+    texts = ["my card", None, "", " \t\n", "rate", *no_texts, "\u00a0", "top up " * MAX_WORDS]
     pq.write_table(pa.table({"text": texts}), "in.parquet")
     model = WordModel()
+
     summary = score(Path("in.parquet"), Path("out.parquet"), model)
+
     assert (summary.rows, summary.without_text, summary.truncated) == (13, 10, 1)
-    found = pq.read_table("out.parquet").to_pydict()
-    assert found["text"] == texts
-    assert list(zip(found["label"], found["score"], strict=True)) == [
-        expected(text) for text in texts
-    ]
+    columns = read_columns(Path("out.parquet"))
+    assert columns["text"] == texts
+    assert answers_in(columns) == [expected(text) for text in texts]
     assert model.tokenized == [text for text in texts if expected(text)[0]]
+
     scoring.show(summary)
-
-    with pytest.raises(
-        DataError,
-        match=r"10 of the 13 rows of in\.parquet have no text, the first: row 2, 3, 4, 6, 7",
-    ):
-        scoring.score(
-            settings(Path("in.parquet"), Path("no.csv"), bad_rows="fail"),
-            load=lambda: pytest.fail("loaded"),
-        )
-    assert sorted(os.listdir()) == ["in.parquet", "out.parquet"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("13 rows, ")
+    assert lines[1] == "10 rows have no text, and so neither label nor score."
+    assert lines[2] == "1 text was longer than the model reads; its end was cut off."
+    assert lines[3] == "Written to out.parquet."
 
 
-def test_what_could_not_be_scored_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_text_may_be_refused_before_a_model_is_loaded() -> None:
+    texts = ["my card", None, "", " ", "rate", None, None, None]
+    pq.write_table(pa.table({"text": texts}), "in.parquet")
+    strict = settings(Path("in.parquet"), Path("out.csv"), bad_rows="fail")
+    message = r"6 of the 8 rows of in\.parquet have no text, the first: row 2, 3, 4, 6, 7\."
+
+    with pytest.raises(DataError, match=message):
+        scoring.score(strict, load=lambda: pytest.fail("loaded"))
+    assert os.listdir() == ["in.parquet"]
+
+
+def test_the_summary_names_what_could_not_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
     scoring.show(scoring.Summary(Path("out.csv"), 1000, 12, 3, scored=500, seconds=2.0))
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "1,000 rows, 250 rows/s."
-    assert "12 rows have no text" in said[1]
-    assert "3 texts were longer" in said[2]
-    assert said[3] == "Written to out.csv."
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1,000 rows, 250 rows/s."
+    assert lines[1] == "12 rows have no text, and so neither label nor score."
+    assert lines[2] == "3 texts were longer than the model reads; their ends were cut off."
+    assert lines[3] == "Written to out.csv."
 
 
 def test_batches_hold_texts_of_like_length_within_their_budget() -> None:
     lengths = [random.Random(1).randint(1, 30) for _ in range(500)] + [90]
-    found = list(scoring.batches(lengths, 64))
-    assert sorted(index for batch in found for index in batch) == list(range(501))
-    sizes = [[lengths[index] for index in batch] for batch in found]
-    assert [length for batch in sizes for length in batch] == sorted(lengths)
-    assert all(len(batch) * max(batch) <= 64 for batch in sizes if len(batch) > 1)
-    assert sizes[-1] == [90]
-    assert len(found) < 1.2 * sum(lengths) / 64 + 30  # no batch is cut off early
-    assert list(scoring.batches([], 64)) == []
+
+    batches = list(answers.batches(lengths, 64))
+
+    indices = list(itertools.chain.from_iterable(batches))
+    assert sorted(indices) == list(range(501))
+    assert [lengths[index] for index in indices] == sorted(lengths)
+    for batch in batches:
+        longest = max(lengths[index] for index in batch)
+        assert len(batch) == 1 or len(batch) * longest <= 64
+    assert [lengths[index] for index in batches[-1]] == [90]
+    assert len(batches) < 1.2 * sum(lengths) / 64 + 30  # no batch is cut off early
+    assert list(answers.batches([], 64)) == []
 
 
 def test_batches_that_are_computed_at_once_find_their_rows() -> None:
@@ -278,39 +287,29 @@ def test_batches_that_are_computed_at_once_find_their_rows() -> None:
     barrier = threading.Barrier(3, timeout=60)
     model.before = lambda: barrier.wait() and None  # three batches are always in work together
     pq.write_table(pa.table({"text": texts}), "in.parquet")
-    score(
-        Path("in.parquet"),
-        Path("out.parquet"),
-        model,
-        chunk_rows=60,
-        batch_tokens=even_budget(texts, 3),
-    )
+    sizes = {"chunk_rows": 60, "batch_tokens": even_budget(texts, 3)}
+
+    score(Path("in.parquet"), Path("out.parquet"), model, **sizes)
+
     assert len(model.batches) % 3 == 0
-    found = pq.read_table("out.parquet").to_pydict()
-    assert list(zip(found["label"], found["score"], strict=True)) == [
-        expected(text) for text in texts
-    ]
+    columns = read_columns(Path("out.parquet"))
+    assert answers_in(columns) == [expected(text) for text in texts]
 
 
 def even_budget(texts: list[str], times: int) -> int:
     """Tokens to a batch such that the number of batches is a multiple."""
     lengths = [min(len(text.split()), MAX_WORDS) for text in texts]
-    return next(
-        budget
-        for budget in range(20, 200)
-        if len(list(scoring.batches(lengths, budget))) % times == 0
-    )
+    for budget in range(20, 200):
+        count = len(list(answers.batches(lengths, budget)))
+        if count % times == 0:
+            return budget
+    raise AssertionError("no such budget")
 
 
 def test_the_model_gets_sorted_batches_and_rows_stay_in_order() -> None:
     model = WordModel()
-    score(
-        text_csv(Path("in.csv"), sentences(60)),
-        Path("out.csv"),
-        model,
-        chunk_rows=30,
-        batch_tokens=24,
-    )
+    source = text_csv(Path("in.csv"), sentences(60))
+    score(source, Path("out.csv"), model, chunk_rows=30, batch_tokens=24)
     assert len(model.batches) > 10
     assert all(batch == sorted(batch) for batch in model.batches)
     assert all(len(batch) * max(batch) <= 24 for batch in model.batches)
@@ -319,7 +318,7 @@ def test_the_model_gets_sorted_batches_and_rows_stay_in_order() -> None:
 REFUSED = {
     "unclosed.csv": (
         b'text\nfine\n"open\nanother\n',
-        "unclosed.csv line 4: unexpected end of data. Mend the quotes",
+        "unclosed.csv line 4: unexpected end of data. Correct the quotes",
     ),
     "quote.csv": (b'text\n"a"b\n', "quote.csv line 2: ',' expected after '\"'"),
     "wide.csv": (
@@ -365,23 +364,20 @@ def write_model_stub() -> Path:
 
 
 def test_wrong_columns_of_parquet_are_refused(run: Run) -> None:
-    pq.write_table(
-        pa.table({"text": [1, 2], "message": ["a", "b"], "tags": [["a"], []]}), "in.parquet"
-    )
+    table = pa.table({"text": [1, 2], "message": ["a", "b"], "tags": [["a"], []]})
+    pq.write_table(table, "in.parquet")
     model = ("--model-dir", write_model_stub())
-    error = run(verbs.score, "in.parquet", "out.parquet", *model).one_line_error()
-    assert 'the column "text" of in.parquet holds int64, not texts' in error
-    error = run(
-        verbs.score, "in.parquet", "out.csv", "--text-column", "message", *model
-    ).one_line_error()
+
+    def error(output: str, *options: str) -> str:
+        return run(verbs.score, "in.parquet", output, *options, *model).one_line_error()
+
+    assert 'the column "text" of in.parquet holds int64, not texts' in error("out.parquet")
     assert (
         'the column "tags" (list<element: string>) does not fit into CSV. Write a .parquet file.'
-        in error
+    ) in error("out.csv", "--text-column", "message")
+    assert 'has no column "messages"; it has text, message, tags' in error(
+        "out.csv", "--text-column", "messages"
     )
-    error = run(
-        verbs.score, "in.parquet", "out.csv", "--text-column", "messages", *model
-    ).one_line_error()
-    assert 'has no column "messages"; it has text, message, tags' in error
 
 
 def test_a_place_that_cannot_be_written_is_refused_first(
@@ -432,16 +428,24 @@ def killed(source: Path, output: Path, stage: str) -> None:
     assert not output.exists()
 
 
+def count_parts(output: Path) -> int:
+    """Parts of an unfinished run."""
+    return len(list(Path(f"{output}.work").glob("part-*")))
+
+
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 @pytest.mark.parametrize("stage", ["scoring", "writing"])
 def test_a_killed_run_goes_on_and_has_every_row_once(
     stage: str, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = [text if i % 10 else "" for i, text in enumerate(sentences(45))]
-    source, output = text_csv(Path("in.csv"), texts), Path(target)
+    texts = sentences(45)
+    texts[::10] = [""] * len(texts[::10])
+    source = text_csv(Path("in.csv"), texts)
+    output = Path(target)
+
     killed(source, output, stage)
-    kept = len(list(Path(f"{target}.work").glob("part-*.parquet")))
-    assert 0 < kept < 7 if stage == "scoring" else kept == 7
+    kept = count_parts(output)
+    assert kept in range(1, 7) if stage == "scoring" else kept == 7
 
     model = WordModel()
     summary = score(source, output, model)
@@ -450,18 +454,20 @@ def test_a_killed_run_goes_on_and_has_every_row_once(
     assert (summary.rows, summary.scored) == (45, len(rest))
     assert f"{45 - len(rest)} of 45 rows are scored already" in capsys.readouterr().out
 
-    score(source, Path("whole").with_suffix(output.suffix))
-    assert output.read_bytes() == Path("whole").with_suffix(output.suffix).read_bytes()
-    assert sorted(os.listdir()) == sorted(["in.csv", target, f"whole{output.suffix}"])
+    whole = Path(f"whole{output.suffix}")
+    score(source, whole)
+    assert output.read_bytes() == whole.read_bytes()
+    assert sorted(os.listdir()) == sorted(["in.csv", target, whole.name])
 
 
 @pytest.fixture
 def unfinished() -> tuple[Path, Path]:
     """A run that broke off after three parts."""
-    source, output = text_csv(Path("in.csv"), sentences(40)), Path("out.csv")
+    source = text_csv(Path("in.csv"), sentences(40))
+    output = Path("out.csv")
     with pytest.raises(RuntimeError, match="broke off"):
         score(source, output, failing_after(3, RuntimeError("broke off")))
-    assert len(list(Path("out.csv.work").glob("part-*"))) == 3
+    assert count_parts(Path("out.csv")) == 3
     return source, output
 
 
@@ -496,10 +502,12 @@ def test_parts_of_another_run_are_refused_and_overwrite_begins_anew(
 ) -> None:
     source, output = unfinished
     more, model = change()
-    with pytest.raises(OutputError, match=message) as refused:
+
+    with pytest.raises(OutputError, match=message) as refusal:
         score(source, output, model, **more)
-    assert "--overwrite" in str(refused.value)
-    assert len(list(Path("out.csv.work").glob("part-*"))) == 3
+    assert "--overwrite" in str(refusal.value)
+    assert count_parts(output) == 3
+
     summary = score(source, output, model, overwrite=True, **more)
     assert summary.scored == 40
     column = 0 if "text_column" in more else 1
@@ -551,9 +559,12 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_scored(
 ) -> None:
     text_csv(Path("in.csv"), sentences(40))
     model = WordModel()
-    monkeypatch.setattr(scoring.runtimes, "find", lambda *_, **__: lambda: model)
+    monkeypatch.setattr(
+        scoring.choice, "find", lambda *_, **__: SimpleNamespace(load=lambda: model)
+    )
     words = ("in.csv", "out.csv", "--model-dir", "m", "--set", f"chunk_rows={CHUNK_ROWS}")
-    sync, calls = os.fsync, []
+    sync = os.fsync
+    calls = []
 
     def fsync(descriptor: int) -> None:
         name = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -569,7 +580,8 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_scored(
     assert "run the same command again: what is scored is kept in out.csv.work" in error
     assert not Path("out.csv").exists()
     assert not list(Path("out.csv.work").glob(".*.tmp"))
-    kept = len(list(Path("out.csv.work").glob("part-*")))
+
+    kept = count_parts(Path("out.csv"))
     model.tokenized.clear()
     result = run(verbs.score, *words)
     assert result.code == 0, result.err
@@ -580,7 +592,9 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_scored(
 def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     text_csv(Path("in.csv"), sentences(40))
     model = WordModel()
-    monkeypatch.setattr(scoring.runtimes, "find", lambda *_, **__: lambda: model)
+    monkeypatch.setattr(
+        scoring.choice, "find", lambda *_, **__: SimpleNamespace(load=lambda: model)
+    )
     words = ("in.csv", "out.csv", "--model-dir", "m", "--set", f"chunk_rows={CHUNK_ROWS}")
 
     @contextlib.contextmanager
@@ -601,7 +615,8 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert result.code == 130
     assert "Run the same command again to go on." in result.err
     assert not Path("out.csv").exists()
-    kept = len(list(Path("out.csv.work").glob("part-*")))
+
+    kept = count_parts(Path("out.csv"))
     assert kept == 2
     model.tokenized.clear()
     assert run(verbs.score, *words).code == 0
@@ -632,18 +647,20 @@ def test_two_processes_do_not_write_one_place() -> None:
         score(source, Path("out.csv").absolute())
 
 
-class Hands:
-    """Counts what is in hand while a model works: Arrow's memory, rows read and texts tokenized, not yet answered."""
+class Holdings:
+    """The most that is held while a model works: Arrow's memory, and work not yet answered."""
 
     def __init__(self) -> None:
         self.start = pa.total_allocated_bytes()
-        self.bytes = self.rows = self.texts = 0
+        self.bytes = 0
+        self.rows = 0
+        self.texts = 0
         self.read = 0
 
-    def records(self, path: Path, delimiter: str) -> Iterator[list[str]]:
+    def records(self, *words: Any) -> Iterator[tuple[int, list[str]]]:
         """In the place of the reader of CSV records."""
         self.read = -1  # the header
-        for record in RECORDS(path, delimiter):
+        for record in RECORDS(*words):
             self.read += 1
             yield record
 
@@ -654,41 +671,48 @@ class Hands:
         self.rows = max(self.rows, self.read - answered)
 
 
-RECORDS = tables._records
+RECORDS = tables.read_csv_records
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_a_long_table_needs_no_more_memory_than_a_short_one(
     ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP", 400)
-    write = tables.writing
+    monkeypatch.setattr(outputs, "ROW_GROUP", 400)
+    write = outputs.writing
 
-    def need(rows: int) -> Hands:
+    def need(rows: int) -> Holdings:
         source = Path(f"in{rows}{ending}")
-        texts = [
-            f"{random.Random(i).getrandbits(128):x} {i}" for i in range(rows)
-        ]  # nothing to compress
+        # Random, so that nothing of it can be compressed.
+        texts = [f"{random.Random(number).getrandbits(128):x} {number}" for number in range(rows)]
         if ending == ".csv":
             text_csv(source, texts)
-        else:  # in one row group, as it may be however long the file is
-            pq.write_table(
-                pa.table({"text": texts}), source, data_page_size=1 << 10, use_dictionary=False
-            )
-        hands, model = Hands(), WordModel()
-        model.before = lambda: hands.look(model)
+        else:
+            # One row group, as a file may have however long it is.
+            table = pa.table({"text": texts})
+            pq.write_table(table, source, data_page_size=1 << 10, use_dictionary=False)
+
+        holdings = Holdings()
+        model = WordModel()
+        model.before = lambda: holdings.look(model)
 
         @contextlib.contextmanager
         def writing(*words: Any) -> Iterator[Callable[[pa.Table], None]]:
             with write(*words) as append:
-                yield lambda table: (append(table), hands.look(model))[0]
 
-        monkeypatch.setattr(tables, "writing", writing)
-        monkeypatch.setattr(tables, "_records", hands.records)
+                def append_and_look(table: pa.Table) -> None:
+                    append(table)
+                    holdings.look(model)
+
+                yield append_and_look
+
+        monkeypatch.setattr(scoring, "writing", writing)
+        monkeypatch.setattr(tables, "read_csv_records", holdings.records)
         score(source, Path(f"out{rows}{ending}"), model, chunk_rows=200, batch_tokens=400)
-        return hands
+        return holdings
 
-    short, long = need(1000), need(8000)
+    short = need(1000)
+    long = need(8000)
     assert long.texts <= 2 * 200  # one chunk with the model, one tokenized
     assert long.rows <= 3 * 200  # and one that is read
     assert 0 < long.bytes < 2 * short.bytes
@@ -723,33 +747,24 @@ def test_the_command_gives_the_models_own_answers(bundle: Path, run: Run) -> Non
     config = write_yaml(
         Path("score.yaml"), input="data/train.parquet", output="no.csv", batch_tokens=64
     )
-    result = run(
-        verbs.score,
-        *("data/train.parquet", "out.parquet", "--model-dir", bundle, "--config", config),
-        *(
-            "--set",
-            "prefix=predicted_",
-            "--set",
-            "runtime=torch",
-            "--set",
-            "threads=1",
-            "--set",
-            "chunk_rows=16",
-        ),
-    )
+    options = ["--model-dir", bundle, "--config", config]
+    for override in ("prefix=predicted_", "runtime=torch", "threads=1", "chunk_rows=16"):
+        options += ["--set", override]
+
+    result = run(verbs.score, "data/train.parquet", "out.parquet", *options)
+
     assert result.code == 0, result.err
     assert f"{table.num_rows} rows" in result.out
     assert "Written to out.parquet" in result.out
-    found = pq.read_table("out.parquet")
-    assert found.drop_columns(["predicted_label", "predicted_score"]).equals(table)
+    output = pq.read_table("out.parquet")
+    assert output.drop_columns(["predicted_label", "predicted_score"]).equals(table)
+
     predictor = Predictor.load(bundle)
     probabilities = softmax(predictor.logits(table["text"].to_pylist()))
-    assert found["predicted_label"].to_pylist() == [
-        predictor.labels.names[i] for i in probabilities.argmax(axis=1)
-    ]
-    np.testing.assert_allclose(
-        found["predicted_score"].to_numpy(), probabilities.max(axis=1), atol=1e-4
-    )
+    best = [predictor.labels.names[index] for index in probabilities.argmax(axis=1)]
+    assert output["predicted_label"].to_pylist() == best
+    scores = output["predicted_score"].to_numpy()
+    np.testing.assert_allclose(scores, probabilities.max(axis=1), atol=1e-4)
 
 
 def test_help_and_mistakes_import_no_heavy_library(run: Run) -> None:
@@ -760,10 +775,10 @@ def test_help_and_mistakes_import_no_heavy_library(run: Run) -> None:
         "except SystemExit as stop: print(stop.code)\n"
         "print(sorted({'torch', 'transformers', 'pyarrow', 'numpy', 'mlflow'} & set(sys.modules)))\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY
     )
-    assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stdout + done.stderr
-    assert 'the key "output" is missing' in done.stderr
-    assert "chunk_rows: input should be greater than or equal to 1" in done.stderr
+    assert result.stdout.splitlines()[:2] == ["2", "[]"], result.stdout + result.stderr
+    assert 'the key "output" is missing' in result.stderr
+    assert "chunk_rows: input should be greater than or equal to 1" in result.stderr
     assert "IN" in run(verbs.score, "--help").out

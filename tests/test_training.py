@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ARCHITECTURES, Run, tiny_encoder, train_config
+from conftest import Run, train_config
+from tiny_models import ARCHITECTURES, tiny_encoder
 
 import multiregime
-from bankintent import files
+from bankintent import files, process
 from bankintent.bundle import layout
 
 REGIMES = ("head-only", "lora", "full-ft")
@@ -62,6 +63,37 @@ def test_every_architecture_goes_from_command_to_reloaded_bundle(
         adapter = layout.open_checkpoint(bundle)
         assert adapter.format == "base + adapter"
         np.testing.assert_allclose(Predictor.load(adapter).logits(texts), merged, atol=1e-4)
+
+
+@pytest.mark.fresh_process
+@pytest.mark.parametrize(
+    "architecture",
+    ["bert", *(pytest.param(name, marks=pytest.mark.proof) for name in ARCHITECTURES[1:])],
+)
+def test_a_fresh_process_gives_the_answers_of_the_trained_model(
+    architecture: str,
+    encoders: dict[str, Path],
+    data_dir: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_module = process.run_module
+    modules = []
+
+    def watched(module: str, arguments: list[str | Path], log: Path) -> str | None:
+        modules.append(module)
+        return run_module(module, arguments, log)
+
+    monkeypatch.setattr(process, "run_module", watched)
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", encoders[architecture], data_dir, bundle)
+    result = run(multiregime.main, "--config", config, "--regime", "lora")
+    assert result.code == 0, result.err
+    assert modules == ["bankintent.export.fresh_check"]
+    parity = json.loads((bundle / "manifest.json").read_text())["parity"]
+    assert len(parity["largest_logit_difference"]) == 4
+    assert max(parity["largest_logit_difference"].values()) <= 1e-4
 
 
 def test_lora_changes_only_what_it_says_and_trains_every_new_head_module(
@@ -196,6 +228,25 @@ def test_a_finished_run_is_left_alone_and_another_configuration_refused(
     assert yaml.safe_load((bundle / "config.yaml").read_text())["lr"] == 0.002
 
 
+def test_a_bundle_that_recorded_what_was_off_is_found_finished(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=1)
+    words = ("--config", config, "--regime", "full-ft")
+    assert run(multiregime.main, *words).code == 0
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    settings = manifest["identity"]["settings"]
+    assert None not in settings.values()
+    assert "label_names" not in settings
+
+    settings |= {"revision": None, "early_stopping": None, "label_names": False}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert "nothing to do" in run(multiregime.main, *words).out
+    message = run(multiregime.main, *words, "--set", "early_stopping=1").one_line_error()
+    assert "early_stopping is None, now 1" in message
+
+
 def test_an_interrupted_run_continues_to_the_same_weights(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,8 +295,8 @@ def test_publication_stops_where_the_saved_model_answers_otherwise(
 ) -> None:
     from bankintent.export import publish as export
 
-    real = export.logits
-    monkeypatch.setattr(export, "logits", lambda *args: real(*args) + 0.01)
+    real = export.compute_logits
+    monkeypatch.setattr(export, "compute_logits", lambda *args: real(*args) + 0.01)
     config = train_config(
         tmp_path / "train.yaml", tiny_bert, data_dir, tmp_path / "bundle", epochs=1
     )
@@ -258,11 +309,11 @@ def test_publication_stops_where_the_saved_model_answers_otherwise(
 def test_a_persistent_overflow_stops_with_the_setting_to_change(
     tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bankintent.training import trainer
+    from bankintent.training.losses import IntentLoss
 
-    real = trainer.IntentLoss.__call__
+    real = IntentLoss.__call__
     monkeypatch.setattr(
-        trainer.IntentLoss,
+        IntentLoss,
         "__call__",
         lambda *args, **options: real(*args, **options) * float("nan"),
     )
@@ -306,10 +357,10 @@ def test_loss_weights_and_smoothing_are_those_of_the_definition() -> None:
     import torch
     from torch.nn import functional
 
-    from bankintent.training.trainer import IntentLoss, _class_weights
+    from bankintent.training.losses import IntentLoss, class_weights
 
     logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 0, 1, 1, 2])
-    weights = _class_weights(labels.tolist(), 3)
+    weights = class_weights(labels.tolist(), 3)
     assert weights[labels].mean().item() == pytest.approx(1.0)
     assert weights.tolist() == pytest.approx([2 / 3, 1.0, 2.0])
     outputs = SimpleNamespace(logits=logits)
@@ -330,11 +381,11 @@ def test_loss_weights_and_smoothing_are_those_of_the_definition() -> None:
 
 
 def test_head_learning_rate_reaches_only_the_head(
-    encoders: dict[str, Path], data_dir: Path, tmp_path: Path
+    encoders: dict[str, Path], data_dir: Path
 ) -> None:
     from bankintent.corpus import dataset
     from bankintent.training import backbones
-    from bankintent.training.trainer import _head_parameters
+    from bankintent.training.trainer import head_parameters
 
     labels = dataset.load(data_dir).labels
     for architecture, expected in {
@@ -343,15 +394,15 @@ def test_head_learning_rate_reaches_only_the_head(
         "distilbert": 4,
         "bert": 4,
     }.items():
-        backbone = backbones.load(str(encoders[architecture]), labels, 32)
-        assert len(_head_parameters(backbone.model)) == expected, architecture
+        backbone = backbones.load_backbone(str(encoders[architecture]), labels, 32)
+        assert len(head_parameters(backbone.model)) == expected, architecture
 
 
 def test_precision_is_chosen_by_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from bankintent.errors import TrainingError
-    from bankintent.training.trainer import pick_precision
+    from bankintent.training.hardware import pick_precision
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(
@@ -424,9 +475,10 @@ def test_a_probed_head_answers_as_the_probe(
     torch.manual_seed(
         0
     )  # the dense layers of a new head are random, and the probe reads through them
-    backbone = backbones.load(str(encoders[architecture]), data.labels, 32)
+    backbone = backbones.load_backbone(str(encoders[architecture]), data.labels, 32)
     table = features.compute(backbone, data.labels, train.texts + val.texts, 7)
-    accuracy = probe.warm_start(backbone.model, table, train.labels, val.labels, len(data.labels))
+    vectors = features.Features(table, len(train))
+    accuracy = probe.warm_start(backbone.model, vectors, train.labels, val.labels)
     predictor = Predictor(backbone.model, backbone.tokenizer, data.labels)
     found = predictor.logits(val.texts).argmax(axis=1)
     assert accuracy == pytest.approx(np.mean(found == val.labels))
@@ -436,10 +488,10 @@ def test_a_probed_head_answers_as_the_probe(
 
 
 def test_a_probe_knows_two_labels_and_labels_without_rows() -> None:
-    from bankintent.training.methods.probe import ABSENT, fit
+    from bankintent.training.methods.probe import ABSENT, fit_probe
 
     x = np.array([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [-0.9, 0.2]])
-    weight, bias = fit(x, [0, 0, 2, 2], labels=3)
+    weight, bias = fit_probe(x, [0, 0, 2, 2], num_labels=3)
     assert bias[1] == ABSENT
     assert (x @ weight.T + bias).argmax(axis=1).tolist() == [0, 0, 2, 2]
 
@@ -469,13 +521,13 @@ def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_fo
     from bankintent.training import backbones
 
     trained = LabelSchema(("top_up", "card_lost", "Exchange"))
-    first = backbones.load(str(encoders[architecture]), trained, 32)
+    first = backbones.load_backbone(str(encoders[architecture]), trained, 32)
     first.model.save_pretrained(tmp_path / "trained")
     first.tokenizer.save_pretrained(tmp_path / "trained")
     logits = Predictor(first.model, first.tokenizer, trained).logits(["i lost my card", "top up"])
 
     sorted_labels = LabelSchema.from_names(trained.names)
-    again = backbones.load(str(tmp_path / "trained"), sorted_labels, 32)
+    again = backbones.load_backbone(str(tmp_path / "trained"), sorted_labels, 32)
     moved = Predictor(again.model, again.tokenizer, sorted_labels).logits(
         ["i lost my card", "top up"]
     )
@@ -485,7 +537,7 @@ def test_a_trained_head_follows_its_labels_into_another_order_and_is_made_new_fo
         moved, logits[:, [trained.names.index(name) for name in sorted_labels.names]]
     )
 
-    others = backbones.load(
+    others = backbones.load_backbone(
         str(tmp_path / "trained"), LabelSchema(("Exchange", "card_lost", "refund")), 32
     )
     assert others.new_modules == ("classifier",)

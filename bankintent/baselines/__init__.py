@@ -1,1 +1,1 @@
-"""References that train no encoder: majority, TF-IDF, random head, zero-shot."""
+"""Baselines that train no encoder: majority, TF-IDF, random head, zero-shot."""

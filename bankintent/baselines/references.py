@@ -1,129 +1,145 @@
-"""What is had without training an encoder: trivial and zero-shot references, measured as every trained model is.
+"""Baselines that train no encoder: majority, TF-IDF, random head, zero-shot.
 
-A reference is one function from a `Task` to an `Answer` and one line of `REFERENCES`.
+A reference is a function from a `ReferenceTask` to a `ReferenceAnswer`, and a line of `REFERENCES`.
+Heavy libraries are imported by the functions that use them, so that a wrong config is refused
+first.
 """
 
-import contextlib
 import difflib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent import console
 from bankintent.config import BaselineConfig
+from bankintent.console import Advance
 from bankintent.errors import ConfigError, LabelError
 from bankintent.labels import LabelSchema
 
-# What is heavy is imported by the references that use it: a wrong config is refused before.
 if TYPE_CHECKING:
-    from bankintent.corpus.dataset import Dataset, SplitData
+    from bankintent.corpus.dataset import SplitData
     from bankintent.inference.predictor import Predictor
 
-Logits = NDArray[np.float32]
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
+"""Called with the units of work that were just finished, and with the units in all."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a reference is given. The labels of `texts` are not in it, so that none can look at them."""
+class ReferenceTask:
+    """The input of a reference. The labels of `texts` are not in it: no reference can see them."""
 
     config: BaselineConfig
     labels: LabelSchema
     label_texts: tuple[str, ...]
-    """How each label is said, in id order."""
+    """The words for each label, in id order."""
     train: "SplitData"
     texts: list[str]
-    progress: Progress
-    """Called with how many of how many units of work were just done."""
+    progress: ReportProgress
+
+    def advance_of(self, total: int) -> Advance:
+        """A function that counts units of work as finished, out of `total`."""
+        return lambda units: self.progress(units, total)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a reference gives."""
+class ReferenceAnswer:
+    """The output of a reference."""
 
-    logits: Logits
+    logits: NDArray[np.float32]
     """(texts, labels); their softmax over the labels is the reference's probability."""
     about: str
-    """What was done, in words, with what was chosen on the way."""
+    """The method in words, with the settings that it chose."""
 
 
-def majority(task: Task) -> Answer:
-    """The frequencies of the intents in train, whatever the text; each counted once more, so that none is zero."""
+def majority(task: ReferenceTask) -> ReferenceAnswer:
+    """The frequencies of the intents in train, the same for every text."""
+    # One more than occur, so that no frequency is zero and no loss infinite.
     counts = np.bincount(task.train.labels, minlength=len(task.labels)) + 1
-    logits = np.tile(np.log(counts / counts.sum()), (len(task.texts), 1))
-    most = task.labels.names[int(counts.argmax())]
-    return Answer(
-        logits.astype(np.float32),
-        f'always "{most}", the most frequent of {len(counts)} intents in train',
-    )
+    frequencies = counts / counts.sum()
+    row = np.log(frequencies).astype(np.float32)
+    logits = np.tile(row, (len(task.texts), 1))
+
+    most_frequent = task.labels.names[int(counts.argmax())]
+    about = f'always "{most_frequent}", the most frequent of {len(counts)} intents in train'
+    return ReferenceAnswer(logits, about)
 
 
-def tfidf(task: Task) -> Answer:
-    """Logistic regression on TF-IDF of character n-grams, fitted and its regularisation chosen on train."""
-    from bankintent.baselines import tfidf
+def tfidf(task: ReferenceTask) -> ReferenceAnswer:
+    """Logistic regression on TF-IDF of character n-grams, with a regularisation chosen on train."""
+    from bankintent.baselines.tfidf import UNITS_OF_WORK, fit_tfidf
 
-    fitted = tfidf.fit(task.train, task.config.seed, lambda done: task.progress(done, tfidf.FITS))
-    chosen = f"by {fitted.folds}-fold cross-validation on train"
-    if fitted.folds == 1:
-        chosen = "one sentence of an intent is too few to choose it"
+    classifier = fit_tfidf(task.train, task.config.seed, task.advance_of(UNITS_OF_WORK))
+    logits = classifier.log_probabilities(task.texts, len(task.labels))
+
+    choice = f"by {classifier.folds}-fold cross-validation on train"
+    if classifier.folds == 1:
+        choice = "one sentence of an intent is too few to choose it"
     about = (
-        f"logistic regression on TF-IDF of 2 to 4 characters, C = {fitted.strength:g} ({chosen})"
+        "logistic regression on TF-IDF of 2 to 4 characters,"
+        f" C = {classifier.strength:g} ({choice})"
     )
-    return Answer(fitted.log_probabilities(task.texts, len(task.labels)), about)
+    return ReferenceAnswer(logits, about)
 
 
-def untrained(task: Task) -> Answer:
-    """The backbone with its classification head as it was initialised: what a training run begins with."""
+def untrained(task: ReferenceTask) -> ReferenceAnswer:
+    """The backbone with its initial random head: the start of a training run."""
+    config = task.config
     predictor = _load_backbone(task)
-    total = len(task.texts)
-    logits = predictor.logits(
-        task.texts, task.config.batch_size, lambda done: task.progress(done, total)
-    )
-    return Answer(logits, f"{task.config.model_name} with a random head (seed {task.config.seed})")
+    advance = task.advance_of(len(task.texts))
+    logits = predictor.logits(task.texts, config.batch_size, advance)
+
+    about = f"{config.model_name} with a random head (seed {config.seed})"
+    return ReferenceAnswer(logits, about)
 
 
-def embedding(task: Task) -> Answer:
-    """Cosine of the text's embedding with those of the label texts, embeddings being means over tokens.
+def embedding(task: ReferenceTask) -> ReferenceAnswer:
+    """Cosine of the text's embedding with those of the label texts; embeddings are token means.
 
-    Sentence encoders are trained for this (Reimers and Gurevych, 2019); a plain masked language model is not.
+    Sentence encoders are trained for this (Reimers and Gurevych, 2019); a plain masked language
+    model is not.
     """
-    from bankintent.baselines import zero_shot
+    from bankintent.baselines.zero_shot import mean_embeddings
 
-    config, predictor = task.config, _load_backbone(task)
-    phrases = [config.embedding.template.replace("{}", text) for text in task.label_texts]
-    total = len(phrases) + len(task.texts)
-    targets, texts = (
-        zero_shot.embed(predictor, part, config.batch_size, lambda done: task.progress(done, total))
-        for part in (phrases, task.texts)
+    config = task.config
+    template = config.embedding.template
+    phrases = [template.replace("{}", text) for text in task.label_texts]
+
+    predictor = _load_backbone(task)
+    advance = task.advance_of(len(phrases) + len(task.texts))
+    targets = mean_embeddings(predictor, phrases, config.batch_size, advance)
+    texts = mean_embeddings(predictor, task.texts, config.batch_size, advance)
+
+    logits = config.embedding.scale * texts @ targets.T
+    about = (
+        f"cosine of {config.model_name}'s mean embeddings"
+        f" with those of {_first_phrase(task, template)}"
     )
-    about = f"cosine of {config.model_name}'s mean embeddings with those of {_quoted(task, config.embedding.template)}"
-    return Answer(config.embedding.scale * texts @ targets.T, about)
+    return ReferenceAnswer(logits, about)
 
 
-def nli(task: Task) -> Answer:
-    """Whether the text entails a hypothesis about each label, by a model of natural language inference.
+def nli(task: ReferenceTask) -> ReferenceAnswer:
+    """Entailment of a hypothesis about each label, by a model of natural language inference.
 
-    The score of a label is the softmax over all labels of the entailment logit (Yin et al., 2019, for exactly one label a
-    text, as the zero-shot pipeline of transformers does it); what the model says of contradiction is not used.
+    The score of a label is the softmax over all labels of the entailment logit (Yin et al., 2019,
+    for exactly one label a text, as in the zero-shot pipeline of transformers). The logits of
+    contradiction are not used.
     """
-    from bankintent.baselines import zero_shot
+    from bankintent.baselines.zero_shot import load_nli
 
     config = task.config.nli
     hypotheses = [config.template.replace("{}", text) for text in task.label_texts]
-    model = zero_shot.load_nli(config)
-    total = len(task.texts) * len(hypotheses)
-    logits = model.entailment(
-        task.texts, hypotheses, config.batch_size, lambda done: task.progress(done, total)
-    )
-    return Answer(logits, f"entailment by {config.model_name} of {_quoted(task, config.template)}")
+
+    model = load_nli(config)
+    advance = task.advance_of(len(task.texts) * len(hypotheses))
+    logits = model.entailment(task.texts, hypotheses, config.batch_size, advance)
+
+    about = f"entailment by {config.model_name} of {_first_phrase(task, config.template)}"
+    return ReferenceAnswer(logits, about)
 
 
-def _load_backbone(task: Task) -> "Predictor":
+def _load_backbone(task: ReferenceTask) -> "Predictor":
     import torch
     from transformers import set_seed
 
@@ -131,151 +147,87 @@ def _load_backbone(task: Task) -> "Predictor":
     from bankintent.training import backbones
 
     config = task.config
+    # Before loading, which draws the random head.
     set_seed(config.seed)
-    backbone = backbones.load(config.model_name, task.labels, config.max_length, config.revision)
-    model = backbone.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Predictor(model, backbone.tokenizer, task.labels)
+
+    backbone = backbones.load_backbone(
+        config.model_name, task.labels, config.max_length, config.revision
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Predictor(backbone.model.to(device), backbone.tokenizer, task.labels)
 
 
-def _quoted(task: Task, template: str) -> str:
-    return f'"{template.replace("{}", task.label_texts[0])}", ...'
+def _first_phrase(task: ReferenceTask, template: str) -> str:
+    phrase = template.replace("{}", task.label_texts[0])
+    return f'"{phrase}", ...'
 
 
-def _backbone_at_hand(config: BaselineConfig) -> None:
+def _needs_nothing(config: BaselineConfig) -> None:
+    """The check of a method without a pretrained model."""
+
+
+def _needs_backbone(config: BaselineConfig) -> None:
     from bankintent.training import backbones
 
     backbones.locate(config.model_name)
 
 
-def _nli_at_hand(config: BaselineConfig) -> None:
-    from bankintent.baselines import zero_shot
+def _needs_nli_model(config: BaselineConfig) -> None:
+    from bankintent.baselines.zero_shot import locate_nli
 
-    zero_shot.locate_nli(config.nli)
+    locate_nli(config.nli)
 
 
 @dataclass(frozen=True)
-class Reference:
-    """How a reference answers, and a check that fails at once where a model that it needs is not at hand."""
+class ReferenceMethod:
+    """A reference's function, and a check that fails early where its model is missing."""
 
-    answer: Callable[[Task], Answer]
-    require: Callable[[BaselineConfig], None] = lambda config: None
+    answer: Callable[[ReferenceTask], ReferenceAnswer]
+    require: Callable[[BaselineConfig], None]
 
 
 REFERENCES = {
-    "majority": Reference(majority),
-    "tfidf": Reference(tfidf),
-    "untrained": Reference(untrained, _backbone_at_hand),
-    "embedding": Reference(embedding, _backbone_at_hand),
-    "nli": Reference(nli, _nli_at_hand),
+    "majority": ReferenceMethod(majority, _needs_nothing),
+    "tfidf": ReferenceMethod(tfidf, _needs_nothing),
+    "untrained": ReferenceMethod(untrained, _needs_backbone),
+    "embedding": ReferenceMethod(embedding, _needs_backbone),
+    "nli": ReferenceMethod(nli, _needs_nli_model),
 }
 
 
-def require(config: BaselineConfig) -> None:
-    """Refuse unknown references, and models that are not at hand, before any work is done."""
+def require_references(config: BaselineConfig) -> None:
+    """Refuse unknown references and missing models before any work.
+
+    Raises ConfigError, or what locating a model raises.
+    """
+    # All names first: a look for a model may ask the Hub.
     for name in config.references:
         if name not in REFERENCES:
-            near = difflib.get_close_matches(name, REFERENCES, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(REFERENCES)}"
+            hint = f"there are {', '.join(REFERENCES)}"
+            similar = difflib.get_close_matches(name, REFERENCES, n=1)
+            if similar:
+                hint = f'did you mean "{similar[0]}"?'
             raise ConfigError(
                 f'references: unknown reference "{name}", {hint}',
                 "Correct the file or the --set option",
             )
+
     for name in config.references:
         REFERENCES[name].require(config)
 
 
-def label_texts(labels: LabelSchema, given: dict[str, str]) -> tuple[str, ...]:
-    """The text of each label in id order: as given, else its name with spaces for underscores.
+def label_phrases(labels: LabelSchema, texts: dict[str, str]) -> tuple[str, ...]:
+    """The words for each label in id order: from `texts`, otherwise its name without underscores.
 
-    Raises LabelError where a text is given for what is no label.
+    Raises LabelError where a name in `texts` is no label.
     """
-    for name in given:
+    for name in texts:
         if name not in labels.label2id:
-            near = difflib.get_close_matches(name, labels.names, n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else "labels.json of the data lists them"
+            hint = "labels.json of the data lists them"
+            similar = difflib.get_close_matches(name, labels.names, n=1)
+            if similar:
+                hint = f'Did you mean "{similar[0]}"?'
             raise LabelError(f'label_texts names "{name}", which is no intent of this data', hint)
-    return tuple(
-        given.get(name, phrase) for name, phrase in zip(labels.names, labels.phrases, strict=True)
-    )
 
-
-def measure(data: "Dataset", config: BaselineConfig) -> Iterator[dict[str, Any]]:
-    """Run the references one after the other; each one's result is written and logged, then yielded."""
-    from bankintent.inference import evaluation
-
-    train, rows = data.read("train"), data.read(config.split)
-    prepare = partial(
-        Task, config, data.labels, label_texts(data.labels, config.label_texts), train, rows.texts
-    )
-    subjects = {name: _Subject(f"{config.name}-{name}") for name in config.references}
-    folders = {
-        n: evaluation.default_folder(s, config.split, config.output_dir)
-        for n, s in subjects.items()
-    }
-    for folder in folders.values():
-        evaluation.require_free(folder)
-    for name, subject in subjects.items():
-        started = time.perf_counter()
-        with _progress(name) as progress:
-            answer = REFERENCES[name].answer(prepare(progress))
-        seconds = time.perf_counter() - started
-        result = evaluation.evaluate(answer.logits, rows, subject, data, config)
-        settings = config.model_dump(mode="json", exclude={"tracking"})
-        result["reference"] = {
-            "name": name,
-            "about": answer.about,
-            "seconds": round(seconds, 3),
-            "config": settings,
-        }
-        evaluation.write(folders[name], result, answer.logits, rows, data.labels)
-        evaluation.log(result, folders[name], config)
-        yield result
-
-
-def show(results: list[dict[str, Any]], config: BaselineConfig) -> None:
-    """Print all results in one table, and where their reports are."""
-    body = []
-    for result in results:
-        quality = [
-            f"{100 * result['metrics'][key]:.2f} ({100 * low:.2f} to {100 * high:.2f})"
-            for key, (low, high) in result["intervals"].items()
-        ]
-        body.append(
-            [result["reference"]["name"], *quality, f"{result['reference']['seconds']:.1f}"]
-        )
-    first = results[0]
-    title = f"References on {first['rows']:,} {config.split} rows of {first['data']['name']}, with 95 % intervals"
-    console.print_table(title, ["reference", "accuracy, %", "macro-F1, %", "seconds"], body)
-    console.say(
-        f"Reports: {console.show_path(config.output_dir)}/{config.name}-<reference> (report.md, confusion.png, ...)"
-    )
-
-
-@dataclass(frozen=True)
-class _Subject:
-    name: str
-    format: str = "reference"
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """A bar in a terminal, gone when the work is done."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console.stdout, transient=True, disable=not console.stdout.is_terminal
-    ) as bar:
-        line = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(line, total=total, advance=done)
+    names_and_phrases = zip(labels.names, labels.phrases, strict=True)
+    return tuple(texts.get(name, phrase) for name, phrase in names_and_phrases)

@@ -1,6 +1,5 @@
-"""TF-IDF and a linear model: what counting characters gives, without any pretrained weights."""
+"""TF-IDF of characters and logistic regression: a classifier without pretrained weights."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,61 +9,88 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from bankintent.console import Advance
 from bankintent.corpus.dataset import SplitData
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 """Inverse regularisation strengths, one of which is chosen."""
 
-FOLDS = 3
+MIDDLE_STRENGTH = STRENGTHS[len(STRENGTHS) // 2]
+"""The strength where train is too small for cross-validation."""
 
-FITS = len(STRENGTHS) + 1
-"""Units of work of `fit`."""
+MOST_FOLDS = 3
+"""Folds where the rarest intent has as many sentences. Each costs a fit for every strength, and a
+fit on some thousand sentences takes 10 s and more."""
+
+UNITS_OF_WORK = len(STRENGTHS) + 1
+"""Of `fit_tfidf`: one for each strength, one for the final fit."""
 
 SMALLEST_PROBABILITY = 1e-12
-"""Of intents that train lacks: the metrics clip probabilities there, too."""
+"""Floor of a probability, and that of intents that train lacks: the metrics have the same floor."""
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TfidfClassifier:
     """A classifier, and how its regularisation was chosen."""
 
     pipeline: Pipeline
     strength: float
     folds: int
-    """Of the cross-validation that chose it; 1 where an intent has a single sentence, and the middle one was taken."""
+    """Of the cross-validation; 1 where an intent has a single sentence and there was none."""
 
-    def log_probabilities(self, texts: list[str], labels: int) -> NDArray[np.float32]:
-        """(texts, labels), finite for labels that train lacks as well."""
-        out = np.full((len(texts), labels), SMALLEST_PROBABILITY)
-        out[:, self.pipeline.classes_] = np.maximum(
-            self.pipeline.predict_proba(texts), SMALLEST_PROBABILITY
-        )
-        return np.log(out).astype(np.float32)
+    def log_probabilities(self, texts: list[str], num_labels: int) -> NDArray[np.float32]:
+        """(texts, num_labels), finite also for labels that train lacks."""
+        predicted = self.pipeline.predict_proba(texts)
+        predicted = np.maximum(predicted, SMALLEST_PROBABILITY)
+
+        # The classifier has columns for the labels of train alone.
+        probabilities = np.full((len(texts), num_labels), SMALLEST_PROBABILITY)
+        probabilities[:, self.pipeline.classes_] = predicted
+        return np.log(probabilities).astype(np.float32)
 
 
-def fit(train: SplitData, seed: int, advance: Callable[[int], None]) -> Fitted:
-    """Fit on train, the regularisation strength chosen by the accuracy of stratified cross-validation on it.
+def fit_tfidf(train: SplitData, seed: int, advance: Advance) -> TfidfClassifier:
+    """Fit on train, with the strength that has the best accuracy in stratified cross-validation.
 
-    `advance` is called with 1 after each of the `FITS` units of work.
+    `advance` is called with units of work, `UNITS_OF_WORK` in all.
     """
-    x, y = train.texts, np.asarray(train.labels)
-    folds = min(FOLDS, int(np.unique(y, return_counts=True)[1].min()))
+    label_ids = np.asarray(train.labels)
+    _, label_counts = np.unique(label_ids, return_counts=True)
+    # A stratified fold holds a sentence of every intent.
+    folds = min(MOST_FOLDS, int(label_counts.min()))
+
+    if folds == 1:
+        strength = MIDDLE_STRENGTH
+        # The work of the choice that is left out.
+        advance(len(STRENGTHS))
+    else:
+        strength = _choose_strength(train.texts, label_ids, folds, seed, advance)
+
+    pipeline = make_tfidf_pipeline(strength).fit(train.texts, label_ids)
+    advance(1)
+    return TfidfClassifier(pipeline, strength, folds)
+
+
+def _choose_strength(
+    texts: list[str], label_ids: NDArray[np.int64], folds: int, seed: int, advance: Advance
+) -> float:
+    """The strength with the best mean accuracy over the folds; of equals the first."""
     accuracies = {}
-    for strength in STRENGTHS if folds > 1 else ():
+    for strength in STRENGTHS:
+        # With one seed, every strength is judged on the same folds.
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        accuracies[strength] = cross_val_score(classifier(strength), x, y, cv=splitter).mean()
+        pipeline = make_tfidf_pipeline(strength)
+        scores = cross_val_score(pipeline, texts, label_ids, cv=splitter)
+        accuracies[strength] = scores.mean()
         advance(1)
-    best = max(accuracies, key=accuracies.__getitem__, default=STRENGTHS[len(STRENGTHS) // 2])
-    pipeline = classifier(best).fit(x, y)
-    advance(FITS - len(accuracies))
-    return Fitted(pipeline, best, folds)
+    return max(accuracies, key=accuracies.__getitem__)
 
 
-def classifier(strength: float) -> Pipeline:
+def make_tfidf_pipeline(strength: float) -> Pipeline:
     """Multinomial logistic regression on TF-IDF of 2 to 4 characters within words.
 
-    In 3-fold cross-validation on train these were better than words and pairs of words by 2 points of accuracy on
-    BANKING77 and by 7 on the bundled sentences.
+    In 3-fold cross-validation on train these were better than words and pairs of words by 2 points
+    of accuracy on BANKING77 and by 7 on the bundled sentences.
     """
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     return make_pipeline(vectorizer, LogisticRegression(C=strength, max_iter=1000))

@@ -1,1 +1,1 @@
-"""The artifact on disk."""
+"""Bundles: a trained model on disk with its labels, figures, manifest and model cards."""

@@ -1,6 +1,10 @@
-"""The model cards of a bundle: README.md of the whole, and one each for merged/ and adapter/, which travel alone."""
+"""The model cards of a bundle: README.md of the whole, and one each for merged/ and adapter/.
+
+The parts have cards of their own because they also travel alone.
+"""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,171 +17,255 @@ from bankintent.bundle.attribution import Origin
 from bankintent.measures import metrics
 
 Part = Literal["bundle", "merged", "adapter"]
+
 Facts = dict[str, Any]
+"""The record of a training run as plain JSON values, which `training/record.py` makes."""
+
 DESCRIPTIONS = {
     "head-only": "the encoder is frozen; only the classification head (and pooler) was trained",
-    "lora": "low-rank adapters on the encoder's linear layers and the classification head were trained, then merged",
+    "lora": (
+        "low-rank adapters on the encoder's linear layers and the classification head were"
+        " trained, then merged"
+    ),
     "full-ft": "all weights were trained",
 }
+"""Regime -> its summary on a card."""
+
 FORMS = {"merged": "`merged/`", "base + adapter": "`adapter/` on its base"}
+"""Saved form as in the parity record -> its name on a card."""
 
 
 def write(staging: Path, facts: Facts) -> None:
     """Write the cards of a bundle that is not yet sealed."""
     files.write_text(staging / layout.CARD, render(facts))
     files.write_text(staging / layout.MERGED / layout.CARD, render(facts, "merged"))
+
     if (staging / layout.ADAPTER).is_dir():
         files.write_text(staging / layout.ADAPTER / layout.CARD, render(facts, "adapter"))
 
 
 def render(facts: Facts, part: Part = "bundle") -> str:
-    """README.md of a bundle or of one of its parts, from the facts of the run (`training.run` gathers them).
+    """README.md of a bundle or of one of its parts, from the facts of the run.
 
     The snippets on it are run from within the folder that holds it.
     """
-    origins = attribution.origins(facts["data"]["source"], facts["data"]["name"])
-    base = f"base_{len(facts['labels'])}"
-    inside = part == "bundle"
+    regime = facts["config"]["regime"]
+    base_model_id = facts["base_model_id"]
+    origins = _origins(facts)
+    validation = facts["validation"]
+    results = metrics.overview(facts["metrics"]["val"], validation["intervals"])
+
     return _template().render(
         facts,
         part=part,
-        front_matter=yaml.safe_dump(front_matter(facts, part), sort_keys=False, allow_unicode=True),
-        summary=DESCRIPTIONS[facts["config"]["regime"]],
+        front_matter=_yaml(front_matter(facts, part)),
+        summary=DESCRIPTIONS[regime],
         origins=origins,
-        license=attribution.license_of(facts["base_model_id"], origins),
-        base_license=attribution.BACKBONE_LICENSES.get(facts["base_model_id"] or ""),
+        license=attribution.license_of(base_model_id, origins),
+        base_license=attribution.BACKBONE_LICENSES.get(base_model_id or ""),
+        # The first origin is the dataset's own; others only add training sentences.
         example=origins[0].example,
-        base_name=facts["base_model_id"] or Path(facts["base_model"]).name,
-        merged="merged" if inside else ".",
-        adapter="adapter" if inside else ".",
-        base=base if inside else f"../{base}",
-        results=console.markdown_table(
-            *metrics.overview(facts["metrics"]["val"], facts["validation"]["intervals"])
-        ),
-        confused=_confused(facts["validation"]["confused_pairs"]),
-        parity_rows=_parity(facts["parity"]["largest_logit_difference"]),
+        base_name=base_model_id or Path(facts["base_model"]).name,
+        results=console.markdown_table(*results),
+        confused=_confused_table(validation["confused_pairs"]),
+        parity_rows=_parity_table(facts["parity"]["largest_logit_difference"]),
         formats=describe_formats(facts["parity"]),
-        recipe=yaml.safe_dump(portable(facts["settings"]), sort_keys=False, allow_unicode=True),
+        recipe=_yaml(portable(facts["settings"])),
         tracked=facts.get("tracked"),
         teacher=facts.get("distilled_from"),
+        **_places(facts, part),
     )
 
 
+def _origins(facts: Facts) -> list[Origin]:
+    data = facts["data"]
+    return attribution.origins(data["source"], data["name"])
+
+
+def _places(facts: Facts, part: Part) -> dict[str, str]:
+    """The model folders as the snippets of a card name them, relative to its own folder."""
+    base = f"base_{len(facts['labels'])}"
+    if part == "bundle":
+        return {"merged": layout.MERGED, "adapter": layout.ADAPTER, "base": base}
+    return {"merged": ".", "adapter": ".", "base": f"../{base}"}
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
 def front_matter(facts: Facts, part: Part) -> dict[str, Any]:
-    """The Hub's metadata of a card (https://huggingface.co/docs/hub/model-cards); what is not known is left out."""
-    origins = attribution.origins(facts["data"]["source"], facts["data"]["name"])
-    known = attribution.license_of(facts["base_model_id"], origins)
-    regime = facts["config"]["regime"]
+    """The Hub's metadata of a card; keys without a known value are left out.
+
+    https://huggingface.co/docs/hub/model-cards
+    """
+    origins = _origins(facts)
+    base_model_id = facts["base_model_id"]
+    license_id = attribution.license_of(base_model_id, origins)
+    result = _evaluation_result(facts, origins[0])
+
     fields = {
         "library_name": "peft" if part == "adapter" else "transformers",
         "pipeline_tag": "text-classification",
-        "language": _each(origin.language for origin in origins),
-        "license": known or "other",
-        "license_name": None if known else "unstated",
-        "base_model": facts["base_model_id"],
-        "base_model_relation": ("adapter" if part == "adapter" else "finetune")
-        if facts["base_model_id"]
-        else None,
-        "datasets": _each(origin.hub_id for origin in origins),
+        "language": _distinct(origin.language for origin in origins),
+        # The Hub asks for a `license_name` next to a license that is not on its list.
+        "license": license_id or "other",
+        "license_name": None if license_id else "unstated",
+        "base_model": base_model_id,
+        "base_model_relation": _base_model_relation(base_model_id, part),
+        "datasets": _distinct(origin.hub_id for origin in origins),
         "metrics": ["accuracy", "f1"],
-        "tags": ["intent-classification", "bankintent", regime],
-        "model-index": [{"name": facts["name"], "results": [_result(facts, origins[0])]}],
+        "tags": ["intent-classification", "bankintent", facts["config"]["regime"]],
+        "model-index": [{"name": facts["name"], "results": [result]}],
     }
     return {key: value for key, value in fields.items() if value}
 
 
-def _result(facts: Facts, origin: Origin) -> dict[str, Any]:
-    values, source = facts["metrics"]["val"], facts["data"]["source"]
+def _base_model_relation(base_model_id: str | None, part: Part) -> str | None:
+    if not base_model_id:
+        return None
+    return "adapter" if part == "adapter" else "finetune"
+
+
+def _evaluation_result(facts: Facts, origin: Origin) -> dict[str, Any]:
+    """The validation figures in the Hub's model-index form."""
+    figures = facts["metrics"]["val"]
+    source = facts["data"]["source"]
+
     dataset = {"type": origin.hub_id or "local", "name": origin.name, "split": "validation"}
+    # A mirror of a known dataset is listed under its original, which lacks the mirror's revision.
     if source.get("repository") == origin.hub_id and source.get("revision"):
         dataset["revision"] = source["revision"]
-    macro = {"average": "macro"}
+
+    accuracy = {"type": "accuracy", "name": "Accuracy", "value": round(figures["accuracy"], 4)}
+    macro_f1 = {
+        "type": "f1",
+        "name": "Macro F1",
+        "value": round(figures["macro_f1"], 4),
+        "args": {"average": "macro"},
+    }
     return {
         "task": {"type": "text-classification", "name": "Intent classification"},
         "dataset": dataset,
-        "metrics": [
-            {"type": "accuracy", "name": "Accuracy", "value": round(values["accuracy"], 4)},
-            {
-                "type": "f1",
-                "name": "Macro F1",
-                "value": round(values["macro_f1"], 4),
-                "args": macro,
-            },
-        ],
+        "metrics": [accuracy, macro_f1],
     }
 
 
 def describe_formats(parity: dict[str, Any]) -> list[str]:
-    """One line for each format of `onnx/`: what its gate measured, or why it was left out."""
+    """One line for each format of `onnx/`: the result of its gate, or why it was left out."""
     lines = []
     for name, figures in parity.get("formats", {}).items():
-        if "accuracy" in figures:
-            lines.append(
-                f"{name}: validation accuracy {100 * figures['accuracy']:.2f} % ({100 * figures['lost_accuracy']:.2f}"
-                f" points lost), same label as float32 for {100 * figures['agreement']:.1f} % of {figures['rows']:,}"
-            )
-        else:
-            worst = max(figures["largest_logit_difference"].values())
-            lines.append(f"{name}: float32, every logit within {worst:.0e} of the trained model")
-    return lines + [
-        f"{name} was left out: {reason}" for name, reason in parity.get("left_out", {}).items()
-    ]
+        lines.append(f"{name}: {_describe_gate(figures)}")
+
+    for name, reason in parity.get("left_out", {}).items():
+        lines.append(f"{name} was left out: {reason}")
+    return lines
+
+
+def _describe_gate(figures: dict[str, Any]) -> str:
+    # A reduced format is judged by its answers, float32 by its logits.
+    is_reduced = "accuracy" in figures
+    if not is_reduced:
+        worst = max(figures["largest_logit_difference"].values())
+        return f"float32, every logit within {worst:.0e} of the trained model"
+
+    accuracy = 100 * figures["accuracy"]
+    lost = 100 * figures["lost_accuracy"]
+    agreement = 100 * figures["agreement"]
+    return (
+        f"validation accuracy {accuracy:.2f} % ({lost:.2f} points lost), same label as float32"
+        f" for {agreement:.1f} % of {figures['rows']:,}"
+    )
 
 
 def portable(settings: Any) -> Any:
-    """Settings without what was not set, and with the last part of every path of this machine."""
+    """Settings without those that are None, each absolute path shortened to its last part."""
     if isinstance(settings, dict):
         return {key: portable(value) for key, value in settings.items() if value is not None}
-    if isinstance(settings, str) and Path(settings).expanduser().is_absolute():
+
+    # A card is public: folders may name a user or a customer.
+    is_path = isinstance(settings, str) and Path(settings).expanduser().is_absolute()
+    if is_path:
         return Path(settings).name
     return settings
 
 
 def code(text: object) -> str:
-    """Any text as one code span, whatever marks are in it."""
-    line = " ".join(str(text).split())
-    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    gap = " " if line[:1] == "`" or line[-1:] == "`" else ""
-    return f"{ticks}{gap}{line}{gap}{ticks}"
+    """Any text as one Markdown code span, including text that holds backticks."""
+    line = _one_line(text)
+    runs = re.findall("`+", line)
+    longest = max(map(len, runs), default=0)
+
+    # CommonMark: the fence is longer than every run inside, and a space parts it from a backtick.
+    fence = "`" * (longest + 1)
+    gap = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{gap}{line}{gap}{fence}"
 
 
 def plain(text: object) -> str:
     """Any text as itself: no character of it is markup, and it stays on one line."""
-    return re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", " ".join(str(text).split()))
+    # Beyond CommonMark: bars part cells of tables, and the Hub reads formulas between dollar signs.
+    return re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", _one_line(text))
 
 
-def _confused(pairs: list[dict[str, Any]]) -> list[str]:
-    rows = [[code(pair["true"]), code(pair["predicted"]), str(pair["count"])] for pair in pairs]
-    return console.markdown_table(["true intent", "predicted", "sentences"], rows) if rows else []
+def _one_line(text: object) -> str:
+    # A line break would end a heading or the row of a table.
+    return " ".join(str(text).split())
 
 
-def _parity(differences: dict[str, float]) -> list[str]:
+def percent(share: float) -> str:
+    """A share of one in percent, with two decimals."""
+    return f"{100 * share:.2f} %"
+
+
+def thousands(number: int) -> str:
+    """A number with commas between the thousands."""
+    return f"{number:,}"
+
+
+def _confused_table(pairs: list[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table; none where nothing was confused."""
+    if not pairs:
+        return []
+
+    header = ["true intent", "predicted", "sentences"]
+    rows = []
+    for pair in pairs:
+        true_intent = code(pair["true"])
+        predicted = code(pair["predicted"])
+        rows.append([true_intent, predicted, str(pair["count"])])
+    return console.markdown_table(header, rows)
+
+
+def _parity_table(differences: dict[str, float]) -> list[str]:
     """A row for each saved form and batch size, from keys such as `base + adapter, batch 32`."""
-    keys = (key.rpartition(", batch ") for key in differences)
-    rows = [
-        [FORMS.get(form, form), size, f"{value:.1e}"]
-        for (form, _, size), value in zip(keys, differences.values(), strict=True)
-    ]
-    return console.markdown_table(["loaded from", "batch size", "largest logit difference"], rows)
+    header = ["loaded from", "batch size", "largest logit difference"]
+    rows = []
+    for key, difference in differences.items():
+        form, _, batch_size = key.rpartition(", batch ")
+        title = FORMS.get(form, form)
+        rows.append([title, batch_size, f"{difference:.1e}"])
+
+    return console.markdown_table(header, rows)
 
 
-def _each(values: Any) -> list[str]:
-    return list(dict.fromkeys(value for value in values if value))
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    """The values that are known, each once, in their order."""
+    return list(dict.fromkeys(filter(None, values)))
 
 
 def _template() -> jinja2.Template:
-    # Not escaped as HTML: this is Markdown, and every foreign text in it goes through `code` or `plain`.
+    # Not escaped as HTML: this is Markdown, and every foreign text in it goes through `code` or
+    # `plain`.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # A fact that is missing is an error, not a gap in a sentence.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "code": code,
-        "plain": plain,
-        "percent": lambda share: f"{100 * share:.2f} %",
-    }
-    environment.filters["thousands"] = lambda number: f"{number:,}"
+
+    for text_filter in (code, plain, percent, thousands):
+        environment.filters[text_filter.__name__] = text_filter
     return environment.get_template("card.md.jinja")

@@ -1,4 +1,4 @@
-"""What a bundle holds and where, how it is sealed, and how any checkpoint folder is opened and verified."""
+"""The layout of a bundle: how it is sealed, and how a checkpoint folder is opened and verified."""
 
 import json
 from dataclasses import dataclass
@@ -6,17 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from bankintent import files
+from bankintent.bundle.record import FileRecord, Manifest
 from bankintent.errors import LabelError, ModelError
 from bankintent.labels import LabelSchema
 
 MERGED = "merged"
+"""Folder of the plain model, which transformers loads by itself."""
+
 ADAPTER = "adapter"
+"""Folder of a LoRA run's adapter and trained head, for PEFT."""
+
 ONNX = "onnx"
+"""Folder of the exported formats, which need neither torch nor transformers."""
+
 MANIFEST = "manifest.json"
+"""It makes a folder a bundle."""
+
 LABELS = "labels.json"
 METRICS = "metrics.json"
+
 CONFIG = "config.yaml"
+"""The settings of the run."""
+
 CARD = "README.md"
+"""The name under which the Hub shows a model card."""
+
+MODEL_CONFIG = "config.json"
+"""The config of transformers in a model folder; `CONFIG` is that of the run."""
 
 
 def base_folder(labels: LabelSchema) -> str:
@@ -29,50 +45,27 @@ class Checkpoint:
     """A model on disk, ready to load: a plain transformers folder, or a base with an adapter."""
 
     root: Path
-    """What the user named: the bundle (also where its merged/ was named), or the plain folder."""
+    """The bundle, also where a path to its merged/ was given; or the plain folder."""
     labels: LabelSchema
     model: Path
     """The transformers folder: merged, or the adapter's base."""
     adapter: Path | None
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
     """The bundle's manifest; None for a plain checkpoint."""
 
     @property
     def name(self) -> str:
+        """The name of the bundle or of the plain folder."""
         return self.root.resolve().name
 
     @property
     def format(self) -> str:
-        return (
-            ("merged" if self.manifest else "plain checkpoint")
-            if self.adapter is None
-            else "base + adapter"
-        )
-
-
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Find what can be loaded at a path and verify it: merged if present, else base + adapter, else a plain folder.
-
-    Raises ModelError where there is nothing to load or a file was changed, LabelError where labels are missing.
-    """
-    if not path.exists():
-        raise ModelError(
-            f"{path} does not exist", "Name a bundle such as artifacts/models/quickstart"
-        )
-    root = _root(path)
-    if (root / MANIFEST).is_file():
-        return _open_bundle(root)
-    if (path / "config.json").is_file():
-        return _open_plain(path)
-    if (path / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{path} is an adapter without its base model",
-            "Name the bundle that holds it, or its merged/",
-        )
-    raise ModelError(
-        f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no config.json)",
-        "Name another folder",
-    )
+        """The form in which the model is saved, for reports."""
+        if self.adapter is not None:
+            return "base + adapter"
+        if self.manifest is not None:
+            return "merged"
+        return "plain checkpoint"
 
 
 @dataclass(frozen=True)
@@ -81,144 +74,228 @@ class Formats:
 
     root: Path
     labels: LabelSchema
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def folder(self) -> Path:
+        """The folder of all formats."""
         return self.root / ONNX
 
     @property
-    def passed(self) -> dict[str, Any]:
+    def passed(self) -> dict[str, dict[str, Any]]:
         """The formats that passed their gate at publishing, with its figures."""
-        return dict(self.manifest.get("parity", {}).get("formats", {}))
+        return self.manifest.formats
 
     @property
     def left_out(self) -> dict[str, str]:
         """The formats that did not, with the reason."""
-        return dict(self.manifest.get("parity", {}).get("left_out", {}))
+        return self.manifest.left_out
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Find and verify the model at a path: merged, otherwise base + adapter, or a plain folder.
+
+    Raises ModelError where there is nothing to load or a file was changed, LabelError where labels
+    are missing.
+    """
+    if not path.exists():
+        raise ModelError(
+            f"{path} does not exist", "Name a bundle such as artifacts/models/quickstart"
+        )
+
+    # The bundle first: its merged/ is a plain folder too, but only a manifest can verify it.
+    root = _root(path)
+    if (root / MANIFEST).is_file():
+        return _open_bundle(root)
+    if (path / MODEL_CONFIG).is_file():
+        return _open_plain(path)
+
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{path} is an adapter without its base model",
+            "Name the bundle that holds it, or its merged/",
+        )
+    raise ModelError(
+        f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no {MODEL_CONFIG})",
+        "Name another folder",
+    )
 
 
 def open_formats(path: Path) -> Formats | None:
-    """The exported formats of the bundle at a path, its labels verified; None where there are none.
+    """The exported formats of the bundle at a path, its labels verified; None without any.
 
-    Raises ModelError or LabelError as `open_checkpoint` does. The files of a format are for its loader to verify.
+    Raises ModelError or LabelError as `open_checkpoint` does. The files of a format are for its
+    loader to verify.
     """
+    # A plain folder may hold onnx/ too, but no manifest that its files could be checked with.
     root = _root(path)
     if not (root / MANIFEST).is_file() or not (root / ONNX).is_dir():
         return None
+
     manifest = read_manifest(root)
-    verify(root, manifest, LABELS)
-    return Formats(root, LabelSchema.load(root / LABELS), manifest)
+    labels = _read_labels(root, manifest)
+    return Formats(root, labels, manifest)
 
 
 def _root(path: Path) -> Path:
-    """The bundle of which a path is one of the formats, or the path itself."""
+    """The bundle of which a path is merged/ or onnx/, otherwise the path itself."""
     parent = path.resolve().parent
-    return parent if path.name in (MERGED, ONNX) and (parent / MANIFEST).is_file() else path
+    if path.name in (MERGED, ONNX) and (parent / MANIFEST).is_file():
+        return parent
+    return path
 
 
 def _open_bundle(root: Path) -> Checkpoint:
     manifest = read_manifest(root)
-    verify(root, manifest, LABELS)
-    labels = LabelSchema.load(root / LABELS)
-    base = base_folder(labels)
-    if (root / MERGED).is_dir():
-        model, adapter = root / MERGED, None
-    elif (root / base).is_dir() and (root / ADAPTER).is_dir():
-        model, adapter = root / base, root / ADAPTER
-        verify(root, manifest, ADAPTER)
-    else:
-        raise ModelError(
-            f"{root} holds neither {MERGED}/ nor {base}/ and {ADAPTER}/", "Copy the whole bundle"
-        )
+    labels = _read_labels(root, manifest)
+    model, adapter = _find_model(root, labels)
+
+    if adapter is not None:
+        verify(root, manifest, adapter.name)
     verify(root, manifest, model.name)
-    labels.require_same(_config_labels(model), f"{root}/{LABELS}", f"{model}/config.json")
+
+    # Logits have the ids of the model's config, which might be those of other labels.
+    labels.require_same(_config_labels(model), f"{root}/{LABELS}", f"{model}/{MODEL_CONFIG}")
     return Checkpoint(root, labels, model, adapter, manifest)
 
 
+def _read_labels(root: Path, manifest: Manifest) -> LabelSchema:
+    """The labels of a bundle, their file verified."""
+    verify(root, manifest, LABELS)
+    return LabelSchema.load(root / LABELS)
+
+
+def _find_model(root: Path, labels: LabelSchema) -> tuple[Path, Path | None]:
+    """The model folder of a bundle and the adapter that goes with it, None for a merged model.
+
+    Raises ModelError where the bundle holds neither form whole.
+    """
+    merged = root / MERGED
+    base = root / base_folder(labels)
+    adapter = root / ADAPTER
+
+    # Merged first: it has the same answers, and loads without PEFT.
+    if merged.is_dir():
+        return merged, None
+    if base.is_dir() and adapter.is_dir():
+        return base, adapter
+    raise ModelError(
+        f"{root} holds neither {MERGED}/ nor {base.name}/ and {ADAPTER}/", "Copy the whole bundle"
+    )
+
+
 def _open_plain(path: Path) -> Checkpoint:
-    from_config = _config_labels(path)
-    if (path / LABELS).is_file():
-        labels = LabelSchema.load(path / LABELS)
-        if len(from_config) != len(labels):
-            labels.require_same(from_config, f"{path}/{LABELS}", f"{path}/config.json")
-    elif from_config.names == tuple(f"LABEL_{i}" for i in range(len(from_config))):
-        raise LabelError(
-            f"{path} names no labels: its config has LABEL_0, LABEL_1, ...",
-            f"Put the labels.json of its data into {path}",
-        )
-    else:
-        labels = from_config
+    labels = _plain_labels(path)
+    # Only safetensors are read: a pickle can run code.
     if not any(path.glob("*.safetensors")):
         raise ModelError(
             f"{path} holds no safetensors weights", "Save the model with safe serialization"
         )
-    return Checkpoint(path, labels, path, None, None)
+    return Checkpoint(path, labels, model=path, adapter=None, manifest=None)
+
+
+def _plain_labels(path: Path) -> LabelSchema:
+    """The labels of a plain folder: those of its labels.json, otherwise those of its config."""
+    from_config = _config_labels(path)
+    defaults = tuple(f"LABEL_{index}" for index in range(len(from_config)))
+
+    if (path / LABELS).is_file():
+        labels = LabelSchema.load(path / LABELS)
+        # Only the number must agree: the file is there to name what the config calls LABEL_0.
+        if len(from_config) != len(labels):
+            labels.require_same(from_config, f"{path}/{LABELS}", f"{path}/{MODEL_CONFIG}")
+        return labels
+
+    if from_config.names == defaults:
+        raise LabelError(
+            f"{path} names no labels: its config has LABEL_0, LABEL_1, ...",
+            f"Put the labels.json of its data into {path}",
+        )
+    return from_config
 
 
 def _config_labels(folder: Path) -> LabelSchema:
+    """The labels in a model's config; ModelError where that is not a sequence classifier's."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
         # transformers writes no id2label for the two labels it assumes by default.
         names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
         return LabelSchema(tuple(names[str(index)] for index in range(len(names))))
+    # A foreign file may hold JSON of any shape: a list, numbers as names, ids with gaps.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
-            f"{folder}/config.json is not the config of a sequence classifier", "Name another"
+            f"{folder}/{MODEL_CONFIG} is not the config of a sequence classifier", "Name another"
         ) from None
 
 
 def weights_hash(model: Path) -> str:
-    """One hash of a model's weights; `model` is a transformers folder or a bundle, whose merged model is meant."""
-    folder = model / MERGED if (model / MANIFEST).is_file() else model
-    return files.sha256_text(
-        " ".join(files.sha256(file) for file in sorted(folder.glob("*.safetensors")))
-    )
+    """One hash of a model's weights, of a transformers folder or of a bundle's merged model."""
+    is_bundle = (model / MANIFEST).is_file()
+    folder = model / MERGED if is_bundle else model
+    # Sorted, because the file system's order differs between machines.
+    hashes = [files.sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    return files.sha256_text(" ".join(hashes))
 
 
-def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a bundle; ModelError where it is not one."""
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a bundle; ModelError where the file is not one."""
     try:
-        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest["files"], dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
+        return Manifest.from_json((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
             f"{root}/{MANIFEST} is not a bundle's manifest", "Train again, or name another bundle"
         ) from None
-    return dict(manifest)
 
 
-def verify(root: Path, manifest: dict[str, Any], part: str) -> None:
-    """Check one file, or every file of one folder, against the manifest; ModelError names the first that differs.
+def verify(root: Path, manifest: Manifest, part: str) -> None:
+    """Check one file or every file of one folder; ModelError names the first that differs.
 
-    Cards are left out: nothing reads them but people, who may fill in what a card cannot know, such as a license.
+    Cards are left out: only people read them, and they may fill in what a card cannot know, such
+    as a license.
     """
     path = root / part
-    found = {f"{part}/{name}" for name in files.list_files(path)} if path.is_dir() else {part}
-    recorded = {name for name in manifest["files"] if name == part or name.startswith(f"{part}/")}
-    for name in sorted(name for name in found | recorded if Path(name).name != CARD):
-        entry = manifest["files"].get(name)
-        if entry is None:
-            fault = "was added"
-        elif not (root / name).is_file():
-            fault = "is missing"
-        elif (root / name).stat().st_size != entry["size"] or files.sha256(root / name) != entry[
-            "sha256"
-        ]:
-            fault = "was changed"
-        else:
+    # Recorded files may be missing, and files on disk may have been added.
+    names = set(manifest.folder(part))
+    if path.is_dir():
+        names |= {f"{part}/{name}" for name in files.list_files(path)}
+    # A part that is one file, or that is nowhere, is checked under its own name.
+    if part in manifest.files or not path.is_dir():
+        names.add(part)
+
+    for name in sorted(names):
+        if Path(name).name == CARD:
             continue
-        raise ModelError(
-            f"{root}: {name} {fault} since the bundle was published",
-            "Copy or train the bundle again",
-        )
+        fault = _find_fault(root / name, manifest.files.get(name))
+        if fault is not None:
+            raise ModelError(
+                f"{root}: {name} {fault} since the bundle was published",
+                "Copy or train the bundle again",
+            )
+
+
+def _find_fault(path: Path, record: FileRecord | None) -> str | None:
+    """The change of a file since it was recorded, in words; None where it is the same."""
+    if record is None:
+        return "was added"
+    if not path.is_file():
+        return "is missing"
+
+    # The size first: it is known without reading a file of hundreds of megabytes.
+    if path.stat().st_size != record.size or files.sha256(path) != record.sha256:
+        return "was changed"
+    return None
 
 
 def seal(staging: Path, facts: dict[str, Any]) -> None:
-    """Write the manifest, last of all: size and sha256 of every file, beside the given facts."""
-    contents = {
-        name: {"size": (staging / name).stat().st_size, "sha256": files.sha256(staging / name)}
-        for name in files.list_files(staging)
-    }
-    files.write_text(staging / MANIFEST, files.json_text({**facts, "files": contents}))
+    """Write the manifest: the given facts, then size and sha256 of every file.
+
+    It is written last of all, so that a bundle with a manifest is whole.
+    """
+    records = {}
+    for name in files.list_files(staging):
+        path = staging / name
+        size = path.stat().st_size
+        records[name] = {"size": size, "sha256": files.sha256(path)}
+
+    manifest = {**facts, "files": records}
+    files.write_text(staging / MANIFEST, files.json_text(manifest))

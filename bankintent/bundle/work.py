@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NEGATIVES = "negatives.csv"
+"""Mined hard negatives of the contrastive stage, among which wrong labels are found."""
+
 PSEUDO_LABELS = "pseudo-labels.csv"
+"""Sentences without labels and the intents that were given to them, the least certain first."""
+
 TABLES = (NEGATIVES, PSEUDO_LABELS)
-"""Tables about a run's training rows, for people to read; they end beside the bundle."""
+"""Tables about a run's training rows, for people to read; they are published next to the bundle."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class WorkFolder:
 
     @property
     def check(self) -> Path:
-        """What publishing and its fresh process tell each other."""
+        """Files that publishing exchanges with its fresh process."""
         return self.path / "check"
 
     def table(self, name: str) -> Path:
@@ -51,5 +55,5 @@ class WorkFolder:
 
 
 def published_table(bundle: Path, name: str) -> Path:
-    """One of TABLES beside a published bundle, for example `<bundle>.negatives.csv`."""
+    """The published form of one of TABLES, for example `<bundle>.negatives.csv`."""
     return bundle.with_name(f"{bundle.name}.{name}")

@@ -1,4 +1,7 @@
-"""Every YAML file as one typed model: unknown keys are refused, values checked, each key documented under itself."""
+"""Every YAML file as one typed model.
+
+Unknown keys are refused, values are checked, and the docstring under each key documents it.
+"""
 
 from bankintent.config.base import (
     Fraction,

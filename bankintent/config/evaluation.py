@@ -32,7 +32,7 @@ class EvalConfig(Section):
     seed: int = 6
     """Seed of the bootstrap."""
     output_dir: Path | None = None
-    """Where the report goes; by default artifacts/evals/<run>."""
+    """Folder of the report; by default artifacts/evals/<run>."""
     tracking: TrackingConfig = TrackingConfig()
 
 
@@ -45,16 +45,17 @@ def _one_gap(template: str) -> str:
 
 
 Template = Annotated[str, AfterValidator(_one_gap)]
+"""A sentence with one {} for the text of a label."""
 
 
 class EmbeddingSection(Section):
-    """`embedding:` zero-shot by the cosine of a text's embedding with those of the label texts."""
+    """`embedding:` zero-shot by the cosine of the embeddings of a text and of the label texts."""
 
     template: Template = "{}"
-    """What is embedded for a label; {} is its text."""
+    """The text that is embedded for a label; {} is the label's text."""
     scale: Annotated[float, Field(gt=0)] = 20.0
-    """The cosines are multiplied by this before the softmax: sentence encoders are trained so, and confidence follows
-    it; predictions do not."""
+    """Factor of the cosines before the softmax, as sentence encoders are trained. It changes the
+    confidence, not the prediction."""
 
 
 class NliSection(Section):
@@ -65,26 +66,26 @@ class NliSection(Section):
     revision: str | None = None
     """Hub revision of the model."""
     template: Template = "This example is {}."
-    """The hypothesis that a label stands for; {} is its text. The sentence itself is the premise."""
+    """The hypothesis for a label; {} is its text. The sentence itself is the premise."""
     max_length: Annotated[int, Field(ge=4)] = 128
-    """Longest pair in tokens; of a longer one the sentence is cut, never the hypothesis."""
+    """Longest pair in tokens; in a longer one the sentence is cut, never the hypothesis."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Sentence-label pairs in one forward pass; does not change the result."""
 
 
 class BaselineConfig(Section):
-    """baseline.yaml: references that need no training of an encoder, on the split that models are evaluated on."""
+    """baseline.yaml: references that train no encoder, on one split of the data."""
 
     name: Slug = "baseline"
     """Name of the reports: `<name>-<reference>`."""
     references: Annotated[list[Name], Field(min_length=1)]
-    """Which to measure, in this order: majority, tfidf, untrained, embedding, nli."""
+    """References to measure, in this order: of majority, tfidf, untrained, embedding and nli."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     split: Literal["val", "test"] = "test"
     """Which split to predict."""
     output_dir: Path = Path("artifacts/evals")
-    """Where each reference gets its report folder."""
+    """Folder of the reports, with a folder for each reference."""
     model_name: Name = "bundled/all-MiniLM-L6-v2"
     """Backbone of untrained and embedding: a Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
     revision: str | None = None
@@ -94,7 +95,7 @@ class BaselineConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Sentences in one forward pass of the backbone; does not change the result."""
     label_texts: dict[Name, Name] = {}
-    """intent -> how embedding and nli say it; by default its name with spaces for underscores."""
+    """intent -> its text for embedding and nli; by default its name with spaces for underscores."""
     embedding: EmbeddingSection = EmbeddingSection()
     nli: NliSection = NliSection()
     bootstrap: Annotated[int, Field(ge=100)] = 2000
@@ -110,22 +111,27 @@ class ScoreConfig(Section):
     """score.yaml: a label and a score for every row of a table."""
 
     input: Path
-    """A Parquet, CSV or TSV file; .csv.gz and .tsv.gz too."""
+    """A Parquet, CSV or TSV file, also .csv.gz or .tsv.gz."""
     output: Path
-    """The file to write; its ending says in which of these formats."""
+    """The file to write, in the format of its ending."""
     model_dir: Path
     """A bundle, its merged/, or a sequence classification folder."""
     text_column: str | None = None
-    """Column that holds the sentence; found by name (text, sentence, utterance, query, message) when not given."""
+    """Column of the sentences; by default one named text, sentence, utterance, query or message."""
     prefix: str = ""
-    """Put before the names of the added columns, for example predicted_ where the table has a `label` already."""
+    """Prefix of the names of the added columns, for example predicted_ where the table already has
+    a `label`."""
     bad_rows: Literal["keep", "fail"] = "keep"
-    """Rows without a text (null or blank): keep them with neither label nor score, or fail before any is scored."""
+    """Rows without a text (null or blank): keep them with neither label nor score, or fail before
+    any is scored."""
     runtime: RuntimeName = "auto"
-    """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
+    """The runtime that computes the answers; auto: the fastest that the bundle has verified and the
+    installation offers."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
     batch_tokens: Annotated[int, Field(ge=1)] = 512
-    """Tokens in one forward pass, padding included; a longer single text goes alone. A GPU wants 16384 or so."""
+    """Tokens in one forward pass, padding included; a longer text gets a pass of its own. A GPU
+    works best with about 16384."""
     chunk_rows: Annotated[int, Field(ge=1)] = 8192
-    """Rows that are read together, sorted by length and kept as one part; a kill costs at most one part's work."""
+    """Rows that are read together, sorted by length and saved as one part. A process that is killed
+    loses the work of at most one part."""

@@ -1,4 +1,4 @@
-"""serve.yaml, and the Gradio page's settings."""
+"""serve.yaml, and the settings of the Gradio page."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -9,16 +9,19 @@ from bankintent.config.base import Name, RuntimeName, Section
 
 
 class BatchingSection(Section):
-    """`batching:` how texts that wait are put together."""
+    """`batching:` the size of one forward pass over waiting texts."""
 
     max_texts: Annotated[int, Field(ge=1)] = 8
-    """Most texts in one forward pass. On a CPU more than 8 gain nothing and pad more; a GPU wants 64 or so."""
+    """Most texts in one forward pass.
+
+    On a CPU more than 8 are not faster and need more padding; a GPU works best with about 64.
+    """
     max_tokens: Annotated[int, Field(ge=1)] = 4096
-    """Most tokens in one forward pass, padding included; a longer single text goes alone."""
+    """Most tokens in one forward pass, padding included; a longer text gets a pass of its own."""
 
 
 class LimitsSection(Section):
-    """`limits:` what one request and all of them may cost; `/info` shows them."""
+    """`limits:` bounds of one request, and of all that are held; `/info` shows them."""
 
     max_body_bytes: Annotated[int, Field(ge=100)] = 1_048_576
     """Longest request body; longer is 413."""
@@ -29,42 +32,58 @@ class LimitsSection(Section):
     max_queue: Annotated[int, Field(ge=1)] = 1024
     """Texts that may be admitted and not yet answered; more is 429."""
     deadline_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds from a request's arrival to its answer; later is 504, and what has not begun is not done."""
+    """Most seconds from a request's arrival to its answer; later is 504.
+
+    Texts that no batch has taken by then are not computed.
+    """
     shutdown_s: Annotated[float, Field(gt=0)] = 15.0
-    """Seconds from SIGTERM to the end of the process at the latest."""
+    """Most seconds from SIGTERM to the end of the process."""
 
 
 class ServeConfig(Section):
     """serve.yaml: the HTTP API."""
 
     model_dir: Path | None = None
-    """A bundle, its merged/, or a sequence classification folder; the MODEL_DIR variable wins over the file."""
+    """A bundle, its merged/, or a sequence classification folder.
+
+    The variable MODEL_DIR wins over the file.
+    """
     host: Name = "127.0.0.1"
-    """Address to listen on; loopback unless told."""
+    """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port to listen on."""
     runtime: RuntimeName = "auto"
-    """What computes the answers; auto: the fastest that the bundle has verified and the installation offers."""
+    """The runtime that computes the answers.
+
+    auto: the fastest that the bundle has verified and the installation offers.
+    """
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
     cache: Annotated[int, Field(ge=0)] = 0
-    """Different texts whose answers are kept, so that a repeated text costs nothing; 0 keeps no text in memory."""
+    """Number of different texts whose answers are kept, so that a repeated text costs nothing.
+
+    0 keeps no texts of users in memory.
+    """
     evals_dir: Path = Path("artifacts/evals")
-    """Where `python -m eval` put the confusion matrix of the bundle, for `/card`."""
+    """Folder of the evaluations of `python -m eval`, whose plots `/card` shows."""
     batching: BatchingSection = BatchingSection()
     limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
         limits = self.limits
+        # Such a request could never be admitted, not even by an idle server.
         if limits.max_texts > limits.max_queue:
             raise ValueError(
-                f"limits.max_texts is {limits.max_texts}, more than max_queue ({limits.max_queue}) takes"
+                f"limits.max_texts is {limits.max_texts},"
+                f" more than max_queue ({limits.max_queue}) takes"
             )
+
+        # Requests that were admitted before SIGTERM must have time for their answers.
         if limits.shutdown_s <= limits.deadline_s:
             raise ValueError(
-                f"limits.shutdown_s is {limits.shutdown_s:g}, which would cut requests that deadline_s"
-                f" ({limits.deadline_s:g}) still allows"
+                f"limits.shutdown_s is {limits.shutdown_s:g}, which would cut requests"
+                f" that deadline_s ({limits.deadline_s:g}) still allows"
             )
         return self
 
@@ -73,25 +92,28 @@ class FrontendConfig(Section):
     """The Gradio page."""
 
     backend_url: str | None = None
-    """The API's address, for example http://127.0.0.1:8000; without it the page starts an API of its own."""
+    """The API's address, for example http://127.0.0.1:8000.
+
+    Without it the page starts an API of its own.
+    """
     serve_config: Path | None = None
     """serve.yaml of the API that the page starts."""
     model_dir: Path | None = None
     """Model of the API that the page starts; wins over `serve_config` and MODEL_DIR."""
     host: Name = "127.0.0.1"
-    """Address to listen on; loopback unless told."""
+    """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
     """Port to listen on."""
     top_k: Annotated[int, Field(ge=1)] = 5
     """Intents shown for a sentence."""
     max_rows: Annotated[int, Field(ge=1)] = 20_000
-    """Most rows of an uploaded CSV."""
+    """Most rows of an uploaded CSV; all of them are held in memory."""
     max_file_mb: Annotated[int, Field(ge=1)] = 20
-    """Largest uploaded CSV."""
+    """Largest uploaded CSV, in megabytes."""
     examples: list[Name] = [
         "My card still has not arrived, can you track it?",
         "Why was I charged for a cash withdrawal?",
         "How do I change my PIN?",
         "The exchange rate you used looks wrong",
     ]
-    """Sentences to click."""
+    """Example sentences to click."""

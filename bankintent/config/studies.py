@@ -1,4 +1,4 @@
-"""compare.yaml."""
+"""The schema of compare.yaml."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,25 +8,33 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from bankintent.config.base import Name, Section, Slug, TrackingConfig, no_repeats
 
 
-def _size(value: Any) -> Any:
-    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+def _check_size(value: Any) -> Any:
+    # True is an int in Python, but not a number of sentences.
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if is_count or value == "all":
         return value
     raise ValueError(f"a size is a number of sentences for each intent, or all; found {value!r}")
 
 
-Size = Annotated[int | Literal["all"], BeforeValidator(_size)]
+Size = Annotated[int | Literal["all"], BeforeValidator(_check_size)]
+"""Training sentences for each intent."""
+
 Scalar = int | float | bool | str | None
+"""A value to try. 1e-4 is a string for PyYAML; the recipe's own key makes a number of it."""
 
 
 class RangeSection(Section):
-    """`{low: 1e-4, high: 5e-3, log: true}`: the numbers between two ends; whole ones where both ends are."""
+    """`{low: 1e-4, high: 5e-3, log: true}`: the numbers between two bounds.
+
+    They are whole numbers if both bounds are.
+    """
 
     low: int | float
     """Smallest value."""
     high: int | float
     """Largest value."""
     log: bool = False
-    """true: drawn evenly over orders of magnitude."""
+    """true: values are drawn evenly over orders of magnitude."""
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -37,11 +45,19 @@ class RangeSection(Section):
         return self
 
 
+def _choices_tag(value: Any) -> str:
+    if isinstance(value, list):
+        return "list"
+    return "range"
+
+
 Choices = Annotated[
     Annotated[RangeSection, Tag("range")]
     | Annotated[list[Scalar], Field(min_length=2), Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "range"),
+    # With a tag, an error is about the form that was meant, not about every form.
+    Discriminator(_choices_tag),
 ]
+"""The values of a key that a sweep tries: a range, or a list."""
 
 
 class FoldsSection(Section):
@@ -51,21 +67,30 @@ class FoldsSection(Section):
     """Number of folds."""
 
 
+def _choose_on_tag(value: Any) -> str:
+    if isinstance(value, str):
+        return "val"
+    return "folds"
+
+
 class SweepSection(Section):
-    """`sweep:` settings chosen with Optuna before the comparison, never on the test split. Its trials train on the whole
-    training split, or on its folds, whatever `sizes` says."""
+    """`sweep:` a search for settings with Optuna before the comparison, never on the test split.
+
+    Its trials train on the whole training split, or on its folds; `sizes` has no effect on them.
+    """
 
     trials: Annotated[int, Field(ge=1)] = 20
     """Trials for each recipe."""
     choose_on: Annotated[
         Annotated[Literal["val"], Tag("val")] | Annotated[FoldsSection, Tag("folds")],
-        Discriminator(lambda value: "val" if isinstance(value, str) else "folds"),
+        Discriminator(_choose_on_tag),
     ] = "val"
     """val: the validation split; {kfold: 5}: cross-validation of the train split."""
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
-    """What the chosen values make largest: after the last epoch, or in the best one under early stopping."""
+    """The metric that the search maximises: its value after the last epoch, or, with early
+    stopping, in the best epoch."""
     seed: int = 6
-    """Seed of the trials' runs, of the folds and of what is tried."""
+    """Seed of the trials' runs, of the folds and of the values that are tried."""
     space: Annotated[dict[str, dict[str, Choices]], Field(min_length=1)]
     """recipe -> config key -> a list of values, or a range."""
 
@@ -80,14 +105,15 @@ class CompareConfig(Section):
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     recipes: Annotated[dict[Slug, Path], Field(min_length=1)]
-    """name -> a train.yaml that says its regime. Data, output, seed, size and tracking are the study's."""
+    """name -> a train.yaml that sets its regime. Data, output, seed, size and tracking come from
+    the study."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
     """One run of every cell for each seed."""
     backbones: list[Name] = []
     """Models that every recipe is run on; by default each recipe's own."""
     sizes: Annotated[list[Size], Field(min_length=1)] = ["all"]
-    """Training sentences for each intent (all it has, where it has fewer), drawn with the run's seed; validation and
-    test stay whole."""
+    """Training sentences for each intent, drawn with the run's seed; an intent with fewer keeps
+    all. Validation and test stay whole."""
     split: Literal["val", "test"] = "test"
     """The split of the final figures."""
     set: dict[str, Any] = {}
@@ -95,14 +121,15 @@ class CompareConfig(Section):
     bootstrap: Annotated[int, Field(ge=1000)] = 10_000
     """Resamples behind the intervals of differences."""
     keep_models: bool = False
-    """true keeps the bundle of every run, under models/ in the study's folder, without exported formats."""
+    """true keeps the bundle of every run, without exported formats, in models/ of the study's
+    folder."""
     sweep: SweepSection | None = None
     tracking: TrackingConfig = TrackingConfig()
     """Where runs are logged: parameters and metrics, no files."""
 
     @property
     def folder(self) -> Path:
-        """Where the study lives."""
+        """The study's folder: `output_dir`, or its default."""
         return self.output_dir or Path("artifacts/studies") / self.name
 
     _unique = field_validator("seeds", "sizes", "backbones")(no_repeats)
@@ -111,13 +138,16 @@ class CompareConfig(Section):
     def _sweep_fits(self) -> Self:
         if self.sweep is None:
             return self
+
         for name in self.sweep.space:
             if name not in self.recipes:
-                raise ValueError(
-                    f'sweep.space names the recipe "{name}"; there are {", ".join(self.recipes)}'
-                )
+                names = ", ".join(self.recipes)
+                raise ValueError(f'sweep.space names the recipe "{name}"; there are {names}')
+
+        # Figures on the split that settings were chosen on would be too good.
         if self.split == "val" and self.sweep.choose_on == "val":
             raise ValueError(
-                "the sweep would choose on the split of the final figures; choose_on {kfold: 5} does not"
+                "the sweep would choose on the split of the final figures;"
+                " choose_on {kfold: 5} does not"
             )
         return self

@@ -1,4 +1,4 @@
-"""train.yaml."""
+"""The settings of one training run (train.yaml)."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,63 +29,74 @@ class LoraSection(Section):
 
 
 class ContrastiveSection(Section):
-    """`contrastive:` a stage before training that groups sentences by intent (supervised contrastive learning)."""
+    """`contrastive:` a stage before training that groups sentences by intent.
+
+    It is supervised contrastive learning (Khosla et al., 2020).
+    """
 
     steps: Annotated[int, Field(ge=1)] = 250
     """Optimizer steps of the stage."""
     lr: Annotated[float, Field(gt=0, lt=10)] = 1e-4
     """Peak learning rate of the stage."""
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Divides cosine similarities; lower looks harder at the nearest sentences."""
+    """Divides cosine similarities; lower gives more weight to the nearest sentences."""
     intents: Annotated[int, Field(ge=2)] = 32
     """Intents in a batch."""
     sentences: Annotated[int, Field(ge=2)] = 4
     """Sentences of each intent in a batch."""
     hard: Annotated[int, Field(ge=0)] = 0
-    """Hard negatives: how many of its nearest sentences of other intents, mined with the pretrained encoder, a sentence
-    brings into the batch; they are written to `<output_dir>.negatives.csv`."""
+    """Hard negatives that each sentence adds to its batch: the nearest sentences of other intents,
+    mined with the pretrained encoder. They are written to `<output_dir>.negatives.csv`."""
 
 
 class PseudoLabelsSection(Section):
-    """`pseudo_labels:` sentences without labels are trained on too, with the intent that a few labelled ones, spread over
-    the graph of nearest neighbours, give them (label spreading; Zhou et al., 2004)."""
+    """`pseudo_labels:` train on sentences without labels too.
+
+    They get the intents of the labelled sentences over the graph of nearest neighbours (label
+    spreading; Zhou et al., 2004).
+    """
 
     neighbours: Annotated[int, Field(ge=1)] = 7
-    """Sentences, nearest by the pretrained encoder, that one shares its intents with."""
+    """Nearest sentences, by the pretrained encoder, that a sentence shares its intents with."""
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """What the neighbours say of a sentence weighs this much, a classifier of the labelled ones the rest."""
+    """Weight of a sentence's neighbours. The rest is the weight of a classifier that is trained on
+    the labelled sentences."""
 
 
 class DistillSection(Section):
-    """`distill:` a student with some layers of a trained model, which `model_name` names, learns the model's answers."""
+    """`distill:` train a student with fewer layers on the answers of the model `model_name`."""
 
     layers: Annotated[int, Field(ge=1)]
-    """Encoder layers of the student (its `num_hidden_layers`), taken evenly from its teacher's: the last always, and from
-    two on the first. A teacher with `pooling: mean` has one more than its backbone: the last, which takes the mean."""
+    """Encoder layers of the student (its `num_hidden_layers`), taken evenly from its teacher's: the
+    last always, and from two on the first. A teacher with `pooling: mean` has one more than its
+    backbone: the last, which takes the mean."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
-    """Divides the logits of both; higher makes more of what the teacher says of the other intents."""
+    """Divides the logits of both; higher gives more weight to the less likely intents."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Share of the loss that is distance from the teacher's answers; the rest is that on the labels."""
+    """Share of the loss that is the distance from the teacher's answers; the rest is that of the
+    labels."""
 
 
 class ExportSection(Section):
-    """`export:` formats that are published beside the model, each only where it passes its gate."""
+    """`export:` formats to publish with the model, each only if it passes its checks."""
 
     onnx: bool = True
     """onnx/model.onnx: float32 for ONNX Runtime and OpenVINO, within 1e-3 of the trained model."""
     int8: bool = True
-    """onnx/model_int8.onnx: about twice as fast, within 0.2 points of validation accuracy; not without `onnx`."""
+    """onnx/model_int8.onnx: about twice as fast, within 0.2 points of validation accuracy; it needs
+    `onnx`."""
 
 
 class TrainConfig(Section):
-    """train.yaml: one training run, whatever its regime."""
+    """train.yaml: one training run of any regime."""
 
     model_name: Name
     """A Hub name, a folder (also a bundle), or `bundled/all-MiniLM-L6-v2`."""
     revision: str | None = None
     """Hub revision of the model."""
-    regime: Regime | None = None
-    """head-only, lora or full-ft; the --regime flag wins."""
+    regime: Regime
+    """Which weights learn; add --regime head-only, lora or full-ft, or regime: to the config. The
+    flag wins."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     output_dir: Path
@@ -93,7 +104,8 @@ class TrainConfig(Section):
     seed: int = 6
     """Seed of head initialisation, dropout, batch order and the few-shot draw."""
     few_shot: Annotated[int, Field(ge=1)] | None = None
-    """Keep at most this many training sentences of each intent, drawn with `seed`; validation stays whole."""
+    """Keep at most this many training sentences of each intent, drawn with `seed`. Validation stays
+    whole."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Longest input in tokens; longer texts are truncated."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -109,17 +121,18 @@ class TrainConfig(Section):
     head_lr: Annotated[float, Field(gt=0, lt=10)] | None = None
     """Peak learning rate of the classification head where it differs from `lr`."""
     head_init: Literal["random", "probe"] = "random"
-    """probe: the head starts as a logistic regression on the frozen encoder's features, which takes one pass over the
-    data."""
+    """probe: the head starts as a logistic regression on the frozen encoder's features, which takes
+    one pass over the data."""
     pooling: Literal["first", "mean"] = "first"
-    """What the classifier reads: the first token, as the plain class does, or the mean over all tokens, which suits
-    sentence encoders and costs one more layer (none for ModernBERT)."""
+    """Input of the classifier: the first token, as in the plain transformers class, or the mean
+    over all tokens, which suits sentence encoders and costs one more layer (none for
+    ModernBERT)."""
     cache_dir: Path = Path("artifacts/cache")
-    """Where features of frozen encoders are kept, so that a second run need not compute them; safe to remove."""
+    """Folder for features of frozen encoders, which later runs read; it can be removed."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate goes on after warm-up."""
+    """Schedule of the learning rate after warm-up."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -129,44 +142,60 @@ class TrainConfig(Section):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: an intent's loss is weighted by the inverse of its frequency."""
     label_names: bool = False
-    """Each intent's name, with spaces for underscores, is a training sentence too; helps where there are few."""
+    """true: each intent's name, with spaces for underscores, is one more training sentence. It
+    helps where there are few."""
     pseudo_labels: PseudoLabelsSection | None = None
-    """Train on sentences without labels too: those of `unlabelled` in data.yaml, and what `few_shot` leaves out. Which
-    intent each was given is written to `<output_dir>.pseudo-labels.csv`."""
+    """Train on sentences without labels too: those of `unlabelled` in data.yaml, and those that
+    `few_shot` leaves out. Their pseudo-labels are written to `<output_dir>.pseudo-labels.csv`."""
     contrastive: ContrastiveSection | None = None
-    """A supervised contrastive stage before training (not for head-only, whose encoder is frozen)."""
+    """A supervised contrastive stage before training (not for head-only, whose encoder is
+    frozen)."""
     distill: DistillSection | None = None
-    """Make the trained model `model_name` the teacher of a smaller one (full-ft alone)."""
+    """Train a smaller model on the answers of the trained model `model_name` (full-ft only)."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's weights; without
-    it the last epoch is kept."""
+    """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's
+    weights; without it the last epoch is kept."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training; weights stay float32. auto: bf16 where the hardware has it, fp16 on older CUDA GPUs,
-    else fp32."""
+    """Arithmetic of training; weights stay float32. auto: bf16 where the hardware has it, fp16 on
+    older CUDA GPUs, otherwise fp32."""
     lora: LoraSection = LoraSection()
     export: ExportSection = ExportSection()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
+    def _contrastive_needs_an_encoder_that_learns(self) -> Self:
+        if self.contrastive is not None and self.regime == "head-only":
+            raise ValueError(
+                "contrastive: trains the encoder, which head-only keeps frozen;"
+                " remove the section, or use lora or full-ft"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _student_starts_trained(self) -> Self:
         if self.distill is None:
             return self
-        if self.regime not in (None, "full-ft"):
+
+        if self.regime != "full-ft":
             raise ValueError(
-                f"distill: trains all weights of the student, with regime full-ft, not {self.regime}"
+                "distill: trains all weights of the student, with regime full-ft,"
+                f" not {self.regime}"
             )
         if self.pseudo_labels is not None:
             raise ValueError(
-                "distill: the student learns what its teacher says of a sentence; remove pseudo_labels"
+                "distill: the student learns its teacher's answer to every sentence;"
+                " remove pseudo_labels"
             )
-        changes = {
+        # Each of these would change what the student has copied from its teacher.
+        from_the_teacher = {
             "contrastive": self.contrastive is not None,
             "head_init: probe": self.head_init == "probe",
             "pooling: mean": self.pooling == "mean",
         }
-        for key, is_set in changes.items():
+        for key, is_set in from_the_teacher.items():
             if is_set:
                 raise ValueError(
-                    f"distill: the student takes encoder, pooling and head from its teacher; remove {key}"
+                    "distill: the student takes encoder, pooling and head from its teacher;"
+                    f" remove {key}"
                 )
         return self

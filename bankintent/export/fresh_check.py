@@ -1,16 +1,15 @@
-"""Run by export in a fresh process: load each saved form of a model, compare it with the trained one, make `onnx/`.
+"""The fresh process of publishing: load each saved form of a model, compare it, make `onnx/`.
 
     python -m bankintent.export.fresh_check STAGING WORK
 
-Reads ORDER and LOGITS from WORK and leaves DIFFERENCES there, then FORMATS: without the second file, making `onnx/` has
-ended the process.
+Reads REQUEST and LOGITS from WORK and leaves DIFFERENCES there, then FORMATS. Where the first is
+there without the second, making `onnx/` has ended the process.
 """
 
 import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -18,70 +17,110 @@ from safetensors.numpy import load_file
 from bankintent import files, process
 from bankintent.bundle.layout import ADAPTER, LABELS, MERGED, ONNX, Checkpoint, base_folder
 from bankintent.config import ExportSection
+from bankintent.config.base import Section
+from bankintent.export.gate import BATCH_SIZES, FormatResults, ReferenceAnswers
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 
-ORDER, LOGITS = "parity.json", "parity.safetensors"
-DIFFERENCES, FORMATS = "differences.json", "formats.json"
+REQUEST = "parity.json"
+LOGITS = "parity.safetensors"
+DIFFERENCES = "differences.json"
+FORMATS = "formats.json"
+
+
+class CheckRequest(Section):
+    """REQUEST: everything that the fresh process needs but the logits."""
+
+    texts: list[str]
+    """All validation sentences."""
+    label_ids: list[int]
+    """Their true labels."""
+    calibration: list[str]
+    """Training sentences from which int8 takes its scales."""
+    backbone: str
+    """The public name of the pretrained model."""
+    export: ExportSection
+
+    def save(self, work: Path) -> None:
+        """Write it into the folder WORK."""
+        text = json.dumps(self.model_dump())
+        (work / REQUEST).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, work: Path) -> "CheckRequest":
+        """Read it from the folder WORK."""
+        text = (work / REQUEST).read_text(encoding="utf-8")
+        return cls.model_validate(json.loads(text))
 
 
 def main(staging: Path, work: Path) -> None:
-    """Compare, then export what is asked for."""
-    order = json.loads((work / ORDER).read_text(encoding="utf-8"))
+    """Compare every saved form, then export what the request names."""
+    request = CheckRequest.load(work)
     logits = load_file(work / LOGITS)
-    merged, *others = forms(staging)
+    reference = logits["reference"]
+    merged, *others = saved_forms(staging)
+
     predictor = Predictor.load(merged)
-    differences = compare("merged", predictor, order["texts"], logits["reference"])
+    differences = largest_differences("merged", predictor, request.texts, reference)
     for form in others:
-        differences |= compare(
-            form.format, Predictor.load(form), order["texts"], logits["reference"]
-        )
+        other = Predictor.load(form)
+        differences |= largest_differences(form.format, other, request.texts, reference)
+    # Before the export, which can end the process.
     files.write_text(work / DIFFERENCES, files.json_text(differences))
-    files.write_text(work / FORMATS, files.json_text(export(predictor, order, logits, staging)))
+
+    # The first rows are compared narrowly: they are the CPU's also where a GPU computed the others.
+    other_rows = logits["validation"][len(reference) :]
+    expected = np.concatenate([reference, other_rows])
+    results = export_formats(predictor, request, expected, staging)
+    files.write_text(work / FORMATS, files.json_text(dataclasses.asdict(results)))
 
 
-def forms(staging: Path) -> list[Checkpoint]:
-    """What was saved, merged first."""
+def saved_forms(staging: Path) -> list[Checkpoint]:
+    """The forms of the model that were saved, merged first."""
     labels = LabelSchema.load(staging / LABELS)
-    merged = Checkpoint(staging, labels, staging / MERGED, None, None)
-    if not (staging / ADAPTER).is_dir():
-        return [merged]
-    return [
-        merged,
-        Checkpoint(staging, labels, staging / base_folder(labels), staging / ADAPTER, None),
-    ]
+    forms = [Checkpoint(staging, labels, staging / MERGED, None, None)]
+
+    adapter = staging / ADAPTER
+    if adapter.is_dir():
+        base = staging / base_folder(labels)
+        forms.append(Checkpoint(staging, labels, base, adapter, None))
+    return forms
 
 
-def compare(
+def largest_differences(
     name: str, predictor: Predictor, texts: list[str], reference: np.ndarray
 ) -> dict[str, float]:
-    """The largest absolute logit difference at batch size 1 and 32."""
-    found = {size: predictor.logits(texts[: len(reference)], size) for size in (1, 32)}
-    return {
-        f"{name}, batch {size}": float(np.abs(logits - reference).max())
-        for size, logits in found.items()
-    }
+    """The largest absolute difference of a logit for each batch size.
+
+    `reference` are the (rows, labels) logits of the first `rows` texts.
+    """
+    compared = texts[: len(reference)]
+    differences = {}
+    for size in BATCH_SIZES:
+        logits = predictor.logits(compared, size)
+        largest = np.abs(logits - reference).max()
+        differences[f"{name}, batch {size}"] = float(largest)
+    return differences
 
 
-def export(
-    predictor: Predictor, order: dict[str, Any], logits: dict[str, np.ndarray], staging: Path
-) -> dict[str, Any]:
-    """Make `onnx/` where it is wanted: the formats that passed their gate with its figures, and why others did not."""
-    wanted = ExportSection.model_validate(order["export"])
-    if not wanted.onnx:
-        return {"formats": {}, "left_out": {}}
-    from bankintent.export import onnx_export
-    from bankintent.export.gate import Reference
+def export_formats(
+    predictor: Predictor, request: CheckRequest, logits: np.ndarray, staging: Path
+) -> FormatResults:
+    """Make `onnx/` where the request asks for it; `logits` are those of all its texts."""
+    if not request.export.onnx:
+        return FormatResults({}, {})
+    # The exporter takes seconds to import: it is imported only where it is needed.
+    from bankintent.export.onnx_export import write_formats
 
-    # Where there is a GPU the rows for the narrow comparison still are the CPU's.
-    expected = np.concatenate(
-        [logits["reference"], logits["validation"][len(logits["reference"]) :]]
+    reference = ReferenceAnswers(request.texts, np.array(request.label_ids), logits)
+    return write_formats(
+        predictor,
+        request.backbone,
+        staging / ONNX,
+        reference,
+        request.calibration,
+        request.export,
     )
-    reference = Reference(order["texts"], np.array(order["labels"]), expected)
-    published = onnx_export.publish(
-        predictor, order["backbone"], staging / ONNX, reference, order["calibration"], wanted
-    )
-    return dataclasses.asdict(published)
 
 
 if __name__ == "__main__":

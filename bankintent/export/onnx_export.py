@@ -1,4 +1,4 @@
-"""A saved classifier to the formats of `onnx/`, each kept only where it passes its gate.
+"""Make the formats of `onnx/` from a classifier; each is kept only where it passes its gate.
 
 The gate runs a format exactly as it is served: the same tokenizer, padding, session and options.
 """
@@ -9,8 +9,8 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -20,97 +20,148 @@ from bankintent.config import ExportSection
 from bankintent.errors import ModelError
 from bankintent.export import gate, int8
 from bankintent.export.first_token import narrow_to_first_token
-from bankintent.export.gate import Reference, Verdict
+from bankintent.export.gate import FormatResults, ReferenceAnswers, Verdict
 from bankintent.inference.exported_runtime import (
-    FIELDS,
+    ENCODING_FIELDS,
     KINDS,
     PROBES,
     TOKENIZER,
     ExportedModel,
     Feeds,
-    Settings,
+    FormatSettings,
 )
 from bankintent.inference.predictor import Predictor
 
-BATCH = 16
+CALIBRATION_BATCH = 16
 """Sentences in one pass of calibration."""
-NOISY = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
+NOISY_LOGGERS = (
+    "torch.onnx",
+    "torch.onnx._internal.exporter._registration",
+    "onnxscript",
+    "onnx_ir",
+)
 
 
-@dataclasses.dataclass
-class Published:
-    """What became of each format: the figures of those that passed their gate, the reason of those that did not."""
+@dataclass(frozen=True)
+class FormatOutcome:
+    """One format that was tried."""
 
-    formats: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    verdict: Verdict
+    probes: list[list[float]]
+    """Its logits of PROBES; empty where it could not be run."""
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.reason is None
 
 
-def publish(
+def write_formats(
     predictor: Predictor,
     backbone: str,
     folder: Path,
-    reference: Reference,
+    reference: ReferenceAnswers,
     calibration: list[str],
-    wanted: ExportSection,
-) -> Published:
-    """Write the folder `onnx/`; what fails leaves nothing behind. `calibration` are training sentences."""
+    config: ExportSection,
+) -> FormatResults:
+    """Write the folder `onnx/`; a format that fails leaves nothing in it.
+
+    `calibration` are training sentences. Without the float32 format there is no folder.
+    """
     folder.mkdir()
-    published, probes = Published(), dict[str, list[list[float]]]()
-
-    def add(
-        name: str, write: Callable[[], object], judge: Callable[[ExportedModel, Reference], Verdict]
-    ) -> None:
-        verdict, answers = attempt(folder, name, write, lambda model: judge(model, reference))
-        if verdict.reason is None:
-            published.formats[name], probes[name] = verdict.figures, answers
-        else:
-            published.left_out[name] = verdict.reason
-
-    add("onnx", lambda: write_onnx(predictor, backbone, folder), gate.judge_float32)
-    if "onnx" not in published.formats:
+    float32 = try_format(
+        folder,
+        "onnx",
+        write=lambda: write_onnx(predictor, backbone, folder),
+        judge=lambda model: gate.judge_float32(model, reference),
+    )
+    outcomes = {"onnx": float32}
+    if not float32.passed:
         shutil.rmtree(folder)
-        return published
-    if wanted.int8:
-        add("onnx-int8", lambda: write_int8(folder, calibration), gate.judge_reduced)
-        if "onnx-int8" not in published.formats:
+        return _collect(outcomes)
+
+    def judge_reduced(model: ExportedModel) -> Verdict:
+        return gate.judge_reduced(model, reference)
+
+    if config.int8:
+        outcomes["onnx-int8"] = try_format(
+            folder, "onnx-int8", lambda: write_int8(folder, calibration), judge_reduced
+        )
+        if not outcomes["onnx-int8"].passed:
             (folder / KINDS["onnx-int8"].file).unlink(missing_ok=True)
     if KINDS["openvino"].installed:
-        add("openvino", lambda: None, gate.judge_reduced)
-    dataclasses.replace(Settings.load(folder), probes=probes).save(folder)
-    return published
+        # There is nothing to write: OpenVINO computes model.onnx.
+        outcomes["openvino"] = try_format(folder, "openvino", lambda: None, judge_reduced)
+
+    probes = {name: outcome.probes for name, outcome in outcomes.items() if outcome.passed}
+    dataclasses.replace(FormatSettings.load(folder), probes=probes).save(folder)
+    return _collect(outcomes)
 
 
-def attempt(
-    folder: Path, name: str, write: Callable[[], object], judge: Callable[[ExportedModel], Verdict]
-) -> tuple[Verdict, list[list[float]]]:
-    """Write a format, judge it, and take its logits of PROBES. What cannot be written or run is a verdict too."""
+def _collect(outcomes: dict[str, FormatOutcome]) -> FormatResults:
+    results = FormatResults({}, {})
+    for name, outcome in outcomes.items():
+        reason = outcome.verdict.reason
+        if reason is None:
+            results.formats[name] = outcome.verdict.figures
+        else:
+            results.left_out[name] = reason
+    return results
+
+
+def try_format(
+    folder: Path,
+    name: str,
+    write: Callable[[], object],
+    judge: Callable[[ExportedModel], Verdict],
+) -> FormatOutcome:
+    """Write a format, judge it, and take its logits of PROBES.
+
+    A format that cannot be written or run gets a verdict with that reason.
+    """
     try:
         write()
         model = ExportedModel(folder, KINDS[name], torch.get_num_threads())
-        return judge(model), model.logits(model.tokenize(list(PROBES))).tolist()
-    except Exception as error:  # noqa: BLE001 (a boundary: exporters and engines fail in many ways, none of them ours)
-        cause = next(iter(str(error).strip().splitlines()), "")[:300]
-        return Verdict(
-            {}, cause if isinstance(error, ModelError) else f"{type(error).__name__}: {cause}"
-        ), []
+        verdict = judge(model)
+        probes = model.logits(model.tokenize(list(PROBES))).tolist()
+    # A boundary: exporters and engines fail in many ways, none of them ours.
+    except Exception as error:  # noqa: BLE001
+        return FormatOutcome(Verdict({}, _describe_error(error)), [])
+    return FormatOutcome(verdict, probes)
+
+
+def _describe_error(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    cause = lines[0][:300] if lines else ""
+    if isinstance(error, ModelError):
+        return cause
+    return f"{type(error).__name__}: {cause}"
 
 
 def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
-    """model.onnx, tokenizer.json and runtime.json; ModelError where the tokenizer cannot do without transformers."""
-    tokenizer, model = predictor.tokenizer, predictor.model.cpu()
+    """Write model.onnx, tokenizer.json and runtime.json.
+
+    ModelError where the tokenizer needs transformers.
+    """
+    tokenizer = predictor.tokenizer
+    model = predictor.model.cpu()
+    # A tokenizer that is written in Python has no counterpart in `tokenizers`.
     fast = getattr(tokenizer, "backend_tokenizer", None)
+    # Two texts of some length: the exporter takes a size of 1 for a constant.
     example = tokenizer(["an example of some words", "another"], padding=True, return_tensors="pt")
-    if fast is None or not set(example) <= set(FIELDS):
+    if fast is None or not set(example) <= set(ENCODING_FIELDS):
         raise ModelError("its tokenizer works with transformers only")
+
+    # tokenizer.json would keep those of the last call.
     fast.no_padding()
     fast.no_truncation()
     (folder / TOKENIZER).write_text(fast.to_str(), encoding="utf-8")
+
     padding = {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
         "attention_mask": 0,
     }
-    Settings(
+    settings = FormatSettings(
         inputs=list(example),
         padding={name: int(padding[name]) for name in example},
         padding_side=tokenizer.padding_side,
@@ -118,60 +169,74 @@ def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         backbone=backbone or str(model.config.model_type),
         probes={},
-    ).save(folder)
+    )
+    settings.save(folder)
     ir.save(export_graph(model, dict(example)), folder / KINDS["onnx"].file)
 
 
 def export_graph(model: torch.nn.Module, example: dict[str, torch.Tensor]) -> ir.Model:
-    """The graph with batch and length left open, its inputs named as the example's keys, its output `logits`."""
-    # Of the fused attention the exporter makes more operations, among them a guard for texts that are all padding.
+    """The graph of a model, with batch and length left open.
+
+    Its inputs are named as the example's keys, its output `logits`.
+    """
+    # Of the fused attention the exporter makes more operations, among them a guard for texts that
+    # are all padding.
     model.set_attn_implementation("eager")
-    with quiet():
+    open_axes = {name: {0: "batch", 1: "seq"} for name in example}
+    with quiet_exporter():
         program = torch.onnx.export(
             model,
             kwargs=example,
             input_names=list(example),
             output_names=["logits"],
             dynamo=True,
-            dynamic_shapes={name: {0: "batch", 1: "seq"} for name in example},
+            dynamic_shapes=open_axes,
             verbose=False,
         )
     assert program is not None
+
     graph: ir.Model = program.model
-    ClearMetadataAndDocStringPass()(graph)  # it names the source files of this machine
+    # The exporter notes the source files of this machine in the graph.
+    ClearMetadataAndDocStringPass()(graph)
     narrow_to_first_token(graph)
     return graph
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter from speaking of what it does; its errors are raised all the same."""
-    levels = {name: logging.getLogger(name).level for name in NOISY}
+def quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's logs and warnings; its errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in NOISY:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def write_int8(folder: Path, calibration: list[str]) -> None:
-    """model_int8.onnx from model.onnx, its scales measured on some sentences; ModelError where there is no product."""
-    source, scratch = folder / KINDS["onnx"].file, folder / "observed.onnx"
+    """Write model_int8.onnx from model.onnx, its scales measured on some sentences.
+
+    ModelError where the graph has no matrix product to quantise.
+    """
+    source = folder / KINDS["onnx"].file
+    observed_model = folder / "observed.onnx"
     try:
-        observed = int8.observe(source, _batches(folder, calibration), scratch)
+        values = int8.observe(source, _calibration_feeds(folder, calibration), observed_model)
     finally:
-        scratch.unlink(missing_ok=True)
-    if not int8.quantise(source, folder / KINDS["onnx-int8"].file, observed):
+        observed_model.unlink(missing_ok=True)
+
+    if int8.quantise(source, folder / KINDS["onnx-int8"].file, values) == 0:
         raise ModelError("it has no matrix product with constant weights")
 
 
-def _batches(folder: Path, texts: list[str]) -> Iterator[Feeds]:
-    """The model's inputs for some sentences, shortest first."""
+def _calibration_feeds(folder: Path, texts: list[str]) -> Iterator[Feeds]:
+    """The model's inputs for some sentences, in batches, shortest first."""
     model = ExportedModel(folder, KINDS["onnx"], threads=1)
     items = sorted(model.tokenize(texts), key=len)
-    for start in range(0, len(items), BATCH):
-        yield model.feeds(items[start : start + BATCH])
+    for start in range(0, len(items), CALIBRATION_BATCH):
+        yield model.feeds(items[start : start + CALIBRATION_BATCH])

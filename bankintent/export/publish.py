@@ -1,10 +1,9 @@
-"""A trained model to a published bundle: saved, loaded again in a fresh process, compared, sealed, renamed."""
+"""Save a trained model in every form, and check the forms in a fresh process before publication."""
 
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +20,26 @@ from bankintent.bundle.work import WorkFolder
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ModelError
-from bankintent.export import fresh_check as parity
+from bankintent.export import fresh_check
+from bankintent.export.fresh_check import CheckRequest
 from bankintent.export.gate import PARITY_ROWS
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 
 CALIBRATION_ROWS = 256
+"""Training sentences from which int8 takes its scales, spread over the split. It needs no labels,
+and the observed values of all of them are in memory together."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit between the trained model, the adapter on its base, and the merged model."""
+"""Largest difference of a logit between the trained model, the adapter on its base, and the merged
+model: the merging of float32 weights and the order of additions make less."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What the saved model says: its logits on the validation split, and how far its forms differ."""
+    """The answers of the saved model and the comparison of its forms."""
 
     val_logits: np.ndarray
+    """(rows, labels) logits of the validation split."""
     parity: Parity
 
 
@@ -53,27 +57,42 @@ class Trained:
 def export(
     trained: Trained, train: SplitData, val: SplitData, config: TrainConfig, work: WorkFolder
 ) -> Exported:
-    """Save every form of the trained model into `work.bundle` and check them; ModelError where they disagree.
+    """Save every form of the trained model into `work.bundle` and check them.
 
-    The formats of `onnx/` that fail are left out; int8 takes its scales from sentences of `train`.
+    Raises ModelError where they disagree. The formats of `onnx/` that fail are left out; int8 takes
+    its scales from sentences of `train`.
     """
-    tokenizer, labels = trained.tokenizer, trained.labels
-    reference = logits(trained.model.to("cpu"), tokenizer, labels, val.texts[:PARITY_ROWS], 32)
+    tokenizer = trained.tokenizer
+    labels = trained.labels
+    # Before merging, which changes the trained model: on the CPU, as the fresh process computes.
+    model = trained.model.to("cpu")
+    reference = compute_logits(model, tokenizer, labels, val.texts[:PARITY_ROWS], 32)
+
     merged = save_models(trained, work)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    val_logits = logits(merged.to(device), tokenizer, labels, val.texts, config.eval_batch_size)
-    order = {
-        "texts": val.texts,
-        "labels": val.labels,
-        "calibration": train.texts[:: max(1, len(train) // CALIBRATION_ROWS)][:CALIBRATION_ROWS],
-        "backbone": HUB_NAMES.get(trained.backbone, trained.backbone),
-        "export": config.export.model_dump(),
-    }
-    return Exported(val_logits, check_parity(reference, val_logits, order, work))
+    merged = merged.to(device)
+    val_logits = compute_logits(merged, tokenizer, labels, val.texts, config.eval_batch_size)
+
+    request = CheckRequest(
+        texts=val.texts,
+        label_ids=val.labels,
+        calibration=_spread_texts(train.texts, CALIBRATION_ROWS),
+        backbone=HUB_NAMES.get(trained.backbone, trained.backbone),
+        export=config.export,
+    )
+    parity = check_parity(reference, val_logits, request, work)
+    return Exported(val_logits, parity)
+
+
+def _spread_texts(texts: list[str], most: int) -> list[str]:
+    """At most so many texts, at even distances."""
+    step = max(1, len(texts) // most)
+    return texts[::step][:most]
 
 
 def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Save what an adapter is trained on, before training: the pretrained weights with their untrained head."""
+    """Save the model that an adapter is trained on: pretrained weights with an untrained head."""
+    # A run that was killed has left one.
     if folder.exists():
         shutil.rmtree(folder)
     model.save_pretrained(folder)
@@ -81,33 +100,45 @@ def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> Non
 
 
 def save_models(trained: Trained, work: WorkFolder) -> PreTrainedModel:
-    """Write merged/ and, for a LoRA model, adapter/ and base_<n>/ into `work.bundle`; returns the merged model."""
-    model, tokenizer, staging = trained.model, trained.tokenizer, work.bundle
-    name = trained.backbone
+    """Write merged/ and, for a LoRA model, adapter/ and base_<n>/ into `work.bundle`.
+
+    Returns the merged model.
+    """
+    model = trained.model
     if isinstance(model, PeftModel):
-        # The folder of one machine would be useless elsewhere: record the public name of the base.
-        for config in model.peft_config.values():
-            config.base_model_name_or_path = HUB_NAMES.get(name, name)
-            config.inference_mode = True
-        # The vocabulary never grows here; looking for a change would ask the Hub for the base's config.
-        model.save_pretrained(staging / layout.ADAPTER, save_embedding_layers=False)
-        (staging / layout.ADAPTER / layout.CARD).unlink(
-            missing_ok=True
-        )  # PEFT's own template of a card
-        _save_tokenizer(tokenizer, staging / layout.ADAPTER)
-        shutil.copytree(work.base, staging / layout.base_folder(trained.labels))
+        _save_adapter(model, trained, work)
+        # safe_merge raises where a merged weight is not finite.
         merged = model.merge_and_unload(safe_merge=True)
     else:
         merged = model
+
     assert isinstance(merged, PreTrainedModel)
+    # Without it transformers guesses the loss from the first labels that it gets.
     merged.config.problem_type = "single_label_classification"
-    merged.save_pretrained(staging / layout.MERGED)
-    _save_tokenizer(tokenizer, staging / layout.MERGED)
+    folder = work.bundle / layout.MERGED
+    merged.save_pretrained(folder)
+    _save_tokenizer(trained.tokenizer, folder)
     return merged
 
 
+def _save_adapter(model: PeftModel, trained: Trained, work: WorkFolder) -> None:
+    """Write adapter/ and base_<n>/."""
+    # The folder of one machine would be useless elsewhere: record the public name of the base.
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = HUB_NAMES.get(trained.backbone, trained.backbone)
+        config.inference_mode = True
+
+    folder = work.bundle / layout.ADAPTER
+    # The vocabulary never grows here; looking for a change would ask the Hub for the base's config.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    # PEFT's own template of a card.
+    (folder / layout.CARD).unlink(missing_ok=True)
+    _save_tokenizer(trained.tokenizer, folder)
+    shutil.copytree(work.base, work.bundle / layout.base_folder(trained.labels))
+
+
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Save without the padding and truncation of the last call, which `tokenizer.json` would keep as its own."""
+    # tokenizer.json would keep the padding and truncation of the last call as its own.
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_padding()
@@ -116,39 +147,37 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def check_parity(
-    reference: np.ndarray, val_logits: np.ndarray, order: dict[str, Any], work: WorkFolder
+    reference: np.ndarray, val_logits: np.ndarray, request: CheckRequest, work: WorkFolder
 ) -> Parity:
-    """Load every saved form in a fresh process, compare it with the trained model, and make the formats of `onnx/`.
+    """Compare every saved form with the trained model in a fresh process, and make `onnx/` there.
 
-    Returns the largest differences, and the formats that passed and failed; raises ModelError, and so stops
-    publication, where a form is above TOLERANCE.
+    Raises ModelError, which stops publication, where a form cannot be loaded or is above TOLERANCE.
     """
     staging = work.bundle
     check = files.make_empty(work.check)
-    (check / parity.ORDER).write_text(json.dumps(order), encoding="utf-8")
-    save_file({"reference": reference, "validation": val_logits}, check / parity.LOGITS)
-    cause = process.run_module(
+    request.save(check)
+    save_file({"reference": reference, "validation": val_logits}, check / fresh_check.LOGITS)
+
+    failure = process.run_module(
         "bankintent.export.fresh_check",
         [staging.absolute(), check.absolute()],
         log=check / "output.log",
     )
-    differences = _read(check / parity.DIFFERENCES)
+    # A process can end well without its results only by a fault of ours.
+    reason = failure or "the check left no result"
+
+    differences = _read_answer(check / fresh_check.DIFFERENCES)
     if differences is None:
         raise ModelError(
-            f"the exported model could not be loaded again: {cause}", f"Look at {staging}"
+            f"the exported model could not be loaded again: {reason}", f"Look at {staging}"
         )
-    worst = max(differences.values())
-    if not worst <= TOLERANCE:
-        listed = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-        raise ModelError(
-            f"the exported model answers otherwise than the trained one (largest logit difference: {listed};"
-            f" allowed {TOLERANCE:.0e})",
-            "Nothing was published; train in another precision, or report this",
-        )
-    formats = _read(check / parity.FORMATS)
-    if formats is None:  # an exporter can take its process with it; the model stands without
+    _require_equal(differences)
+
+    formats = _read_answer(check / fresh_check.FORMATS)
+    if formats is None:
+        # An exporter can take its process with it; the model is published without `onnx/`.
         shutil.rmtree(staging / layout.ONNX, ignore_errors=True)
-        formats = {"formats": {}, "left_out": {"onnx": f"its export was cut off: {cause}"}}
+        formats = {"formats": {}, "left_out": {"onnx": f"its export was cut off: {reason}"}}
     return Parity(
         rows=len(reference),
         tolerance=TOLERANCE,
@@ -157,12 +186,27 @@ def check_parity(
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+def _require_equal(differences: dict[str, float]) -> None:
+    """Raise ModelError where a saved form differs by more than TOLERANCE."""
+    worst = max(differences.values())
+    # Not `worst > TOLERANCE`: that is false for NaN, which must fail too.
+    if not worst <= TOLERANCE:
+        figures = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+        raise ModelError(
+            "the exported model answers otherwise than the trained one"
+            f" (largest logit difference: {figures}; allowed {TOLERANCE:.0e})",
+            "Nothing was published; train in another precision, or report this",
+        )
 
 
-def logits(
+def _read_answer(path: Path) -> files.JsonObject | None:
+    if not path.exists():
+        return None
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def compute_logits(
     model: torch.nn.Module, tokenizer: Tokenizer, labels: LabelSchema, texts: list[str], batch: int
 ) -> np.ndarray:
-    """The model's float32 logits, autocast off, dropout off."""
+    """(texts, labels) logits of a model in float32, with autocast and dropout off."""
     return Predictor(model.float(), tokenizer, labels).logits(texts, batch)

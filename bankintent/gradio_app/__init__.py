@@ -1,1 +1,1 @@
-"""The Gradio page, which talks to the API over HTTP."""
+"""The Gradio page, a client of the API over HTTP."""

@@ -1,9 +1,8 @@
-"""An API of one's own: started as a child process, waited for, and ended with its parent."""
+"""An API that the Gradio page starts as a child process, waits for, and ends."""
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,46 +11,73 @@ from pathlib import Path
 
 from bankintent.errors import UserError
 from bankintent.gradio_app.client import Client
+from bankintent.process import free_port
 
 START_SECONDS = 180
+"""Longest wait until the API is ready; loading a large model takes a minute or two."""
+
 END_SECONDS = 20
+"""Longest wait for the API to end before it is killed."""
 
 
 @contextlib.contextmanager
 def own_api(config: Path | None, model_dir: Path | None) -> Iterator[str]:
-    """Run `python -m backend` on a free loopback port while the block lasts and give its address.
+    """Run `python -m backend` on a free loopback port during the block, and yield its address.
 
-    Its messages go to this process's standard error. UserError where it ends before it is ready.
+    Its messages go to this process's standard error. Raises UserError where it does not become
+    ready.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "backend", "--port", str(port), "--set", "host=127.0.0.1"]
-    command += ["--config", str(config)] if config else []
-    command += ["--model-dir", str(model_dir)] if model_dir else []
-    process = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    api = subprocess.Popen(_api_command(port, config, model_dir))
+
+    # By default SIGTERM ends this process without the `finally` below: the API would outlive it.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+
     try:
-        wait_until_ready(process, url := f"http://127.0.0.1:{port}")
+        wait_until_ready(api, url)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _end(api)
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
-    """Return when the API takes texts; UserError where it has ended or takes too long."""
+def wait_until_ready(api: "subprocess.Popen[bytes]", url: str) -> None:
+    """Return when the API takes texts. Raises UserError where it has ended or takes too long."""
     client = Client(url, os.environ.get("BANKINTENT_API_KEY"), seconds=5)
-    end = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
+
     while not client.is_ready():
-        if process.poll() is not None:
-            raise UserError("the API of this page did not start", "Its own message stands above")
-        if time.monotonic() > end:
+        if api.poll() is not None:
+            raise UserError("the API of this page did not start", "Its own message is above")
+
+        if time.monotonic() > deadline:
             raise UserError(
                 f"the API of this page was not ready after {START_SECONDS} s",
                 "Start it by itself first",
             )
+
         time.sleep(0.2)
+
+
+def _api_command(port: int, config: Path | None, model_dir: Path | None) -> list[str]:
+    # Only the page calls this API, so it listens on loopback even if the config names another host.
+    command = [sys.executable, "-m", "backend", "--port", str(port), "--set", "host=127.0.0.1"]
+
+    if config:
+        command += ["--config", str(config)]
+    if model_dir:
+        command += ["--model-dir", str(model_dir)]
+    return command
+
+
+def _exit_on_signal(number: int, frame: object) -> None:
+    # The exit code that a shell reports for a process that a signal ended.
+    sys.exit(128 + number)
+
+
+def _end(api: "subprocess.Popen[bytes]") -> None:
+    api.terminate()
+    try:
+        api.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        api.kill()

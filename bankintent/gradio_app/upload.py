@@ -1,22 +1,28 @@
-"""A CSV of sentences in, the same rows with predictions out."""
+"""Reads an uploaded CSV, and writes the same rows with predictions."""
 
 import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bankintent.corpus import tables
+from bankintent.corpus.columns import TEXT_COLUMNS, find_column
+from bankintent.errors import DataError
 from bankintent.gradio_app.client import Client, Trouble
 
-TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
 ADDED = ("predicted_intent", "score", "note")
-CHUNK = 32
+"""The columns that scoring adds."""
+
+BATCH_ROWS = 32
+"""Most rows of one request: few, so that progress is seen and other users need not wait long."""
+
 Progress = Callable[[float], None]
+"""Called with the share of the rows that are scored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """An uploaded CSV: its header, its rows, and the column that holds the sentences."""
+class UploadedTable:
+    """An uploaded CSV: its header, its rows, and the index of the column of sentences."""
 
     header: list[str]
     rows: list[list[str]]
@@ -24,89 +30,105 @@ class Table:
     delimiter: str
 
 
-def read(path: Path, max_rows: int) -> Table:
-    """Read a CSV, TSV or semicolon file in UTF-8; Trouble says what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The API's limits of one request."""
+
+    max_texts: int
+    max_chars: float
+
+
+def read_upload(path: Path, max_rows: int) -> UploadedTable:
+    """Read a CSV, TSV or semicolon file in UTF-8.
+
+    Raises Trouble where it is not well formed, has no column of sentences, or has no rows or too
+    many.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise Trouble("The file is not UTF-8 text. Save it as CSV in UTF-8.") from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        rows = [
-            row
-            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-            if any(row)
-        ]
-    except csv.Error as error:
-        raise Trouble(f"The file is not well-formed CSV ({error}).") from None
-    if len(rows) < 2:
+        source = tables.open_csv(path)
+        column = find_sentences(source.header, path.name)
+        rows = list(source.rows())
+    except DataError as error:
+        # The message names the file as the person chose it, without the folder of uploads.
+        raise Trouble(str(error).replace(str(path), path.name)) from None
+
+    if not rows:
         raise Trouble("The file holds no rows below its header.")
-    if len(rows) - 1 > max_rows:
+    if len(rows) > max_rows:
         raise Trouble(
-            f"The file holds {len(rows) - 1:,} rows; at most {max_rows:,} are allowed. Split it."
+            f"The file holds {len(rows):,} rows; at most {max_rows:,} are allowed. Split it."
         )
-    column = find_column(rows[0])
-    width = max(len(row) for row in rows)
-    header, *body = [row + [""] * (width - len(row)) for row in rows]
-    return Table(header, body, column, delimiter)
+
+    return UploadedTable(list(source.header), rows, column, source.delimiter)
 
 
-def find_column(header: list[str]) -> int:
-    """The column of the sentences: by name, or the only one there is."""
-    names = [name.strip().lower() for name in header]
-    for name in TEXT_COLUMNS:
-        if name in names:
-            return names.index(name)
+def find_sentences(header: Sequence[str], name: str) -> int:
+    """Index of the column of sentences of the file `name`: the only one, or found by its name."""
     if len(header) == 1:
         return 0
-    raise Trouble(
-        f"No column is named {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}. Rename the right one."
+
+    column = find_column(
+        header, "text_column", None, TEXT_COLUMNS, name, hint="Rename its column of sentences"
     )
+    return header.index(column)
 
 
-def score(client: Client, table: Table, target: Path, progress: Progress) -> list[list[str]]:
-    """Write the table with its predictions to `target` and give the rows that were written.
+def score_upload(
+    client: Client, table: UploadedTable, target: Path, progress: Progress
+) -> list[list[str]]:
+    """Write the table with its predictions to `target`, and return the rows as written.
 
     A row that cannot be sent (empty, too long) gets a note in place of a prediction.
     """
-    limits = client.info()["limits"]
-    chunk = min(CHUNK, int(limits["max_texts"]))
-    written: list[list[str]] = []
-    for start in range(0, len(table.rows), chunk):
-        rows = table.rows[start : start + chunk]
+    limits = _limits(client)
+    batch_rows = min(BATCH_ROWS, limits.max_texts)
+    scored: list[list[str]] = []
+
+    for start in range(0, len(table.rows), batch_rows):
+        rows = table.rows[start : start + batch_rows]
         texts = [row[table.column] for row in rows]
-        written += [
-            row + added
-            for row, added in zip(rows, predict(client, texts, limits["max_chars"]), strict=True)
-        ]
-        progress(len(written) / len(table.rows))
+        for row, cells in zip(rows, predict_cells(client, texts, limits.max_chars), strict=True):
+            scored.append(row + cells)
+
+        progress(len(scored) / len(table.rows))
+
+    # An empty newline: otherwise line breaks within cells would change on some systems.
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
         writer.writerow([*table.header, *ADDED])
-        writer.writerows(written)
-    return written
+        writer.writerows(scored)
+    return scored
 
 
-def predict(client: Client, texts: list[str], max_chars: float) -> Iterator[list[str]]:
-    """The added cells of each text."""
-    notes = [
-        "empty"
-        if not t.strip()
-        else f"over {max_chars:.0f} characters"
-        if len(t) > max_chars
-        else ""
-        for t in texts
-    ]
-    usable = [text for text, note in zip(texts, notes, strict=True) if not note]
-    answers = iter(client.predict_many(usable) if usable else [])
-    for note in notes:
-        if note:
-            yield ["", "", note]
-        else:
-            answer = next(answers)
-            yield [
-                answer["label"],
-                f"{answer['score']:.4f}",
-                "cut to the model's length" if answer["truncated"] else "",
-            ]
+def _limits(client: Client) -> Limits:
+    limits = client.info()["limits"]
+    return Limits(int(limits["max_texts"]), limits["max_chars"])
+
+
+def predict_cells(client: Client, texts: list[str], max_chars: float) -> list[list[str]]:
+    """The cells of the ADDED columns for each text."""
+    refusals = [_refusal(text, max_chars) for text in texts]
+    usable = [text for text, refusal in zip(texts, refusals, strict=True) if not refusal]
+
+    # The API refuses a request without texts.
+    predictions = iter(client.predict_many(usable) if usable else [])
+
+    cells = []
+    for refusal in refusals:
+        if refusal:
+            cells.append(["", "", refusal])
+            continue
+
+        prediction = next(predictions)
+        note = "cut to the model's length" if prediction["truncated"] else ""
+        cells.append([prediction["label"], f"{prediction['score']:.4f}", note])
+    return cells
+
+
+def _refusal(text: str, max_chars: float) -> str:
+    """Why a text cannot be sent; empty where it can."""
+    if not text.strip():
+        return "empty"
+    if len(text) > max_chars:
+        return f"over {max_chars:.0f} characters"
+    return ""

@@ -1,4 +1,7 @@
-"""The exported formats of a bundle, computed by ONNX Runtime or OpenVINO; texts are tokenized by `tokenizers` itself."""
+"""The exported formats of a bundle, computed by ONNX Runtime or OpenVINO.
+
+Texts are tokenized by `tokenizers` itself: neither torch nor transformers is imported.
+"""
 
 import importlib
 import importlib.util
@@ -12,38 +15,59 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from bankintent import files
 from bankintent.bundle import layout
 from bankintent.bundle.layout import Formats
 from bankintent.errors import ModelError
-from bankintent.inference.runtime import Logits, ModelFacts, Tokens, version
+from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
 
 TOKENIZER = "tokenizer.json"
+"""The tokenizer's file in `onnx/`, in the format of `tokenizers`."""
+
 SETTINGS = "runtime.json"
+"""The file of FormatSettings in `onnx/`."""
+
 Feeds = dict[str, NDArray[np.int64]]
-Run = Callable[[Feeds], Logits]
+"""The model's inputs by name, (items, length) each."""
+
+Engine = Callable[[Feeds], Logits]
+"""A loaded model that computes (items, labels) logits."""
 
 FLOAT_TOLERANCE = 1e-3
-"""Largest difference of a logit that float32 arithmetic may make."""
+"""Largest difference of a logit that may come from the order of float32 additions."""
+
 REDUCED_TOLERANCE = 2.0**-6
-"""The same for reduced precision, as a share of the largest logit: a few units in the last place of bf16."""
+"""The same for reduced precision, as a share of the largest logit: a few units in the last place
+of bf16."""
+
 PROBES = (
     "a short text",
     "a text of middling length, as people write it, with some words more",
     "a long text " * 30,
 )
-"""What is asked at publishing, and of each machine that loads the format: it must give the same answers."""
+"""Texts whose logits are recorded at publishing: a machine that loads the format must agree.
 
+They are part of published bundles: with other texts, no bundle that exists would pass.
+"""
 
-LENGTHS = 4
-"""Texts are padded to a multiple of this: a runtime keeps memory for every shape that it has met (OpenVINO took 460 MB
-after some thousand requests, 360 with this, at the same speed)."""
+LENGTH_STEP = 4
+"""Texts are padded to a multiple of this: a runtime keeps memory for every shape of input.
+
+After some thousand requests OpenVINO took 460 MB without it and 360 with it, at the same speed.
+"""
+
+ENCODING_FIELDS = {
+    "input_ids": "ids",
+    "token_type_ids": "type_ids",
+    "attention_mask": "attention_mask",
+}
+"""Key of transformers -> attribute of an `Encoding` of `tokenizers`."""
 
 
 class Unfit(ModelError):
-    """This machine or installation cannot compute a format as it was computed when it was verified."""
+    """This machine or installation does not compute a format as it was verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +81,7 @@ class Kind:
 
     @property
     def tolerance(self) -> float:
-        """Share of the largest logit by which two computations may differ; 0 where FLOAT_TOLERANCE holds."""
+        """Share of the largest logit by which two machines may differ; 0 for float32."""
         return 0.0 if self.precision == "float32" else REDUCED_TOLERANCE
 
     @property
@@ -74,23 +98,23 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """runtime.json: what it takes to feed the model."""
+class FormatSettings:
+    """runtime.json: everything that is needed to feed the model."""
 
     inputs: list[str]
     """The model's inputs, named as the tokenizer's keys."""
     padding: dict[str, int]
-    """What each input is padded with."""
+    """Input -> the number that pads it."""
     padding_side: str
     max_length: int
     """Longest input in tokens."""
     parameters: int
     backbone: str
     probes: dict[str, list[list[float]]]
-    """For each verified kind its logits of PROBES."""
+    """Verified kind -> its logits of PROBES."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Settings":
+    def load(cls, folder: Path) -> "FormatSettings":
         return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
 
     def save(self, folder: Path) -> None:
@@ -99,60 +123,80 @@ class Settings:
 
 
 class ExportedModel:
-    """One format of an `onnx/` folder, loaded. `workers` calls of `logits` may run at once, on `threads` in all."""
+    """One format of an `onnx/` folder, loaded.
+
+    `workers` calls of `logits` may run at once, on `threads` in all.
+    """
 
     def __init__(self, folder: Path, kind: Kind, threads: int, workers: int = 1) -> None:
-        self.settings = Settings.load(folder)
+        self.settings = FormatSettings.load(folder)
         self.workers = min(workers, threads)
+
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.enable_truncation(self.settings.max_length)
-        start = _start_openvino if kind.engine == "openvino" else _start_onnxruntime
-        self._run = start(folder / kind.file, threads, self.workers)
+
+        path = folder / kind.file
+        if kind.engine == "openvino":
+            self._engine = _start_openvino(path, threads, self.workers)
+        else:
+            self._engine = _start_onnxruntime(path, threads, self.workers)
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each text, cut to the model's longest input."""
-        return [
-            Tokens(
-                {name: _row(encoded, name) for name in self.settings.inputs},
-                bool(encoded.overflowing),
-            )
-            for encoded in self._tokenizer.encode_batch_fast(texts)
-        ]
+        items = []
+        # The fast form leaves out the offsets of tokens, which nothing here reads.
+        for encoding in self._tokenizer.encode_batch_fast(texts):
+            features = {}
+            for name in self.settings.inputs:
+                features[name] = list(getattr(encoding, ENCODING_FIELDS[name]))
+
+            items.append(Tokens(features, truncated=bool(encoding.overflowing)))
+        return items
 
     def logits(self, items: Sequence[Tokens]) -> Logits:
         """(items, labels) float32."""
-        return self._run(self.feeds(items))
+        return self._engine(self.feeds(items))
 
     def feeds(self, items: Sequence[Tokens]) -> Feeds:
-        """The model's inputs, (items, length) int64 each: padded to the longest or a little more, and masked."""
-        longest = min(-(-max(map(len, items)) // LENGTHS) * LENGTHS, self.settings.max_length)
-        feeds = {
-            name: np.full((len(items), longest), self.settings.padding[name])
-            for name in self.settings.inputs
-        }
+        """The model's inputs, padded to the longest item or a little more, and masked."""
+        settings = self.settings
+
+        longest = max(len(item) for item in items)
+        steps = -(-longest // LENGTH_STEP)  # rounded up
+        length = min(steps * LENGTH_STEP, settings.max_length)
+
+        feeds = {}
+        for name in settings.inputs:
+            feeds[name] = np.full((len(items), length), settings.padding[name])
+
         for row, item in enumerate(items):
-            place = (
-                slice(longest - len(item), None)
-                if self.settings.padding_side == "left"
-                else slice(len(item))
-            )
+            start = 0
+            if settings.padding_side == "left":
+                start = length - len(item)
+            end = start + len(item)
+
             for name, values in item.features.items():
-                feeds[name][row, place] = values
+                feeds[name][row, start:end] = values
+
         return feeds
 
 
 class ExportedRuntime(ExportedModel):
     """A verified format of a bundle, as a runtime.
 
-    Raises ModelError where a file was changed, Unfit where this machine gives other answers than the one that published.
+    Raises ModelError where a file was changed, Unfit where the answers on this machine differ from
+    those at publishing.
     """
 
     def __init__(self, bundle: Formats, name: str, threads: int, workers: int) -> None:
         kind = KINDS[name]
         super().__init__(bundle.folder, kind, threads, workers)
         check_probes(self, name, self.settings.probes[name])
-        engine = importlib.import_module(kind.engine)
-        release = str(engine.__version__).partition("-")[0]
+
+        package = importlib.import_module(kind.engine)
+        # OpenVINO adds its build and commit after a dash.
+        release = str(package.__version__).partition("-")[0]
+        engine = f"{kind.engine} {release}"
         self.facts = ModelFacts(
             name=bundle.root.resolve().name,
             version=version(bundle.root, bundle.manifest),
@@ -161,87 +205,100 @@ class ExportedRuntime(ExportedModel):
             backbone=self.settings.backbone,
             parameters=self.settings.parameters,
             max_length=self.settings.max_length,
-            runtime=f"{kind.engine} {release}, {kind.precision}, cpu, {threads} thread{'s' * (threads > 1)}",
+            runtime=describe_runtime(engine, kind.precision, "cpu", threads),
             folder=bundle.root,
         )
 
 
-def verify(bundle: Formats, name: str) -> None:
-    """Check the files of one format against the manifest; ModelError names the first that differs."""
+def verify_format(bundle: Formats, name: str) -> None:
+    """Check the files of a format against the manifest; ModelError names the first that differs."""
     for file in (SETTINGS, TOKENIZER, KINDS[name].file):
         layout.verify(bundle.root, bundle.manifest, f"{layout.ONNX}/{file}")
 
 
 def check_probes(model: ExportedModel, name: str, expected: list[list[float]]) -> None:
-    """Raise Unfit where the answers are not those that were verified: other hardware can compute int8 otherwise."""
-    found, wanted = model.logits(model.tokenize(list(PROBES))), np.array(expected, dtype=np.float32)
-    allowed = max(FLOAT_TOLERANCE, KINDS[name].tolerance * float(np.abs(wanted).max()))
-    worst = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else float("inf")
+    """Raise Unfit where the logits of PROBES are not those that were verified.
+
+    Hardware can differ in int8: eight-bit products saturate on some older CPUs.
+    """
+    logits = model.logits(model.tokenize(list(PROBES)))
+    reference = np.array(expected, dtype=np.float32)
+    largest = float(np.abs(reference).max())
+    allowed = max(FLOAT_TOLERANCE, KINDS[name].tolerance * largest)
+
+    # Another shape counts as infinitely far: it cannot be subtracted.
+    worst = float("inf")
+    if logits.shape == reference.shape:
+        worst = float(np.abs(logits - reference).max())
+
+    # Not `worst > allowed`: that is false for NaN, which must fail too.
     if not worst <= allowed:
         raise Unfit(
-            f"{name} gives other answers on this machine than where it was published (a logit differs by {worst:.1e})",
+            f"{name} gives other answers on this machine than where it was published"
+            f" (a logit differs by {worst:.1e})",
             "Use another runtime",
         )
 
 
-def _row(encoded: Encoding, name: str) -> list[int]:
-    return list(getattr(encoded, FIELDS[name]))
-
-
-FIELDS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
-"""The tokenizer's keys and where `tokenizers` has them."""
-
-
-def _start_onnxruntime(path: Path, threads: int, workers: int) -> Run:
-    """Each call runs on its share of the threads."""
+def _start_onnxruntime(path: Path, threads: int, workers: int) -> Engine:
+    """Load a model; each call of the engine runs on its share of the threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // workers)
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only
+
     session = onnxruntime.InferenceSession(
         str(path),
         options,
         providers=["CPUExecutionProvider"],
-        # Its kernel is a scalar loop in 1.32: addition and normalisation apart are 1.2 times as fast over all.
+        # In onnxruntime 1.32 the kernel of this fusion is a scalar loop: without it the whole model
+        # is 1.2 times as fast.
         disabled_optimizers=["SkipLayerNormFusion"],
     )
     return lambda feeds: np.asarray(session.run(["logits"], feeds)[0])
 
 
-def _start_openvino(path: Path, threads: int, workers: int) -> Run:
-    """bf16 on one stream for each worker; Unfit where the CPU has no bf16 arithmetic."""
+def _start_openvino(path: Path, threads: int, workers: int) -> Engine:
+    """Load a model in bf16 on one stream for each worker; Unfit where the CPU has no bf16."""
     openvino = import_openvino()
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unfit("this CPU has no bf16 arithmetic", "Use runtime: onnx")
+
     options = {
         "INFERENCE_PRECISION_HINT": "bf16",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": workers,
     }
     compiled = core.compile_model(str(path), "CPU", options)
-    own: Any = threading.local()  # a request holds the buffers of one call
+    # A request holds the buffers of one call at a time, so each thread needs its own.
+    requests: Any = threading.local()
 
-    def run(feeds: Feeds) -> Logits:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        return np.array(own.request.infer(feeds)["logits"])
+    def compute(feeds: Feeds) -> Logits:
+        if not hasattr(requests, "own"):
+            requests.own = compiled.create_infer_request()
 
-    return run
+        # A copy: the next call overwrites the buffer.
+        return np.array(requests.own.infer(feeds)["logits"])
+
+    return compute
 
 
 def import_openvino() -> Any:
     """OpenVINO without its model converter, which is not needed here.
 
-    `import openvino` imports `openvino.tools.ovc` where it can, and that starts a process which reports the import to
-    Google Analytics and writes an id to `~/intel/`. Without it nothing is sent, and the import is three times as fast.
+    `import openvino` imports `openvino.tools.ovc` if that succeeds, which starts a process that
+    reports the import to Google Analytics and writes an id to `~/intel/`. Without it nothing is
+    sent, and the import is three times as fast.
     """
-    converter = "openvino.tools.ovc"
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
-    sys.modules[converter] = None  # type: ignore[assignment]  # Python's own way to make an import fail
+
+    converter = "openvino.tools.ovc"
+    # Python refuses to import a name whose module is None.
+    sys.modules[converter] = None  # type: ignore[assignment]
     try:
         return importlib.import_module("openvino")
     finally:

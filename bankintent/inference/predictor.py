@@ -1,4 +1,4 @@
-"""Texts to logits with a checkpoint from disk, in float32, whatever the batch size and the order."""
+"""Texts to logits with a checkpoint from disk, in float32, in any order and batch size."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +15,12 @@ from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
 
+LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""Loading never runs code from a checkpoint and never connects to the Hub."""
+
 
 class Predictor:
-    """A loaded classifier. Its answer for a text does not depend on the texts beside it."""
+    """A loaded classifier. Its answer for a text does not depend on the other texts of a batch."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: Any, labels: LabelSchema) -> None:
         self.model = model.eval()
@@ -27,78 +30,111 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path | Checkpoint) -> "Predictor":
-        """Open, verify and load a bundle or checkpoint; its tokenizer says how long an input may be."""
+        """Open, verify and load a bundle or checkpoint; ModelError where that cannot be done."""
         checkpoint = open_checkpoint(path) if isinstance(path, Path) else path
-        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+
         logging.disable_progress_bar()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(checkpoint.adapter or checkpoint.model), **options
-            )
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                str(checkpoint.model),
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
-            if checkpoint.adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
+            tokenizer = _load_tokenizer(checkpoint)
+            model, missing = _load_model(checkpoint)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            cause = str(error).strip().splitlines()[0]
             raise ModelError(
-                f"{checkpoint.root} cannot be loaded: {str(error).strip().splitlines()[0]}",
-                "Copy or train it again",
+                f"{checkpoint.root} cannot be loaded: {cause}", "Copy or train it again"
             ) from None
-        if loading["missing_keys"]:  # transformers would fill them with random numbers
+
+        # transformers would fill missing weights with random numbers.
+        if missing:
+            names = ", ".join(sorted(missing)[:3])
             raise ModelError(
-                f"{checkpoint.root} lacks weights of the classifier ({', '.join(sorted(loading['missing_keys'])[:3])})",
+                f"{checkpoint.root} lacks weights of the classifier ({names})",
                 "Name a trained classifier, or the bundle that an adapter came with",
             )
-        tokenizer.model_max_length = min(
-            tokenizer.model_max_length, positions(model) or tokenizer.model_max_length
-        )
+
+        # A tokenizer without a recorded limit has one of 10**30.
+        limit = max_positions(model)
+        if limit > 0:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
     def encode(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """Token ids of each text, truncated to the model's length, not padded."""
-        encoded = self.tokenizer(texts, truncation=True) if texts else {}
-        return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
+        if not texts:
+            return []  # a tokenizer takes no empty list
+
+        columns = self.tokenizer(texts, truncation=True)
+        rows = []
+        for index in range(len(texts)):
+            rows.append({key: columns[key][index] for key in columns})
+        return rows
 
     @torch.inference_mode()
     def logits(
         self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """(len(texts), labels) float32, in the order of `texts`; batches hold texts of like length.
+        """(len(texts), labels) float32 in the order of `texts`.
 
-        `progress` is called with the number of texts done after each batch.
+        A batch has texts of similar length; after it `progress` is called with their number.
         """
-        out = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        logits = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for rows, batch in self.batches(texts, batch_size):
-            out[rows] = self.model(**batch).logits.float().cpu().numpy()
+            output = self.model(**batch)
+            logits[rows] = output.logits.float().cpu().numpy()
             if progress is not None:
                 progress(len(rows))
-        return out
+        return logits
 
     def batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
-        """Padded tensors on the model's device with the indices of their texts, shortest texts first."""
+        """Indices of the texts of each batch, shortest first, and their padded tensors."""
         encoded = self.encode(texts)
-        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]["input_ids"]), i))
+        lengths = [len(features["input_ids"]) for features in encoded]
+        # A stable sort: texts of one length keep their order.
+        order = sorted(range(len(texts)), key=lambda row: lengths[row])
+
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield (
-                rows,
-                self.tokenizer.pad([encoded[i] for i in rows], return_tensors="pt").to(self.device),
-            )
+            features = [encoded[row] for row in rows]
+            batch = self.tokenizer.pad(features, return_tensors="pt")
+            yield rows, batch.to(self.device)
 
 
-def positions(model: torch.nn.Module) -> int:
-    """How many tokens a model can number; 0 where it has no limit of its own."""
+def _load_tokenizer(checkpoint: Checkpoint) -> Any:
+    # An adapter brings the tokenizer that it was trained with.
+    folder = checkpoint.adapter or checkpoint.model
+    return AutoTokenizer.from_pretrained(str(folder), **LOCAL)
+
+
+def _load_model(checkpoint: Checkpoint) -> tuple[torch.nn.Module, set[str]]:
+    """The model in float32 and the names of the weights that its files lack."""
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        str(checkpoint.model),
+        # By default a checkpoint that is stored in half precision would also compute in it.
+        dtype=torch.float32,
+        # Weights in a pickle file could run code.
+        use_safetensors=True,
+        output_loading_info=True,
+        **LOCAL,
+    )
+
+    if checkpoint.adapter is not None:
+        # Only a model with an adapter pays for this import.
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
+
+    return model, set(loading["missing_keys"])
+
+
+def max_positions(model: torch.nn.Module) -> int:
+    """The longest input in tokens for which a model has positions; 0 where it sets no limit."""
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
-    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None)
-    return (
-        limit if padding is None else limit - padding - 1
-    )  # RoBERTa counts from behind the padding index
+    embeddings = getattr(model.base_model, "embeddings", None)
+    positions = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    if padding is None:
+        return limit
+
+    # RoBERTa's first token has the position after the padding index.
+    return limit - padding - 1

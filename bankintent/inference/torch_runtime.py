@@ -5,7 +5,7 @@ import torch
 
 from bankintent.bundle.layout import Checkpoint
 from bankintent.inference.predictor import Predictor
-from bankintent.inference.runtime import Logits, ModelFacts, Tokens, version
+from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
 
 
 class TorchRuntime:
@@ -13,45 +13,56 @@ class TorchRuntime:
 
     def __init__(self, checkpoint: Checkpoint, threads: int, workers: int = 1) -> None:
         self._predictor = Predictor.load(checkpoint)
-        self.workers = 1 if self._predictor.device.type == "cuda" else min(workers, threads)
-        torch.set_num_threads(max(1, threads // self.workers))
         self._max_length = int(self._predictor.tokenizer.model_max_length)
-        model = self._predictor.model
         device = self._predictor.device.type
-        self.facts = ModelFacts(
+
+        # One GPU computes one batch at a time.
+        self.workers = 1 if device == "cuda" else min(workers, threads)
+        # For the whole process, and for each call: `workers` calls together use all threads.
+        torch.set_num_threads(max(1, threads // self.workers))
+
+        self.facts = self._gather_facts(checkpoint, device, threads)
+
+    def _gather_facts(self, checkpoint: Checkpoint, device: str, threads: int) -> ModelFacts:
+        model = self._predictor.model
+        manifest = checkpoint.manifest
+        base_model = None if manifest is None else manifest.base_model
+        engine = f"torch {torch.__version__}"
+
+        return ModelFacts(
             name=checkpoint.name,
             version=version(checkpoint.root, checkpoint.manifest),
             labels=checkpoint.labels.names,
             labels_hash=checkpoint.labels.hash,
-            backbone=(checkpoint.manifest or {}).get("base_model") or str(model.config.model_type),
+            backbone=base_model or str(model.config.model_type),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             max_length=self._max_length,
-            runtime=f"torch {torch.__version__}, float32, {device}, {threads} thread{'s' * (threads > 1)}",
+            runtime=describe_runtime(engine, "float32", device, threads),
             folder=checkpoint.root,
         )
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each text, cut to the model's longest input."""
-        batch = self._predictor.tokenizer(texts, truncation=True)
-        rows = [
-            dict(zip(batch.keys(), row, strict=True)) for row in zip(*batch.values(), strict=True)
-        ]
-        return [
-            Tokens(row, self._overflows(text, row)) for text, row in zip(texts, rows, strict=True)
-        ]
+        items = []
+        for text, features in zip(texts, self._predictor.encode(texts), strict=True):
+            items.append(Tokens(features, self._is_cut(text, features)))
+        return items
 
-    def _overflows(self, text: str, row: dict[str, list[int]]) -> bool:
-        full = len(row["input_ids"]) >= self._max_length
-        return (
-            full
-            and len(self._predictor.tokenizer(text, verbose=False)["input_ids"]) > self._max_length
-        )
+    def _is_cut(self, text: str, features: dict[str, list[int]]) -> bool:
+        # The tokenizer does not report a cut: a text that fills the input is tokenized again whole.
+        if len(features["input_ids"]) < self._max_length:
+            return False
 
+        # Not verbose: this would warn that the text is longer than the model reads.
+        whole = self._predictor.tokenizer(text, verbose=False)["input_ids"]
+        return len(whole) > self._max_length
+
+    @torch.inference_mode()
     def logits(self, items: list[Tokens]) -> Logits:
         """(items, labels) float32, padded to the longest and masked."""
         predictor = self._predictor
-        with torch.inference_mode():
-            batch = predictor.tokenizer.pad([item.features for item in items], return_tensors="pt")
-            return np.asarray(
-                predictor.model(**batch.to(predictor.device)).logits.float().cpu().numpy()
-            )
+        features = [item.features for item in items]
+        batch = predictor.tokenizer.pad(features, return_tensors="pt")
+        output = predictor.model(**batch.to(predictor.device))
+        logits = output.logits.float()
+        return np.asarray(logits.cpu().numpy())

@@ -1,1 +1,1 @@
-"""Numbers and pictures from arrays."""
+"""Metrics, tests of significance, and plots, from arrays."""

@@ -1,5 +1,6 @@
 """Quality of predictions, from logits and true labels. Arrays in, plain numbers out."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,14 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 ECE_BINS = 15
+"""Equal-width bins of confidence, as in Guo et al. (2017)."""
+
+QUANTILES = (0.025, 0.975)
+"""Ends of a 95 % percentile interval."""
+
+SMALLEST_PROBABILITY = 1e-12
+"""Floor of a probability in a logarithm, so that a certain mistake is no infinite loss."""
+
 SHOWN = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -16,19 +25,79 @@ SHOWN = {
     "ece": "expected calibration error",
     "nll": "negative log-likelihood",
 }
-"""What tables show of a summary, and how they name it."""
+"""Metric -> its name in the table of a summary, in the order of the rows."""
+
+NO_SHARES = ("ece", "nll")
+"""Metrics that are shown as plain numbers, not in per cent."""
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """The rows whose confidence falls into one bin."""
+
+    rows: int
+    confidence: float
+    """Mean over the rows."""
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class IntentScores:
+    """The quality of one intent's predictions."""
+
+    intent: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Rows that have this intent."""
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A kind of mistake: one intent predicted where another is true."""
+
+    true: str
+    predicted: str
+    count: int
+    examples: list[str]
+    """Some of the sentences."""
+
+
+@dataclass(frozen=True)
+class IntentFigures:
+    """Correct answers of A and of B among the rows of one intent, means over seeds."""
+
+    intent: str
+    rows: int
+    """Rows that have this intent."""
+    a_right: float
+    b_right: float
+    difference: float
+    """Of A minus B."""
 
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities over the last axis, in float64."""
+    # Without the shift exp() would overflow for large logits; it does not change the result.
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exp = np.exp(shifted)
-    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def confusion(true: Ints, predicted: Ints, labels: int) -> Ints:
+def confusion(true: Ints, predicted: Ints, num_labels: int) -> Ints:
     """(labels, labels) counts, row = true label, column = predicted."""
-    return np.bincount(true * labels + predicted, minlength=labels * labels).reshape(labels, labels)
+    return _confusion_of_cells(_cells(true, predicted, num_labels), num_labels)
+
+
+def _cells(true: Ints, predicted: Ints, num_labels: int) -> Ints:
+    """(rows,) the index of each row's cell in the flattened confusion matrix."""
+    return true * num_labels + predicted
+
+
+def _confusion_of_cells(cells: Ints, num_labels: int) -> Ints:
+    counts = np.bincount(cells, minlength=num_labels * num_labels)
+    return counts.reshape(num_labels, num_labels)
 
 
 def macro_f1(counts: Ints) -> Floats:
@@ -37,63 +106,89 @@ def macro_f1(counts: Ints) -> Floats:
     `counts` is (..., labels, labels); the result drops the last two axes.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    support = counts.sum(axis=-1) + counts.sum(axis=-2)  # 2 TP + FP + FN
-    f1 = np.divide(2 * hits, support, out=np.zeros(support.shape), where=support > 0)
-    return np.asarray(f1.sum(axis=-1) / np.maximum((support > 0).sum(axis=-1), 1))
+    denominators = counts.sum(axis=-1) + counts.sum(axis=-2)  # 2 TP + FP + FN
+    occurs = denominators > 0
+
+    f1 = np.divide(2 * hits, denominators, out=np.zeros(denominators.shape), where=occurs)
+    # In a matrix of zeros no label occurs.
+    num_occurring = np.maximum(occurs.sum(axis=-1), 1)
+    return np.asarray(f1.sum(axis=-1) / num_occurring)
 
 
 def expected_calibration_error(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> float:
-    """Mean distance of confidence and accuracy over equal-width bins of confidence (Guo et al., 2017)."""
-    found = reliability(probabilities, true, bins)
-    return float(sum(b["rows"] * abs(b["confidence"] - b["accuracy"]) for b in found) / len(true))
+    """Mean distance of confidence and accuracy over bins of confidence (Guo et al., 2017)."""
+    weighted = 0.0
+    for group in reliability(probabilities, true, bins):
+        weighted += group.rows * abs(group.confidence - group.accuracy)
+    return weighted / len(true)
 
 
-def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list[dict[str, float]]:
-    """For each non-empty bin of confidence: its rows, mean confidence and accuracy."""
+def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list[ConfidenceBin]:
+    """The bins of confidence that hold rows, lowest first."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == true
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [
-        {
-            "rows": int((index == b).sum()),
-            "confidence": float(confidence[index == b].mean()),
-            "accuracy": float(correct[index == b].mean()),
-        }
-        for b in np.unique(index)
-    ]
+    # A confidence of exactly 1 belongs to the last bin, not to one after it.
+    bin_of_row = np.minimum((confidence * bins).astype(int), bins - 1)
+
+    result = []
+    for number in np.unique(bin_of_row):
+        members = bin_of_row == number
+        result.append(
+            ConfidenceBin(
+                rows=int(members.sum()),
+                confidence=float(confidence[members].mean()),
+                accuracy=float(correct[members].mean()),
+            )
+        )
+    return result
 
 
 def bootstrap_intervals(
-    true: Ints, predicted: Ints, labels: int, resamples: int, seed: int
+    true: Ints, predicted: Ints, num_labels: int, resamples: int, seed: int
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of accuracy and macro-F1 over resampled rows (Efron and Tibshirani, 1993)."""
+    """95 % percentile intervals of accuracy and macro-F1 over resampled rows.
+
+    After Efron and Tibshirani (1993).
+    """
     rng = np.random.default_rng(seed)
-    # Sorting the rows first makes the interval independent of the order in which they were given.
-    cells = np.sort(true * labels + predicted)
-    accuracies, f1s = np.empty(resamples), np.empty(resamples)
-    for i in range(resamples):
+    # Sorting makes the intervals independent of the order of the rows.
+    cells = np.sort(_cells(true, predicted, num_labels))
+
+    # Accuracy and macro-F1 follow from the counts alone, so that cells are drawn in place of rows.
+    accuracies = np.empty(resamples)
+    f1s = np.empty(resamples)
+    for index in range(resamples):
         sample = rng.choice(cells, size=len(cells))
-        counts = np.bincount(sample, minlength=labels * labels).reshape(labels, labels)
-        accuracies[i] = np.trace(counts) / len(cells)
-        f1s[i] = macro_f1(counts)
-    return {
-        "accuracy": [float(q) for q in np.quantile(accuracies, (0.025, 0.975))],
-        "macro_f1": [float(q) for q in np.quantile(f1s, (0.025, 0.975))],
-    }
+        counts = _confusion_of_cells(sample, num_labels)
+        accuracies[index] = np.trace(counts) / len(cells)
+        f1s[index] = macro_f1(counts)
+    return {"accuracy": _interval(accuracies), "macro_f1": _interval(f1s)}
+
+
+def _interval(values: Floats) -> list[float]:
+    return [float(quantile) for quantile in np.quantile(values, QUANTILES)]
 
 
 def summary(logits: Floats, true: Ints) -> dict[str, float]:
-    """The few numbers that every epoch and every report shows."""
-    labels = logits.shape[1]
+    """The metrics that every epoch and every report shows; `logits` are (rows, labels)."""
+    num_labels = logits.shape[1]
     predicted = logits.argmax(axis=1)
+    counts = confusion(true, predicted, num_labels)
+
+    # A partition, because the order within the three does not matter; two labels are all in it.
+    third = min(3, num_labels) - 1
+    top3 = np.argpartition(-logits, third, axis=1)[:, :3]
+    in_top3 = (top3 == true[:, None]).any(axis=1)
+
     probabilities = softmax(logits)
-    top3 = np.argpartition(-logits, min(3, labels) - 1, axis=1)[:, :3]
+    of_truth = probabilities[np.arange(len(true)), true]
+    losses = -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY))
     return {
         "accuracy": float((predicted == true).mean()),
-        "macro_f1": float(macro_f1(confusion(true, predicted, labels))),
-        "top3_accuracy": float((top3 == true[:, None]).any(axis=1).mean()),
+        "macro_f1": float(macro_f1(counts)),
+        "top3_accuracy": float(in_top3.mean()),
         "ece": expected_calibration_error(probabilities, true),
-        "nll": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
+        "nll": float(losses.mean()),
     }
 
 
@@ -101,35 +196,47 @@ def overview(
     values: dict[str, float], intervals: dict[str, list[float]]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of a summary, for the terminal and for Markdown alike."""
-    body = []
+    header = ["metric", "value", "95 % interval"]
+    rows = []
     for key, name in SHOWN.items():
-        interval = intervals.get(key)
-        value = f"{values[key]:.4f}" if key in ("ece", "nll") else f"{100 * values[key]:.2f} %"
-        body.append(
-            [
-                name,
-                value,
-                f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %" if interval else "",
-            ]
+        value = values[key]
+        text = f"{value:.4f}" if key in NO_SHARES else f"{100 * value:.2f} %"
+        rows.append([name, text, _show_interval(intervals.get(key))])
+    return header, rows
+
+
+def _show_interval(interval: list[float] | None) -> str:
+    if not interval:
+        return ""
+    low, high = interval
+    return f"{100 * low:.2f} to {100 * high:.2f} %"
+
+
+def per_intent(counts: Ints, names: tuple[str, ...]) -> list[IntentScores]:
+    """The scores of each label, in id order; `counts` is (labels, labels)."""
+    hits = np.diag(counts)
+    support = counts.sum(axis=1)
+    predictions = counts.sum(axis=0)
+
+    rows = []
+    for index, name in enumerate(names):
+        rows.append(
+            IntentScores(
+                intent=name,
+                precision=_ratio(hits[index], predictions[index]),
+                recall=_ratio(hits[index], support[index]),
+                f1=_ratio(2 * hits[index], support[index] + predictions[index]),
+                support=int(support[index]),
+            )
         )
-    return ["metric", "value", "95 % interval"], body
+    return rows
 
 
-def per_intent(counts: Ints, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support for each label, in id order."""
-    hits, support, guessed = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    return [
-        {
-            "intent": name,
-            "precision": float(hits[i] / guessed[i]) if guessed[i] else 0.0,
-            "recall": float(hits[i] / support[i]) if support[i] else 0.0,
-            "f1": float(2 * hits[i] / (support[i] + guessed[i]))
-            if support[i] + guessed[i]
-            else 0.0,
-            "support": int(support[i]),
-        }
-        for i, name in enumerate(names)
-    ]
+def _ratio(part: int, whole: int) -> float:
+    """A share; 0 where the whole is empty, as for an intent that is never predicted."""
+    if whole == 0:
+        return 0.0
+    return float(part / whole)
 
 
 def confused_pairs(
@@ -139,23 +246,29 @@ def confused_pairs(
     names: tuple[str, ...],
     most: int = 10,
     examples: int = 2,
-) -> list[dict[str, Any]]:
-    """The most frequent (true, predicted) mistakes with some of their sentences."""
+) -> list[ConfusedPair]:
+    """The most frequent mistakes, each with some of its sentences."""
     counts = confusion(true, predicted, len(names))
     np.fill_diagonal(counts, 0)
+    # Stable: of equally frequent mistakes the one with the lower ids comes first, on any machine.
+    most_frequent = np.argsort(-counts, axis=None, kind="stable")[:most]
+
     pairs = []
-    for flat in np.argsort(-counts, axis=None, kind="stable")[:most]:
-        i, j = divmod(int(flat), len(names))
-        if counts[i, j] == 0:
+    for cell in most_frequent:
+        true_id, predicted_id = divmod(int(cell), len(names))
+        count = int(counts[true_id, predicted_id])
+        if count == 0:
             break
-        rows = np.flatnonzero((true == i) & (predicted == j))
-        sentences = sorted(texts[row] for row in rows)[:examples]
+
+        rows = np.flatnonzero((true == true_id) & (predicted == predicted_id))
+        # Sorted, so that the examples do not depend on the order of the rows.
+        sentences = sorted(texts[row] for row in rows)
         pairs.append(
-            {
-                "true": names[i],
-                "predicted": names[j],
-                "count": int(counts[i, j]),
-                "examples": sentences,
-            }
+            ConfusedPair(
+                true=names[true_id],
+                predicted=names[predicted_id],
+                count=count,
+                examples=sentences[:examples],
+            )
         )
     return pairs

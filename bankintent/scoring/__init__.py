@@ -1,1 +1,1 @@
-"""A table in, the same table with predictions out: resumable, in bounded memory."""
+"""Batch scoring: a label and a score for every row of a table, resumable and in bounded memory."""

@@ -1,4 +1,4 @@
-"""What is wrong with a table of texts, found in one reading before anything is computed with it."""
+"""Check a whole input table before scoring it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from bankintent import files
 from bankintent.config import ScoreConfig
-from bankintent.corpus.sources import TEXT_COLUMNS, find_column
+from bankintent.corpus.columns import TEXT_COLUMNS, find_column
+from bankintent.corpus.tables import Table
 from bankintent.errors import DataError
-from bankintent.scoring.tables import Table
+
+MAX_EXAMPLES = 5
+"""Most rows without a text that an error names."""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What is known of a table once it has been looked through."""
+class InputSummary:
+    """An input table that has been read to its end."""
 
     rows: int
     without_text: int
@@ -26,59 +29,82 @@ class Survey:
     sha256: str
     """Of the file's bytes."""
     stamp: tuple[int, int]
-    """Size and time of change, which tell whether the file is still the same one."""
+    """Size and time of the last change, which tell whether the file has been written since."""
 
 
 def find_text(table: Table, settings: ScoreConfig) -> int:
-    """Index of the column that holds the texts; DataError where there is no one such column, or it is no text."""
+    """Index of the column of texts.
+
+    Raises DataError where there is no such column, more than one, or one of another type.
+    """
     names = table.schema.names
-    name = find_column(names, "text_column", settings.text_column, TEXT_COLUMNS, table.path.name)
-    if names.count(name) > 1:
-        raise DataError(
-            f'{table.path.name} has {names.count(name)} columns "{name}"', "Rename all but one"
-        )
+    file_name = table.path.name
+    name = find_column(names, "text_column", settings.text_column, TEXT_COLUMNS, file_name)
+
+    count = names.count(name)
+    if count > 1:
+        raise DataError(f'{file_name} has {count} columns "{name}"', "Rename all but one")
+
     kind = table.schema.field(name).type
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = (
-        pa.types.is_string(value)
-        or pa.types.is_large_string(value)
-        or pa.types.is_string_view(value)
-    )
-    if not (is_text or pa.types.is_null(value)):
+    if not _may_hold_text(kind):
         raise DataError(
-            f'the column "{name}" of {table.path.name} holds {kind}, not texts',
+            f'the column "{name}" of {file_name} holds {kind}, not texts',
             "Name another text_column",
         )
     return names.index(name)
 
 
-def look_through(table: Table, column: int, settings: ScoreConfig) -> Survey:
-    """Read a table once: how many rows it has, which have no text, and that it can be read to its end."""
+def _may_hold_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    # Arrow gives a column in which every value is null the type null.
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_null,
+    )
+    return any(test(kind) for test in tests)
+
+
+def read_through(table: Table, column: int, settings: ScoreConfig) -> InputSummary:
+    """Read a table once to its end, and count its rows and those without a text.
+
+    Raises DataError where a row cannot be read, and where `bad_rows: fail` forbids a row without a
+    text.
+    """
+    # Before the first row is read: an edit during the reading is then noticed at the end.
     stamp = _stamp(table.path)
-    rows, blank = 0, 0
+    rows = 0
+    without_text = 0
     examples: list[int] = []
+
     for chunk in table.chunks(settings.chunk_rows, column):
-        empty = np.flatnonzero(~has_text(texts_of(chunk)))
-        examples += [rows + int(index) + 1 for index in empty[: 5 - len(examples)]]
-        blank += len(empty)
+        blank = np.flatnonzero(~has_text(texts_of(chunk)))
+        for index in blank[: MAX_EXAMPLES - len(examples)]:
+            examples.append(rows + int(index) + 1)
+        without_text += len(blank)
         rows += chunk.num_rows
-    if blank and settings.bad_rows == "fail":
-        first = ", ".join(map(str, examples))
+
+    if without_text and settings.bad_rows == "fail":
+        listed = ", ".join(map(str, examples))
         raise DataError(
-            f"{blank:,} of the {rows:,} rows of {table.path.name} have no text, the first: row {first}",
-            "Mend them, or keep them without a label: --set bad_rows=keep",
+            f"{without_text:,} of the {rows:,} rows of {table.path.name} have no text, "
+            f"the first: row {listed}",
+            "Correct them, or keep them without a label: --set bad_rows=keep",
         )
-    return Survey(rows, blank, stamp[0], files.sha256(table.path), stamp)
+    size, _ = stamp
+    return InputSummary(rows, without_text, size, files.sha256(table.path), stamp)
 
 
-def require_unchanged(path: Path, survey: Survey) -> None:
-    """Raise DataError where the input is no longer the file that was looked through."""
-    if _stamp(path) != survey.stamp:
+def require_unchanged(path: Path, source: InputSummary) -> None:
+    """Raise DataError where the input has been written since it was read through."""
+    if _stamp(path) != source.stamp:
         raise changed(path)
 
 
 def changed(path: Path) -> DataError:
-    """The error of an input that somebody writes while it is read."""
+    """The error of an input that another process writes while it is read."""
     return DataError(
         f"{path} changed while it was scored", "Run again with --overwrite when nobody writes it"
     )
@@ -91,10 +117,10 @@ def texts_of(chunk: pa.Table) -> pa.Array:
 
 def has_text(texts: pa.Array) -> NDArray[np.bool_]:
     """Which texts are neither null nor blank."""
-    visible = pc.not_equal(pc.utf8_trim_whitespace(texts), "")
-    return np.asarray(pc.fill_null(visible, False))
+    is_visible = pc.not_equal(pc.utf8_trim_whitespace(texts), "")
+    return np.asarray(pc.fill_null(is_visible, False))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

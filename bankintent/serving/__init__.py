@@ -1,1 +1,1 @@
-"""A bundle behind HTTP."""
+"""The HTTP server: one model behind a bounded queue, an API, and pages."""

@@ -1,45 +1,64 @@
-"""From a request to its answers: the key, the limits, the deadline, and a client that may leave."""
+"""Admission of requests: the key, the limits, the deadline, and clients that leave."""
 
 import asyncio
 import hmac
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from bankintent.config import LimitsSection
-from bankintent.serving.limits import ClientGone, DeadlineExceeded, Invalid, Unauthorized
+from bankintent.serving.refusals import ClientGone, DeadlineExceeded, Invalid, Unauthorized
 from bankintent.serving.service import Answer, Service
+from bankintent.serving.telemetry import record_of
 
 Result = TypeVar("Result")
 BEARER = HTTPBearer(auto_error=False, description="The value of BANKINTENT_API_KEY")
+"""Reads the Authorization header; a missing one is left to `check_key`, which says what to send."""
 
 
-def the_service(request: Request) -> Service:
-    """The service of the app that got the request."""
+def service_of(request: Request) -> Service:
+    """The service that answers this request."""
     return request.app.state.service
 
 
+def key_guards(app: FastAPI) -> list[Dependency]:
+    """The dependencies of guarded routes: the key, where the app has one."""
+    if app.state.key is None:
+        return []
+    return [Depends(need_key)]
+
+
 async def need_key(
-    request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 ) -> None:
-    """Dependency of the guarded routes, where there is a key."""
-    check_key(request.app.state.key, sent.credentials if sent else "")
+    """Dependency of a route that needs the key."""
+    key = credentials.credentials if credentials else ""
+    check_key(request.app.state.key, key)
 
 
-async def classify(request: Request, texts: list[str]) -> list[Answer]:
-    """Check the limits, then the answers before the deadline; measured and counted."""
-    service = the_service(request)
-    allowed = service.settings.limits
-    request.scope["measured"]["texts"] = len(texts)
-    check_texts(texts, allowed)
-    left = allowed.deadline_s - (asyncio.get_running_loop().time() - request.scope["arrived"])
-    answers = await in_time(service.classify(texts), request, left)
-    request.scope["measured"]["tokens"] = sum(answer.tokens for answer in answers)
-    service.metrics.observe_answers(
-        [service.facts.labels[int(answer.logits.argmax())] for answer in answers]
-    )
+async def classify(service: Service, request: Request, texts: list[str]) -> list[Answer]:
+    """The answers to the texts within the deadline, after a check of the limits.
+
+    Their figures go to the request's record and to the metrics.
+    """
+    limits = service.settings.limits
+
+    # Before the check, so that the log line of a refused request has the number too.
+    record = record_of(request.scope)
+    record.texts = len(texts)
+    check_texts(texts, limits)
+
+    # The deadline counts from the arrival: reading the body has used some of the time.
+    elapsed = asyncio.get_running_loop().time() - record.arrived
+    answers = await in_time(service.classify(texts), request, limits.deadline_s - elapsed)
+
+    record.tokens = sum(answer.tokens for answer in answers)
+    labels = service.facts.labels
+    intents = [labels[int(answer.logits.argmax())] for answer in answers]
+    service.metrics.observe_answers(intents)
     return answers
 
 
@@ -47,8 +66,10 @@ def check_texts(texts: Sequence[str], limits: LimitsSection) -> None:
     """Raise Invalid for too many texts or one that is too long."""
     if len(texts) > limits.max_texts:
         raise Invalid(
-            f"{len(texts)} texts in one request; at most {limits.max_texts} are allowed. Send several requests."
+            f"{len(texts)} texts in one request; at most {limits.max_texts} are allowed."
+            " Send several requests."
         )
+
     longest = max(len(text) for text in texts)
     if longest > limits.max_chars:
         raise Invalid(
@@ -56,31 +77,45 @@ def check_texts(texts: Sequence[str], limits: LimitsSection) -> None:
         )
 
 
-def check_key(expected: str | None, given: str) -> None:
-    """Raise Unauthorized unless no key is expected or the given one is it; the time taken tells nothing of the key."""
-    if expected and not hmac.compare_digest(
-        expected.encode(), given.encode("utf-8", "surrogatepass")
-    ):
+def check_key(expected: str | None, key: str) -> None:
+    """Raise Unauthorized unless no key is expected or `key` is the expected one."""
+    if not expected:
+        return
+
+    # As bytes: `compare_digest` takes only ASCII as text, and strict UTF-8 refuses lone surrogates,
+    # which a form can hold. Its time does not reveal where two keys differ.
+    sent = key.encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(expected.encode(), sent):
         raise Unauthorized("this API needs its key, sent as the header Authorization: Bearer KEY")
 
 
 async def in_time(work: Coroutine[Any, Any, Result], request: Request, seconds: float) -> Result:
-    """The work's result, unless the deadline passes or the client leaves first; then the work is cancelled."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    """The result of the work, if it ends in time and the client stays.
+
+    Otherwise the work is cancelled, and DeadlineExceeded or ClientGone raised.
+    """
+    task = asyncio.ensure_future(work)
+    departure = asyncio.ensure_future(_wait_for_departure(request))
+
     try:
-        done, _ = await asyncio.wait(
-            (task, gone), timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED
+        finished, _ = await asyncio.wait(
+            (task, departure), timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED
         )
-        if task in done:
+
+        # Tested first: an answer that comes at the same moment as the departure still counts.
+        if task in finished:
             return task.result()
-        if gone in done:
+        if departure in finished:
             raise ClientGone("the client left")
         raise DeadlineExceeded("no answer before the deadline; send less, or try again later")
     finally:
+        # Cancelling the work removes from the queue the texts that no batch has taken.
         task.cancel()
-        gone.cancel()
+        departure.cancel()
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _wait_for_departure(request: Request) -> None:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return

@@ -1,74 +1,97 @@
-"""The HTTP API: routes, and the life of the process around them."""
+"""The HTTP API: the application, its routes, and its error handlers."""
 
-import asyncio
-import contextlib
-import logging
 import os
-import signal
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import FrameType
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 
 from bankintent import __version__
 from bankintent.config import ServeConfig
-from bankintent.errors import ConfigError, UserError
-from bankintent.inference.runtime import Runtime
-from bankintent.serving import limits, telemetry, wire
-from bankintent.serving.admission import classify, need_key, the_service
+from bankintent.errors import ConfigError
+from bankintent.serving import lifetime, wire
+from bankintent.serving.admission import classify, key_guards, service_of
+from bankintent.serving.body_limit import BodyLimit
+from bankintent.serving.error_bodies import error_response, openapi_responses, refusal_response
 from bankintent.serving.page import routes as pages
+from bankintent.serving.refusals import Invalid, NotReady, Refusal
 from bankintent.serving.service import Service, State, find_model
-from bankintent.serving.wire import refusals
+from bankintent.serving.telemetry import Metrics, Telemetry
 
-Finder = Callable[[ServeConfig], Callable[[], Runtime]]
 KEY_VARIABLE = "BANKINTENT_API_KEY"
-FRAMEWORK = {
+"""Environment variable of the key: a secret belongs neither in a config file nor in the arguments
+of a process, which other users can list."""
+
+DESCRIPTION = (
+    "Sentences in, intents out. Errors are `{error, error_type}` and never repeat what was sent."
+)
+
+FRAMEWORK_ERRORS = {
     400: ("malformed", "the body cannot be read as JSON"),
     404: ("not_found", "there is no such page"),
     405: ("method_not_allowed", "this page does not take that method"),
 }
-"""What the framework refuses by itself, in our words."""
+"""The error types and messages of the requests that FastAPI itself refuses."""
+
+PREDICT_ERRORS = openapi_responses(400, 401, 408, 413, 422, 429, 503, 504)
+"""The refusals of `/predict`, for the OpenAPI document."""
+
+METRICS_RESPONSES = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    **openapi_responses(401),
+}
+"""The answers of `/metrics`; without this, FastAPI would document no content."""
+
+guarded = APIRouter()
+"""Routes that need the key, where there is one."""
+
+unguarded = APIRouter()
+"""Health probes, which have no key."""
 
 
-def create_app(settings: ServeConfig, find: Finder = find_model) -> FastAPI:
-    """The application; its lifespan finds and loads the model. Tests give another `find`."""
-    service = Service(settings)
+def create_app(settings: ServeConfig, find: lifetime.Finder = find_model) -> FastAPI:
+    """The application; its lifespan finds and loads the model. Tests pass their own `find`."""
+    metrics = Metrics()
+    service = Service(settings, metrics)
+
+    # Offline: its pages under /docs load nothing from other servers.
     app = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,
         title="bankintent",
         version=__version__,
-        description="Sentences in, intents out. Errors are `{error, error_type}` and never repeat what was sent.",
-        lifespan=lambda app: live(service, find),
+        description=DESCRIPTION,
+        lifespan=lambda app: lifetime.serve(service, find),
+        # /predict and /predict/ are two routes, and a client may not follow a redirected POST.
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.metrics = metrics
+    # Before the routes are included: whether they are guarded depends on it.
     app.state.key = read_key()
-    app.include_router(guarded, dependencies=[Depends(need_key)] if app.state.key else [])
+
+    app.include_router(guarded, dependencies=key_guards(app))
     app.include_router(unguarded)
     pages.add(app)
-    app.add_exception_handler(limits.Refusal, refuse)
-    app.add_exception_handler(RequestValidationError, refuse_body)
-    app.add_exception_handler(HTTPException, refuse_http)
-    app.add_middleware(
-        limits.BodyLimit,
-        max_bytes=settings.limits.max_body_bytes,
-        seconds=settings.limits.deadline_s,
-    )
-    app.add_middleware(telemetry.Telemetry, metrics=service.metrics)
+
+    app.add_exception_handler(Refusal, handle_refusal)
+    app.add_exception_handler(RequestValidationError, handle_invalid_body)
+    app.add_exception_handler(HTTPException, handle_framework_error)
+
+    # The middleware added last is the outermost: telemetry also sees what the body limit refuses.
+    limits = settings.limits
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.deadline_s)
+    app.add_middleware(Telemetry, metrics=metrics)
     return app
 
 
 def read_key() -> str | None:
-    """The API key that callers must send; ConfigError where the variable is set and empty."""
+    """The API key that callers must send, None where none is set; ConfigError if it is empty."""
     key = os.environ.get(KEY_VARIABLE)
+
+    # More likely a mistake of the deployment than the wish to need no key.
     if key is not None and not key.strip():
         raise ConfigError(
             f"{KEY_VARIABLE} is set but empty", "Give it a value, or unset it to need no key"
@@ -76,118 +99,63 @@ def read_key() -> str | None:
     return key
 
 
-@contextlib.asynccontextmanager
-async def live(service: Service, find: Finder) -> AsyncIterator[None]:
-    """Verify the model before the port opens, load it behind: `/health/live` answers at once, `/health/ready` later."""
-    telemetry.start_logging()
-    try:
-        load = await asyncio.to_thread(find, service.settings)
-    except UserError as error:
-        fail(error)
-        await asyncio.Event().wait()
-    with draining_on_signals(service):
-        loading = asyncio.create_task(service.start(load))
-        loading.add_done_callback(end_unless_loaded)
-        yield
-        loading.cancel()
-        await service.close()
-
-
-def end_unless_loaded(loading: "asyncio.Task[None]") -> None:
-    """A model that cannot be served ends the process with one line and code 2."""
-    error = None if loading.cancelled() else loading.exception()
-    if error is None:
-        return
-    if not isinstance(error, UserError):
-        error = UserError(f"the model cannot be served: {type(error).__name__}: {error}")
-    fail(error)
-
-
-def fail(error: UserError) -> None:
-    """One line, then the end; the server would otherwise report its own cancelled tasks at length."""
-    print(f"error: {error}", file=sys.stderr)
-    logging.getLogger("uvicorn.error").disabled = True
-    asyncio.get_running_loop().call_soon(sys.exit, error.exit_code)
-
-
-@contextlib.contextmanager
-def draining_on_signals(service: Service) -> Iterator[None]:
-    """Be unready as soon as SIGTERM or SIGINT arrives, then let the server's own handler end the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if service.state is not State.DRAINING:
-            service.state = State.DRAINING
-            loop.call_soon_threadsafe(service.drain)
-        previous = before[signal.Signals(number)]
-        if callable(previous):
-            previous(number, frame)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-
-
-async def refuse(request: Request, error: Exception) -> Response:
+async def handle_refusal(request: Request, error: Exception) -> Response:
     """Exception handler: a Refusal as its error body."""
-    assert isinstance(error, limits.Refusal)
-    return error.response()
+    # FastAPI's type of a handler takes any Exception; it calls this one with refusals only.
+    assert isinstance(error, Refusal)
+    return refusal_response(error)
 
 
-async def refuse_body(request: Request, error: Exception) -> Response:
-    """Exception handler: what is wrong with a body, without the body."""
+async def handle_invalid_body(request: Request, error: Exception) -> Response:
+    """Exception handler: the problems of an invalid body, without anything that was sent."""
     assert isinstance(error, RequestValidationError)
-    return await refuse(request, limits.Invalid(wire.describe(error)))
+    return refusal_response(Invalid(wire.describe_invalid(error)))
 
 
-async def refuse_http(request: Request, error: Exception) -> Response:
+async def handle_framework_error(request: Request, error: Exception) -> Response:
     """Exception handler: the framework's own refusals in the common form."""
     assert isinstance(error, HTTPException)
-    kind, message = FRAMEWORK.get(error.status_code, ("refused", error.detail))
-    return JSONResponse(
-        {"error": message, "error_type": kind}, error.status_code, dict(error.headers or {})
-    )
+    status = error.status_code
+    kind, message = FRAMEWORK_ERRORS.get(status, ("refused", error.detail))
+    return error_response(status, kind, message, error.headers)
 
 
-guarded, unguarded = APIRouter(), APIRouter()
-ON_PREDICT = refusals(400, 401, 408, 413, 422, 429, 503, 504)
-
-
-@guarded.post("/predict/", responses=ON_PREDICT, tags=["predict"])
+@guarded.post("/predict/", responses=PREDICT_ERRORS, tags=["predict"])
 async def predict(
     body: wire.PredictRequest, request: Request
 ) -> wire.Prediction | list[wire.Prediction]:
     """The intent of a text; for a list of texts a list of such answers, in order."""
-    answers = await classify(request, body.texts)
-    facts = the_service(request).facts
-    out = [
-        wire.prediction(answer.logits, answer.truncated, facts, body.top_k) for answer in answers
-    ]
-    return out if isinstance(body.text, list) else out[0]
+    service = service_of(request)
+    answers = await classify(service, request, body.texts)
+
+    predictions = []
+    for answer in answers:
+        predictions.append(
+            wire.make_prediction(answer.logits, answer.truncated, service.facts, body.top_k)
+        )
+    return predictions if isinstance(body.text, list) else predictions[0]
 
 
-@guarded.post("/predict", responses=ON_PREDICT, tags=["predict"])
+@guarded.post("/predict", responses=PREDICT_ERRORS, tags=["predict"])
 async def predict_either(
     body: wire.EitherRequest, request: Request
 ) -> wire.Prediction | list[wire.Prediction] | list[wire.Score] | list[list[wire.Score]]:
-    """The same, or the body of text-embeddings-inference's `/predict`: all intents of each text, best first."""
+    """The same as `/predict/`, or the request of text-embeddings-inference's `/predict`.
+
+    The latter is answered with all intents of each text, best first.
+    """
     if isinstance(body, wire.PredictRequest):
         return await predict(body, request)
-    answers = await classify(request, body.texts)
+
+    service = service_of(request)
+    answers = await classify(service, request, body.texts)
+    facts = service.facts
+
+    # A request that does not set truncate has its texts cut, as with true.
     if body.truncate is False and any(answer.truncated for answer in answers):
-        raise limits.Invalid(
-            f"a text has more than {the_service(request).facts.max_length} tokens and truncate is false"
-        )
-    facts = the_service(request).facts
-    scores = [wire.all_scores(answer.logits, facts, body.raw_scores) for answer in answers]
+        raise Invalid(f"a text has more than {facts.max_length} tokens and truncate is false")
+
+    scores = [wire.score_all(answer.logits, facts, body.raw_scores) for answer in answers]
     return scores if body.is_batch else scores[0]
 
 
@@ -197,30 +165,26 @@ async def live_probe() -> wire.Health:
     return wire.Health(status="live")
 
 
-@unguarded.get("/health/ready", responses=refusals(503), tags=["operations"])
+@unguarded.get("/health/ready", responses=openapi_responses(503), tags=["operations"])
 async def ready_probe(request: Request) -> wire.Health:
     """The model is loaded and warm, and the process is not about to end."""
-    state = the_service(request).state
+    state = service_of(request).state
+
     if state is not State.READY:
-        raise limits.NotReady(state.value)
+        raise NotReady(state.value)
+
     return wire.Health(status="ready")
 
 
-@guarded.get("/info", responses=refusals(401, 503), tags=["operations"])
+@guarded.get("/info", responses=openapi_responses(401, 503), tags=["operations"])
 async def info(request: Request) -> wire.Info:
     """Which model is served, how, and within which limits."""
-    service = the_service(request)
-    return wire.info(service.facts, service.settings)
+    service = service_of(request)
+    return wire.make_info(service.facts, service.settings)
 
 
-@guarded.get(
-    "/metrics",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refusals(401)},
-    response_class=Response,
-    tags=["operations"],
-)
+@guarded.get("/metrics", responses=METRICS_RESPONSES, response_class=Response, tags=["operations"])
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    return Response(
-        generate_latest(the_service(request).metrics.registry), media_type=CONTENT_TYPE_LATEST
-    )
+    content = generate_latest(request.app.state.metrics.registry)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -1,7 +1,8 @@
-"""Waiting items become batches: one bounded queue, some threads, and a function on a list that knows nothing of either.
+"""A bounded queue that groups waiting items into batches for a plain function.
 
-An idle batcher starts at once with what there is; while it works, what arrives waits and goes together next time, with
-items of like size (dynamic batching without a timer, after Mosec). Nothing here knows a model.
+An idle batcher starts at once with the items that wait. While it works, arriving items wait, and
+the next batch takes those of similar size together: dynamic batching without a timer, after Mosec.
+This module depends neither on a model nor on HTTP.
 """
 
 import asyncio
@@ -12,22 +13,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from bankintent.serving.limits import QueueFull
+from bankintent.serving.refusals import QueueFull
 
 In = TypeVar("In")
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 WINDOW = 16
-"""Items that are prepared ahead and chosen from, in multiples of the largest batch."""
+"""Most items that are prepared and wait to be chosen, in multiples of the largest batch.
+
+Among more items there are more of similar size, so that less is padded; but each batch sorts them
+all.
+"""
 
 
 @dataclass(slots=True)
 class Ticket(Generic[In, Item, Out]):
-    """One item on its way. Cancelling the future, from the event loop, takes it out of the queue."""
+    """One item on its way. Cancelling the future removes it from the queue."""
 
     value: In
     future: asyncio.Future[Out]
+    """Read on every thread, but settled and cancelled on its event loop only."""
     loop: asyncio.AbstractEventLoop
     item: Item | None = None
     size: int = 0
@@ -35,18 +41,38 @@ class Ticket(Generic[In, Item, Out]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one call of the work function was, for the metrics."""
+    """The measurements of one call of the work function."""
 
     sizes: list[int]
     seconds: float
 
 
-class Batcher(Generic[In, Item, Out]):
-    """`prepare` turns inputs into items, `size` measures an item, `work` turns items into results, in order.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The limits of a queue and of its batches."""
 
-    All three are plain functions, called on the batcher's own threads only: `prepare` and `size` by one at a time,
-    `work` by as many as there are `workers`. `work` gets at most `max_items` items and, padded to the largest, at most
-    `max_size`. An error in a batch of several is tracked down to the items that cause it: the others get their results.
+    capacity: int
+    """Most items that are admitted and not yet answered."""
+    max_items: int
+    """Most items in a batch."""
+    max_size: int
+    """Largest size of a batch of several items, each padded to the largest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error that a function raised for one item."""
+
+    error: Exception
+
+
+class Batcher(Generic[In, Item, Out]):
+    """`prepare` turns inputs into items, `size` measures an item, `work` turns items into results.
+
+    All three are plain functions that are called on the batcher's own threads only: `prepare` and
+    `size` by one thread at a time, `work` by as many as there are `workers`. Results come in the
+    order of the items. An error in a batch of several is tracked down to the items that cause it:
+    the others get their results. `observe` gets each batch, on the thread that worked on it.
     """
 
     def __init__(
@@ -55,25 +81,33 @@ class Batcher(Generic[In, Item, Out]):
         work: Callable[[list[Item]], Sequence[Out]],
         size: Callable[[Item], int] = lambda item: 1,
         *,
-        capacity: int,
-        max_items: int,
-        max_size: int,
+        bounds: Bounds,
         workers: int = 1,
         observe: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
-        self._prepare, self._work, self._size, self._observe = prepare, work, size, observe
-        self._capacity, self._max_items, self._max_size = capacity, max_items, max_size
+        self._prepare = prepare
+        self._work = work
+        self._size = size
+        self._observe = observe
+        self._bounds = bounds
+
         self._held = 0
         self._arrived: deque[Ticket[In, Item, Out]] = deque()
         self._ready: list[Ticket[In, Item, Out]] = []
-        self._wake = threading.Condition()
-        self._turn = threading.Lock()
         self._closing = False
-        names = [f"batcher-{number}" for number in range(workers)]
-        self._threads = [
-            threading.Thread(target=self._serve, name=name, daemon=True) for name in names
-        ]
-        for thread in self._threads:
+
+        # Two locks. `_turn` lets one thread at a time wait, prepare and choose; it guards `_ready`.
+        # `_wake` guards `_arrived` and `_closing`; the event loop takes it too, so it is held for
+        # moments only and never while items are prepared. A thread takes `_turn` first and `_wake`
+        # inside it; `run` and `close` take `_wake` alone. So no two threads can block each other.
+        self._turn = threading.Lock()
+        self._wake = threading.Condition()
+
+        self._threads = []
+        for number in range(workers):
+            # A daemon does not keep the process alive where nobody calls `close`.
+            thread = threading.Thread(target=self._serve, name=f"batcher-{number}", daemon=True)
+            self._threads.append(thread)
             thread.start()
 
     @property
@@ -87,124 +121,190 @@ class Batcher(Generic[In, Item, Out]):
         return self._held
 
     async def run(self, values: Sequence[In]) -> list[Out]:
-        """The result of each value, in order; all are admitted or none, else QueueFull.
+        """The result of each value, in order. Either all are admitted or QueueFull is raised.
 
-        Raises what `prepare` or `work` raised for the first value that failed. Cancelling the call takes what has not
-        begun out of the queue.
+        Raises what `prepare` or `work` raised for the first value that failed. Cancelling the call
+        removes the values from the queue that no batch has taken.
         """
-        if self._held + len(values) > self._capacity:
-            raise QueueFull(f"{self._held} of {self._capacity} places in the queue are taken")
+        capacity = self._bounds.capacity
+        if self._held + len(values) > capacity:
+            raise QueueFull(f"{self._held} of {capacity} places in the queue are taken")
+
         loop = asyncio.get_running_loop()
         tickets = [Ticket[In, Item, Out](value, loop.create_future(), loop) for value in values]
+        futures = [ticket.future for ticket in tickets]
+
+        # Only the event loop changes this number, so that it needs no lock.
         self._held += len(tickets)
         try:
             with self._wake:
                 self._arrived.extend(tickets)
+                # One notification is enough: only the thread that holds `_turn` waits for it.
                 self._wake.notify()
-            return await asyncio.gather(*(ticket.future for ticket in tickets))
+            return await asyncio.gather(*futures)
         finally:
             self._held -= len(tickets)
-            for ticket in tickets:
-                ticket.future.cancel()
+            # `gather` ends at the first error and leaves the other futures pending.
+            for future in futures:
+                future.cancel()
 
     def close(self) -> None:
         """Finish what is held, then end the threads; blocks until then."""
         with self._wake:
             self._closing = True
             self._wake.notify()
+
         for thread in self._threads:
             thread.join()
 
     def _serve(self) -> None:
-        while (batch := self._next()) is not None:
+        """The life of one thread: batch after batch until the batcher closes."""
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                return
             if batch:
-                started = time.perf_counter()
-                results = isolate(self._work, [ticket.item for ticket in batch])
-                self._observe(
-                    Batch([ticket.size for ticket in batch], time.perf_counter() - started)
-                )
-                deliver(batch, results)
+                self._work_on(batch)
 
-    def _next(self) -> list[Ticket[In, Item, Out]] | None:
-        """The next batch (empty where all of it was cancelled), by one thread at a time; None at the end."""
+    def _work_on(self, batch: list[Ticket[In, Item, Out]]) -> None:
+        items = [ticket.item for ticket in batch]
+        sizes = [ticket.size for ticket in batch]
+
+        started = time.perf_counter()
+        results = isolate(self._work, items)
+        seconds = time.perf_counter() - started
+
+        self._observe(Batch(sizes, seconds))
+        deliver(batch, results)
+
+    def _next_batch(self) -> list[Ticket[In, Item, Out]] | None:
+        """The next batch; None when the batcher is closed and has no items.
+
+        It is empty where all items that had arrived failed or were cancelled.
+        """
         with self._turn:
-            if not self._take():
+            fresh = self._take_arrived()
+            if fresh is None:
                 return None
-            batch = choose(self._ready, self._max_items, self._max_size)
+
+            self._make_ready(fresh)
+            self._ready = uncancelled(self._ready)
+
+            batch = choose(self._ready, self._bounds.max_items, self._bounds.max_size)
+            # By `id`, because a ticket, which is a mutable dataclass, has no hash.
             taken = {id(ticket) for ticket in batch}
             self._ready = [ticket for ticket in self._ready if id(ticket) not in taken]
             return batch
 
-    def _take(self) -> bool:
-        """Move arrivals into the window and prepare them; wait only while there is nothing at all. False at the end."""
+    def _take_arrived(self) -> list[Ticket[In, Item, Out]] | None:
+        """Arrived tickets for the free places of the window; None when closed and without items.
+
+        Waits only while there are no items at all: prepared ones are worked on without waiting.
+        """
         with self._wake:
-            self._wake.wait_for(lambda: self._arrived or self._ready or self._closing)
+            self._wake.wait_for(self._may_go_on)
             if not self._arrived and not self._ready:
-                return False
-            room = WINDOW * self._max_items - len(self._ready)
-            fresh = [self._arrived.popleft() for _ in range(min(room, len(self._arrived)))]
-        fresh = [ticket for ticket in fresh if not ticket.future.cancelled()]
-        items = isolate(self._prepare, [ticket.value for ticket in fresh])
-        failed = [index for index, item in enumerate(items) if isinstance(item, Failure)]
-        deliver([fresh[index] for index in failed], [items[index] for index in failed])
-        for ticket, item in zip(fresh, items, strict=True):
-            if not isinstance(item, Failure):
-                ticket.item, ticket.size = item, self._size(item)
+                return None
+
+            free_places = WINDOW * self._bounds.max_items - len(self._ready)
+            count = min(free_places, len(self._arrived))
+            return [self._arrived.popleft() for _ in range(count)]
+
+    def _may_go_on(self) -> bool:
+        return bool(self._arrived or self._ready or self._closing)
+
+    def _make_ready(self, tickets: list[Ticket[In, Item, Out]]) -> None:
+        """Prepare tickets for the window; the callers of those that fail get the errors."""
+        tickets = uncancelled(tickets)
+        values = [ticket.value for ticket in tickets]
+        items = isolate(self._prepare, values)
+
+        failed = []
+        failures = []
+        for ticket, item in zip(tickets, items, strict=True):
+            if isinstance(item, Failure):
+                failed.append(ticket)
+                failures.append(item)
+            else:
+                ticket.item = item
+                ticket.size = self._size(item)
                 self._ready.append(ticket)
-        self._ready = [ticket for ticket in self._ready if not ticket.future.cancelled()]
-        return True
+
+        deliver(failed, failures)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What a function raised for one item."""
-
-    error: Exception
+def uncancelled(tickets: list[Ticket[In, Item, Out]]) -> list[Ticket[In, Item, Out]]:
+    """The tickets whose callers still wait."""
+    return [ticket for ticket in tickets if not ticket.future.cancelled()]
 
 
 def choose(
     tickets: Sequence[Ticket[Any, Any, Any]], max_items: int, max_size: int
 ) -> list[Ticket[Any, Any, Any]]:
-    """The oldest, and those nearest to it in size as far as they fit: nothing starves, and little is padded."""
-    chosen: list[Ticket[Any, Any, Any]] = []
+    """The oldest ticket, and those nearest to it in size as far as they fit.
+
+    With the oldest in each batch no ticket waits for ever, and similar sizes need little padding.
+    """
+    if not tickets:
+        return []
+
+    oldest = tickets[0]
+
+    def distance(ticket: Ticket[Any, Any, Any]) -> int:
+        return abs(ticket.size - oldest.size)
+
+    batch: list[Ticket[Any, Any, Any]] = []
     largest = 0
-    for ticket in sorted(tickets, key=lambda ticket: abs(ticket.size - tickets[0].size)):
-        grown = max(largest, ticket.size)
-        if len(chosen) < max_items and (not chosen or grown * (len(chosen) + 1) <= max_size):
-            chosen.append(ticket)
-            largest = grown
-    return chosen
+    # The sort is stable, so the oldest comes first: no other one is nearer to its size.
+    for ticket in sorted(tickets, key=distance):
+        if len(batch) == max_items:
+            break
+
+        new_largest = max(largest, ticket.size)
+        fits = new_largest * (len(batch) + 1) <= max_size
+        # The first is taken even where it alone is too large; otherwise it would wait for ever.
+        if not batch or fits:
+            batch.append(ticket)
+            largest = new_largest
+
+    return batch
 
 
 def isolate(function: Callable[[list[Any]], Sequence[Any]], items: list[Any]) -> list[Any]:
-    """The function's result for each item, or a Failure; after an error each half is tried by itself."""
+    """The function's result for each item, or a Failure.
+
+    After an error it is called for each half alone, down to the items that cause it.
+    """
     if not items:
         return []
+
     try:
         results = list(function(items))
         if len(results) != len(items):
             raise RuntimeError(f"{len(results)} results for {len(items)} items")
-    except Exception as error:  # noqa: BLE001 (a boundary: what was raised belongs to the callers, not to the thread)
+    except Exception as error:  # noqa: BLE001 (it belongs to the callers, not to the thread)
         half = len(items) // 2
-        return (
-            isolate(function, items[:half]) + isolate(function, items[half:])
-            if half
-            else [Failure(error)]
-        )
+        if half == 0:
+            return [Failure(error)]
+
+        return isolate(function, items[:half]) + isolate(function, items[half:])
     return results
 
 
 def deliver(tickets: Sequence[Ticket[Any, Any, Any]], results: Sequence[Any]) -> None:
-    """Hand results over to the event loop that waits for them, which is woken once."""
+    """Settle the tickets' futures on their event loop, which is woken once for all of them."""
 
     def settle() -> None:
         for ticket, result in zip(tickets, results, strict=True):
+            # Cancelled during the work.
             if ticket.future.done():
                 continue
+
             if isinstance(result, Failure):
                 ticket.future.set_exception(result.error)
             else:
                 ticket.future.set_result(result)
 
+    # Futures of asyncio are not thread-safe, and this runs on a thread of the batcher.
     if tickets:
         tickets[0].loop.call_soon_threadsafe(settle)

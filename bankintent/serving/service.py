@@ -1,8 +1,6 @@
-"""One model behind one queue, and the three states of its life: loading, ready, draining."""
+"""One model behind one queue, in three states: loading, ready, draining."""
 
 import asyncio
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,32 +10,35 @@ import numpy as np
 
 from bankintent.config import ServeConfig
 from bankintent.errors import ConfigError, ModelError
-from bankintent.inference import runtime as runtimes
+from bankintent.inference import choice
 from bankintent.inference.runtime import Logits, ModelFacts, Runtime, Tokens
-from bankintent.serving.batching import Batcher
-from bankintent.serving.limits import NotReady
-from bankintent.serving.telemetry import Metrics, log
+from bankintent.serving.batching import Batcher, Bounds
+from bankintent.serving.refusals import NotReady
+from bankintent.serving.telemetry import Metrics, log_event
 
 WARM_UP = [
     "a short text",
     "a text of middling length, as people write it " * 2,
     "a long text " * 60,
 ] * 8
+"""Texts of several lengths: the first batches of a runtime are slow, so no user should get them."""
 
 
 def find_model(settings: ServeConfig) -> Callable[[], Runtime]:
-    """Find and verify the model that the settings name, and give what loads it; a UserError says what is wrong."""
+    """Find and verify the model that the settings name, and return what loads it.
+
+    Raises a UserError where there is no such model.
+    """
     if settings.model_dir is None:
         raise ConfigError(
             "no model is named", "Set MODEL_DIR, for example MODEL_DIR=artifacts/models/quickstart"
         )
-    threads = settings.threads or runtimes.cores()
-    # Batches of a few sentences gain more from a thread each than from several threads on one.
-    return runtimes.find(settings.model_dir, settings.runtime, threads, workers=threads)
+
+    return choice.find(settings.model_dir, settings.runtime, settings.threads).load
 
 
 class State(StrEnum):
-    """What `/health/ready` reports."""
+    """The state of a service, in the words of `/health/ready`."""
 
     LOADING = "the model is still loading"
     READY = "ready"
@@ -46,125 +47,160 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The model's word on one text."""
+    """The model's answer to one text."""
 
     logits: Logits
+    """(labels,) float32."""
     truncated: bool
     tokens: int
 
 
 class Recent:
-    """The answers to the texts that were asked last, at most as many as it may hold."""
+    """A cache of the answers to the `most` texts that were asked last."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     def find(self, texts: Sequence[str]) -> dict[str, Answer]:
-        """Those of the texts that are known."""
-        found = {text: self._answers[text] for text in texts if text in self._answers}
-        for text in found:
+        """The cached answers to these texts, which become the most recent ones."""
+        answers = {text: self._answers[text] for text in texts if text in self._answers}
+        # The end of the dictionary is the most recent; `keep` drops from its front.
+        for text in answers:
             self._answers.move_to_end(text)
-        return found
+        return answers
 
     def keep(self, answers: dict[str, Answer]) -> None:
-        """Add answers and drop those that were not asked for the longest time."""
+        """Add answers and drop those that were not used for the longest time."""
         self._answers |= answers
         while len(self._answers) > self.most:
             self._answers.popitem(last=False)
 
 
 class Service:
-    """Loads a runtime, batches what it is asked, and comes to an end in order."""
+    """Loads one model, answers texts with it in batches, and finishes what it admitted at the end.
 
-    def __init__(self, settings: ServeConfig) -> None:
+    It depends neither on the app nor on the process that it runs in.
+    """
+
+    def __init__(self, settings: ServeConfig, metrics: Metrics) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.state = State.LOADING
         self._recent = Recent(settings.cache)
         self._runtime: Runtime | None = None
         self._batcher: Batcher[str, Tokens, Answer] | None = None
-        self.metrics.follow(
-            queue=lambda: self._batcher.waiting if self._batcher else 0,
-            held=lambda: self._batcher.held if self._batcher else 0,
+
+        metrics.follow(
+            queue=lambda: self.waiting,
+            held=lambda: self.held,
             ready=lambda: self.state is State.READY,
         )
 
-    async def start(self, load: Callable[[], Runtime]) -> None:
-        """Load the model and warm it up through the queue itself, then be ready. UserError where it cannot serve."""
-        runtime = await asyncio.to_thread(load)
-        limits, batching = self.settings.limits, self.settings.batching
-        self._runtime = runtime
-        self._batcher = Batcher(
-            runtime.tokenize,
-            self._answer,
-            len,
-            capacity=limits.max_queue,
-            max_items=batching.max_texts,
-            max_size=batching.max_tokens,
-            workers=runtime.workers,
-            observe=self.metrics.observe_batch,
-        )
-        answers = await self._batcher.run(WARM_UP[: limits.max_queue])
-        if any(answer.logits.shape != (len(runtime.facts.labels),) for answer in answers):
-            raise ModelError(
-                f"{runtime.facts.name} does not give one score for each of its labels",
-                "Train it again",
-            )
-        if self.state is State.LOADING:
-            self.state = State.READY
-            log(
-                "ready",
-                model=runtime.facts.name,
-                version=runtime.facts.version,
-                runtime=runtime.facts.runtime,
-            )
+    @property
+    def waiting(self) -> int:
+        """Texts that no batch has taken yet."""
+        return self._batcher.waiting if self._batcher else 0
+
+    @property
+    def held(self) -> int:
+        """Texts admitted and not yet answered."""
+        return self._batcher.held if self._batcher else 0
 
     @property
     def facts(self) -> ModelFacts:
-        """What is known of the model; NotReady until it is loaded."""
+        """The facts about the model; NotReady until it is loaded."""
         if self._runtime is None:
             raise NotReady(self.state.value)
         return self._runtime.facts
+
+    async def start(self, load: Callable[[], Runtime]) -> None:
+        """Load the model, warm it up through the queue, then be ready.
+
+        Raises a UserError where the model cannot be served.
+        """
+        runtime = await asyncio.to_thread(load)
+        self._runtime = runtime
+        self._batcher = self._make_batcher(runtime)
+
+        # A short queue would refuse all of the texts at once.
+        answers = await self._batcher.run(WARM_UP[: self.settings.limits.max_queue])
+        facts = runtime.facts
+        expected_shape = (len(facts.labels),)
+        if any(answer.logits.shape != expected_shape for answer in answers):
+            raise ModelError(
+                f"{facts.name} does not give one score for each of its labels", "Train it again"
+            )
+
+        # A signal may have come while the model was loading: draining is final.
+        if self.state is State.LOADING:
+            self.state = State.READY
+            log_event("ready", model=facts.name, version=facts.version, runtime=facts.runtime)
+
+    def _make_batcher(self, runtime: Runtime) -> Batcher[str, Tokens, Answer]:
+        batching = self.settings.batching
+        bounds = Bounds(
+            capacity=self.settings.limits.max_queue,
+            max_items=batching.max_texts,
+            max_size=batching.max_tokens,
+        )
+
+        def answer(items: list[Tokens]) -> list[Answer]:
+            return answer_batch(runtime, items)
+
+        return Batcher(
+            runtime.tokenize,
+            answer,
+            len,
+            bounds=bounds,
+            workers=runtime.workers,
+            observe=self.metrics.observe_batch,
+        )
 
     async def classify(self, texts: Sequence[str]) -> list[Answer]:
         """One answer for each text, in order. Raises NotReady or QueueFull."""
         if self.state is not State.READY or self._batcher is None:
             raise NotReady(self.state.value)
-        if not self._recent.most:
+
+        if self._recent.most == 0:
             return await self._batcher.run(texts)
+
         answers = self._recent.find(texts)
-        self.metrics.cached.inc(sum(text in answers for text in texts))
-        if missing := list(dict.fromkeys(text for text in texts if text not in answers)):
-            fresh = dict(zip(missing, await self._batcher.run(missing), strict=True))
-            self._recent.keep(fresh)
-            answers |= fresh
+        repeated = [text for text in texts if text in answers]
+        self.metrics.cached.inc(len(repeated))
+
+        # A text that appears twice in the request is computed once.
+        missing = list(dict.fromkeys(text for text in texts if text not in answers))
+        if missing:
+            new_answers = await self._batcher.run(missing)
+            by_text = dict(zip(missing, new_answers, strict=True))
+            self._recent.keep(by_text)
+            # Not read from the cache, which may be smaller than this request.
+            answers |= by_text
+
         return [answers[text] for text in texts]
 
-    def _answer(self, items: list[Tokens]) -> list[Answer]:
-        assert self._runtime is not None
-        logits = self._runtime.logits(items)
-        if not np.isfinite(logits).all():
-            raise FloatingPointError("the model gave a score that is not finite")
-        return [
-            Answer(row, item.truncated, len(item)) for row, item in zip(logits, items, strict=True)
-        ]
-
     def drain(self) -> None:
-        """Take nothing new from now on; end the process by force where it still lives after `shutdown_s`."""
+        """Refuse new texts from here on; those that were admitted are still answered."""
         self.state = State.DRAINING
-        seconds = self.settings.limits.shutdown_s
-        log("draining", held=self._batcher.held if self._batcher else 0, at_most_seconds=seconds)
-        end = threading.Timer(seconds, self._cut)
-        end.daemon = True
-        end.start()
-
-    def _cut(self) -> None:
-        log("cut off", held=self._batcher.held if self._batcher else 0)
-        os._exit(1)
 
     async def close(self) -> None:
-        """Finish what the queue still holds and end its thread."""
-        self.state = State.DRAINING
+        """Finish what the queue still holds and end its threads."""
+        self.drain()
+
         if self._batcher is not None:
+            # In a thread: the event loop must go on to send the answers.
             await asyncio.to_thread(self._batcher.close)
+
+
+def answer_batch(runtime: Runtime, items: list[Tokens]) -> list[Answer]:
+    """The model's answers to the items of one batch."""
+    logits = runtime.logits(items)
+    # JSON has no NaN, and no intent can be chosen from one.
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("the model gave a score that is not finite")
+
+    answers = []
+    for row, item in zip(logits, items, strict=True):
+        answers.append(Answer(row, item.truncated, len(item)))
+    return answers

@@ -1,4 +1,7 @@
-"""What operators see: a request id, one JSON log line for each request, and Prometheus metrics. Never a user's text."""
+"""Request ids, one JSON log line for each request, and Prometheus metrics.
+
+A user's text appears in none of them.
+"""
 
 import asyncio
 import json
@@ -9,106 +12,139 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bankintent.serving.batching import Batch
-from bankintent.serving.limits import REASONS
+from bankintent.serving.error_bodies import error_response
+from bankintent.serving.refusals import REASONS
 
 logger = logging.getLogger("bankintent.serving")
+
+RECORD = "bankintent.record"
+"""The key of the request's record in its ASGI scope."""
+
 ID_HEADER = b"x-request-id"
+"""The header of a request's id, in both directions; lower case, as ASGI has all names."""
+
 ID_FORM = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+"""Ids that are harmless in a log line and in a header."""
+
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+"""Any other method is counted as "other", so that a client cannot make new series without end."""
+
+FRAMES = 5
+"""Innermost frames of an error that are logged."""
+
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+"""Upper edges of the buckets of durations."""
+
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Upper edges of the buckets of batch sizes."""
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """The figures of one request; Telemetry puts it into the scope and logs it at the end."""
+
+    request_id: str
+    arrived: float
+    """In seconds, by the clock of the event loop."""
+    status: int = 0
+    """Of the response; 0 until it begins."""
+    texts: int | None = None
+    tokens: int | None = None
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record of the request with this scope."""
+    return scope[RECORD]
 
 
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, event, and the fields of the record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         head = {
-            "time": f"{when}.{record.msecs:03.0f}Z",
+            "time": f"{seconds}.{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
             "event": record.msg,
         }
         return json.dumps({**head, **getattr(record, "fields", {})})
 
 
-def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Write one structured line. Fields hold figures and our own words, never what a user sent."""
+def log_event(event: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Write one structured line; fields hold figures and our own words, never a user's text."""
     logger.log(level, event, extra={"fields": fields})
 
 
 def start_logging() -> None:
-    """Write JSON lines to standard error, in place of uvicorn's access log, whose lines hold query strings."""
+    """Write JSON lines to standard error, in place of uvicorn's access log.
+
+    Lines of that log hold query strings.
+    """
+    # A second app in this process has the same logger.
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonLines())
         logger.addHandler(handler)
+
     logger.setLevel(logging.INFO)
+    # A handler of the root logger would write every line a second time.
     logger.propagate = False
     logging.getLogger("uvicorn.access").disabled = True
 
 
 class Metrics:
-    """The app's own registry: two apps in one process count apart."""
+    """The metrics of one app, in its own registry: two apps in one process count separately."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "bankintent_requests",
-            "Requests by route and status",
-            ["route", "method", "status"],
-            registry=registry,
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+
+        # The client library adds _total to the names of counters.
+        self.requests = counter(
+            "bankintent_requests", "Requests by route and status", ["route", "method", "status"]
         )
-        self.request_seconds = Histogram(
-            "bankintent_request_seconds",
-            "From arrival to answer",
-            ["route"],
-            buckets=SECONDS,
-            registry=registry,
+        self.request_seconds = histogram(
+            "bankintent_request_seconds", "From arrival to answer", ["route"], buckets=SECONDS
         )
-        self.rejected = Counter(
-            "bankintent_rejected", "Requests refused, by reason", ["reason"], registry=registry
+        self.rejected = counter("bankintent_rejected", "Requests refused, by reason", ["reason"])
+
+        self.queue = gauge("bankintent_queue_texts", "Texts that wait for a batch")
+        self.held = gauge("bankintent_held_texts", "Texts admitted and not yet answered")
+        self.ready = gauge("bankintent_ready", "1 when the API takes texts")
+
+        self.batch_texts = histogram("bankintent_batch_texts", "Texts in a batch", buckets=TEXTS)
+        self.batch_seconds = histogram(
+            "bankintent_batch_seconds", "Seconds that a batch took", buckets=SECONDS
         )
-        self.queue = Gauge(
-            "bankintent_queue_texts", "Texts that wait for a batch", registry=registry
-        )
-        self.held = Gauge(
-            "bankintent_held_texts", "Texts admitted and not yet answered", registry=registry
-        )
-        self.ready = Gauge("bankintent_ready", "1 when the API takes texts", registry=registry)
-        self.batch_texts = Histogram(
-            "bankintent_batch_texts", "Texts in a batch", buckets=TEXTS, registry=registry
-        )
-        self.batch_seconds = Histogram(
-            "bankintent_batch_seconds",
-            "Seconds that a batch took",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.tokens = Counter(
-            "bankintent_tokens", "Tokens through the model", ["kind"], registry=registry
-        )
-        self.cached = Counter(
-            "bankintent_cached_answers", "Answers known from before", registry=registry
-        )
-        self.predictions = Counter(
-            "bankintent_predictions", "Answers by intent", ["intent"], registry=registry
-        )
+        self.tokens = counter("bankintent_tokens", "Tokens through the model", ["kind"])
+
+        self.cached = counter("bankintent_cached_answers", "Answers known from before")
+        self.predictions = counter("bankintent_predictions", "Answers by intent", ["intent"])
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        self.requests.labels(route, method, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
 
     def observe_batch(self, batch: Batch) -> None:
         """Count one batch; called on the batcher's thread."""
-        real = sum(batch.sizes)
-        self.batch_texts.observe(len(batch.sizes))
+        texts = len(batch.sizes)
+        tokens = sum(batch.sizes)
+        padding = max(batch.sizes) * texts - tokens
+
+        self.batch_texts.observe(texts)
         self.batch_seconds.observe(batch.seconds)
-        self.tokens.labels("text").inc(real)
-        self.tokens.labels("padding").inc(max(batch.sizes) * len(batch.sizes) - real)
+        self.tokens.labels("text").inc(tokens)
+        self.tokens.labels("padding").inc(padding)
 
     def observe_answers(self, intents: Sequence[str]) -> None:
         for intent in intents:
@@ -117,72 +153,92 @@ class Metrics:
     def follow(
         self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]
     ) -> None:
-        """Read these gauges from the service when they are asked for."""
+        """Take the values of these gauges from the service each time the metrics are read."""
         self.queue.set_function(queue)
         self.held.set_function(held)
         self.ready.set_function(ready)
 
 
 class Telemetry:
-    """Outermost layer: gives each request an id, times it, counts it, logs it, and ends what went wrong inside.
+    """Outermost middleware: gives each request an id, times, counts and logs it.
 
-    Logs name the route, never the path, and of an error its place, never its message: both could hold a user's text.
+    It answers an unexpected error with status 500. Logs hold the route of a request, never its
+    path, and the place of an error, never its message: path and message could hold a user's text.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+        self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        request_id, status = find_id(scope), 0
-        scope["arrived"], scope["measured"] = asyncio.get_running_loop().time(), {}
+            await self.app(scope, receive, send)
+            return
+
+        arrived = asyncio.get_running_loop().time()
+        record = RequestRecord(find_id(scope), arrived)
+        scope[RECORD] = record
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", []), (ID_HEADER, request_id)]
+                record.status = message["status"]
+                id_header = (ID_HEADER, record.request_id.encode())
+                message["headers"] = [*message.get("headers", []), id_header]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception as error:  # noqa: BLE001 (the process boundary: whatever failed, the server goes on)
-            frames = [
-                f"{frame.filename}:{frame.lineno}"
-                for frame in traceback.extract_tb(error.__traceback__)[-5:]
-            ]
-            log(
-                "error",
-                logging.ERROR,
-                request_id=request_id.decode(),
-                type=type(error).__name__,
-                frames=frames,
-            )
-            if not status:
-                body = {
-                    "error": f"internal error; the log has request {request_id.decode()}",
-                    "error_type": "internal",
-                }
-                await JSONResponse(body, 500)(scope, receive, send_with_id)
-        finally:
-            self._record(scope, request_id.decode(), status)
+        except Exception as error:  # noqa: BLE001 (the process boundary: the server goes on)
+            log_error(record.request_id, error)
 
-    def _record(self, scope: Scope, request_id: str, status: int) -> None:
-        seconds = asyncio.get_running_loop().time() - scope["arrived"]
+            # An answer that has begun has sent its status: it can only be cut off.
+            answer_has_begun = record.status != 0
+            if not answer_has_begun:
+                message = f"internal error; the log has request {record.request_id}"
+                response = error_response(500, "internal", message)
+                await response(scope, receive, send_with_id)
+        finally:
+            self._report(scope, record)
+
+    def _report(self, scope: Scope, record: RequestRecord) -> None:
+        seconds = asyncio.get_running_loop().time() - record.arrived
+
+        # The router sets it. A path that has no route is not logged: it may hold a text.
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.request_seconds.labels(route).observe(seconds)
+        self.metrics.observe_request(route, method, record.status, seconds)
+
+        # Probes come every few seconds, and their 503 is not the refusal of a text.
         if route.startswith("/health/"):
             return
-        if status in REASONS:
-            self.metrics.rejected.labels(REASONS[status]).inc()
-        figures = {"status": status, "ms": round(1000 * seconds, 1), **scope["measured"]}
-        log("request", request_id=request_id, method=method, route=route, **figures)
+
+        reason = REASONS.get(record.status)
+        if reason is not None:
+            self.metrics.rejected.labels(reason).inc()
+
+        figures: dict[str, Any] = {"status": record.status, "ms": round(1000 * seconds, 1)}
+        if record.texts is not None:
+            figures["texts"] = record.texts
+        if record.tokens is not None:
+            figures["tokens"] = record.tokens
+        log_event("request", request_id=record.request_id, method=method, route=route, **figures)
 
 
-def find_id(scope: Scope) -> bytes:
-    """The caller's X-Request-ID where it is harmless, else a new one."""
-    given = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
-    return given if ID_FORM.fullmatch(given) else uuid.uuid4().hex.encode()
+def log_error(request_id: str, error: Exception) -> None:
+    """Log the type of an error and the lines of code that it came through."""
+    innermost = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in innermost]
+    kind = type(error).__name__
+    log_event("error", logging.ERROR, request_id=request_id, type=kind, frames=frames)
+
+
+def find_id(scope: Scope) -> str:
+    """The caller's X-Request-ID where it is harmless, otherwise a new one."""
+    for name, value in scope["headers"]:
+        if name == ID_HEADER:
+            if ID_FORM.fullmatch(value):
+                return value.decode()
+            # Of several headers only the first counts.
+            break
+
+    return uuid.uuid4().hex

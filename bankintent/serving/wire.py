@@ -1,6 +1,5 @@
-"""The bodies that go over the wire: this API's own, and those of text-embeddings-inference's `/predict`."""
+"""Request and response bodies: our own, and those of text-embeddings-inference's `/predict`."""
 
-import dataclasses
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,20 +20,29 @@ from bankintent import __version__
 from bankintent.config import ServeConfig
 from bankintent.inference.runtime import Logits, ModelFacts
 from bankintent.measures.metrics import softmax
-from bankintent.serving import limits
 
 TEXT = "my card has not arrived yet"
+"""The text of the examples in the OpenAPI document."""
+
 SCORES: list[JsonValue] = [
     {"label": "card_arrival", "score": 0.93},
     {"label": "card_delivery_estimate", "score": 0.04},
     {"label": "lost_or_stolen_card", "score": 0.01},
 ]
-PAIR = 'two strings in one list are a pair, which an intent classifier does not take; write a batch as [["a"], ["b"]]'
+"""The scores of the examples."""
+
+PAIR = (
+    "two strings in one list are a pair, which an intent classifier does not take;"
+    ' write a batch as [["a"], ["b"]]'
+)
+"""The message for the form that text-embeddings-inference reads as a pair of texts."""
 
 
 def _integral(value: Any) -> Any:
-    """JSON has one kind of number: 3.0 is the integer 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """The integer that a whole float is: JSON has one kind of number, so 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _is_list(value: Any) -> str:
@@ -42,13 +50,19 @@ def _is_list(value: Any) -> str:
 
 
 def _dialect(value: Any) -> str:
-    """Which of the two bodies of `/predict` this is."""
-    return "tei" if isinstance(value, dict) and "inputs" in value else "own"
+    """The tag of a body of `/predict`: own, or text-embeddings-inference's."""
+    if isinstance(value, dict) and "inputs" in value:
+        return "tei"
+    return "own"
 
 
-# What counts as blank, spelled out where the regular expressions of JavaScript, Python and Rust differ about \s.
+# Listed besides \s are the blanks on which the regular expressions of JavaScript, Python and Rust
+# differ: the pattern is also in the OpenAPI document, for clients in any language.
 Text = Annotated[str, Field(min_length=1, pattern=r"[^\s\u001c-\u001f\u0085\ufeff]")]
+"""A text with at least one character that is not white space."""
+
 Texts = Annotated[list[Text], Field(min_length=1)]
+# With a tag, an error is about the form that was sent, not about every form.
 OneOrMany = Annotated[
     Annotated[Text, Tag("one")] | Annotated[Texts, Tag("many")], Discriminator(_is_list)
 ]
@@ -66,7 +80,7 @@ class PredictRequest(BaseModel):
     )
 
     text: OneOrMany
-    """A sentence, or a list of sentences; each has something else than white space in it."""
+    """A sentence, or a list of sentences, none of them empty or only white space."""
     top_k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(_integral)] = 3
     """How many intents to give for each text, best first."""
 
@@ -116,18 +130,21 @@ class Prediction(BaseModel):
     model: ModelName
 
 
-One = Annotated[list[Text], Field(min_length=1, max_length=1)]
-Batch = Annotated[list[One], Field(min_length=1)]
+OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
+TextBatch = Annotated[list[OneText], Field(min_length=1)]
 
 
 def _shape(value: Any) -> str:
+    """The tag of a form of `inputs`."""
     if not isinstance(value, list):
         return "text"
-    return "one" if value and not isinstance(value[0], list) else "batch"
+    if value and not isinstance(value[0], list):
+        return "one"
+    return "batch"
 
 
 class TeiRequest(BaseModel):
-    """The body of text-embeddings-inference's `/predict`. Keys that it may have besides are ignored, as there."""
+    """The body of text-embeddings-inference's `/predict`. As there, other keys are ignored."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -137,10 +154,12 @@ class TeiRequest(BaseModel):
     )
 
     inputs: Annotated[
-        Annotated[Text, Tag("text")] | Annotated[One, Tag("one")] | Annotated[Batch, Tag("batch")],
+        Annotated[Text, Tag("text")]
+        | Annotated[OneText, Tag("one")]
+        | Annotated[TextBatch, Tag("batch")],
         Discriminator(_shape),
     ]
-    """A text, alone or in a list, or a batch: a list of lists of one text each."""
+    """A text, a list of one text, or a batch: a list of lists of one text each."""
     truncate: StrictBool | None = None
     """false refuses a text that is too long for the model; otherwise its end is cut off."""
     raw_scores: StrictBool = False
@@ -149,13 +168,12 @@ class TeiRequest(BaseModel):
     @field_validator("inputs", mode="before")
     @classmethod
     def _no_pairs(cls, value: Any) -> Any:
-        rows = (
-            value
-            if isinstance(value, list) and any(isinstance(row, list) for row in value)
-            else [value]
-        )
+        # Before pydantic's own checks, whose message would be about the length of a list.
+        is_batch = isinstance(value, list) and any(isinstance(row, list) for row in value)
+        rows = value if is_batch else [value]
         if any(isinstance(row, list) and len(row) == 2 for row in rows):
             raise ValueError(PAIR)
+
         return value
 
     @property
@@ -164,8 +182,13 @@ class TeiRequest(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        rows = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        return [row[0] if isinstance(row, list) else row for row in rows]
+        if isinstance(self.inputs, str):
+            return [self.inputs]
+
+        texts = []
+        for row in self.inputs:
+            texts.append(row if isinstance(row, str) else row[0])
+        return texts
 
 
 EitherRequest = Annotated[
@@ -205,64 +228,60 @@ class Health(BaseModel):
     status: Literal["live", "ready"]
 
 
-class ErrorBody(BaseModel):
-    """Every refusal; it never repeats what was sent."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]
-        }
-    )
-
-    error: str
-    error_type: str
-
-
-REFUSALS: tuple[type[limits.Refusal], ...] = (
-    limits.Malformed,
-    limits.Unauthorized,
-    limits.SlowBody,
-    limits.TooLarge,
-    limits.Invalid,
-    limits.QueueFull,
-    limits.NotReady,
-    limits.DeadlineExceeded,
-)
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of these statuses."""
-    kinds = [kind for kind in REFUSALS if kind.status in statuses]
-    return {kind.status: {"model": ErrorBody, "description": kind.__doc__} for kind in kinds}
-
-
-def prediction(logits: Logits, truncated: bool, facts: ModelFacts, top_k: int) -> Prediction:
-    """One text's logits as its answer; `top_k` above the number of labels gives all."""
-    scores = ranked(softmax(logits), facts, top_k)
-    model = ModelName(name=facts.name, version=facts.version)
+def make_prediction(logits: Logits, truncated: bool, facts: ModelFacts, top_k: int) -> Prediction:
+    """The answer to a text from its (labels,) logits; a larger `top_k` gives all labels."""
+    scores = rank(softmax(logits), facts, top_k)
+    best = scores[0]
     return Prediction(
-        label=scores[0].label, score=scores[0].score, top_k=scores, truncated=truncated, model=model
+        label=best.label,
+        score=best.score,
+        top_k=scores,
+        truncated=truncated,
+        model=ModelName(name=facts.name, version=facts.version),
     )
 
 
-def all_scores(logits: Logits, facts: ModelFacts, raw: bool) -> list[Score]:
+def score_all(logits: Logits, facts: ModelFacts, raw: bool) -> list[Score]:
     """Every label with its probability or, raw, its logit, best first."""
-    return ranked(logits if raw else softmax(logits), facts, len(facts.labels))
+    values = logits if raw else softmax(logits)
+    return rank(values, facts, len(facts.labels))
 
 
-def ranked(values: np.ndarray[Any, Any], facts: ModelFacts, top_k: int) -> list[Score]:
-    """The best few labels, best first; of equal ones the lower id."""
+def rank(values: np.ndarray[Any, Any], facts: ModelFacts, top_k: int) -> list[Score]:
+    """The best `top_k` labels, best first; of equal ones the lower id."""
     order = np.argsort(-values, kind="stable")[:top_k]
-    return [Score(label=facts.labels[i], score=round(float(values[i]), 6)) for i in order]
+
+    scores = []
+    for index in order:
+        # The logits are float32, which has about seven digits.
+        score = round(float(values[index]), 6)
+        scores.append(Score(label=facts.labels[index], score=score))
+    return scores
 
 
-def info(facts: ModelFacts, settings: ServeConfig) -> Info:
+def make_info(facts: ModelFacts, settings: ServeConfig) -> Info:
     """The body of `/info`."""
-    shown = {**dataclasses.asdict(facts), **settings.model_dump(include={"limits", "batching"})}
-    return Info.model_validate({**shown, "bankintent": __version__})
+    return Info(
+        name=facts.name,
+        version=facts.version,
+        labels=list(facts.labels),
+        labels_hash=facts.labels_hash,
+        backbone=facts.backbone,
+        parameters=facts.parameters,
+        max_length=facts.max_length,
+        runtime=facts.runtime,
+        bankintent=__version__,
+        limits=settings.limits.model_dump(),
+        batching=settings.batching.model_dump(),
+    )
 
 
-FIELDS = {name for model in (PredictRequest, TeiRequest) for name in model.model_fields}
+FIELDS = PredictRequest.model_fields.keys() | TeiRequest.model_fields.keys()
+"""Keys that a message may name: any other was made up by the sender and may hold a text."""
+
+NOT_AN_OBJECT = 'the body must be a JSON object such as {"text": "..."}, sent as application/json'
+"""FastAPI also gives such errors where the header Content-Type is missing or wrong."""
+
 PROBLEMS = {
     "string_pattern_mismatch": "must not be empty or blank",
     "string_too_short": "must not be empty or blank",
@@ -270,20 +289,33 @@ PROBLEMS = {
     "string_unicode": "is not valid Unicode text",
     "extra_forbidden": "an unknown key; the keys are text and top_k",
     "json_invalid": "the body is not JSON",
-    "model_attributes_type": 'the body must be a JSON object such as {"text": "..."}, sent as application/json',
+    "model_attributes_type": NOT_AN_OBJECT,
+    "model_type": NOT_AN_OBJECT,
+    "dict_type": NOT_AN_OBJECT,
 }
-PROBLEMS["model_type"] = PROBLEMS["dict_type"] = PROBLEMS["model_attributes_type"]
+"""Messages for pydantic's error types; the other types keep pydantic's own."""
+
+MOST_PROBLEMS = 3
+"""A list of texts may have an error in each: a message stays one readable line."""
 
 
-def describe(error: RequestValidationError) -> str:
-    """The first few problems of a body in one line, in our words and pydantic's, without anything that was sent."""
-    problems = []
-    for detail in error.errors():
-        place = ".".join(
-            str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int)
-        )
-        message = PROBLEMS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
-        problems.append(
-            f"{place}: {message}" if place and detail["type"] != "json_invalid" else message
-        )
-    return "; ".join(list(dict.fromkeys(problems))[:3])
+def describe_invalid(error: RequestValidationError) -> str:
+    """The first few problems of a body in one line, without anything that was sent."""
+    problems = [_describe_one(detail) for detail in error.errors()]
+    different = list(dict.fromkeys(problems))
+    return "; ".join(different[:MOST_PROBLEMS])
+
+
+def _describe_one(detail: dict[str, Any]) -> str:
+    """One problem: a message, after its place where that repeats nothing that was sent."""
+    kind = detail["type"]
+    message = PROBLEMS.get(kind) or detail["msg"].removeprefix("Value error, ")
+
+    # The place of invalid JSON is an offset in the text that was sent.
+    if kind == "json_invalid":
+        return message
+
+    parts = [str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int)]
+    if not parts:
+        return message
+    return f"{'.'.join(parts)}: {message}"

@@ -1,1 +1,1 @@
-"""Many runs, one table."""
+"""Comparisons of many training runs: plan, run, analyse, report."""

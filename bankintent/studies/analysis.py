@@ -1,262 +1,272 @@
-"""The figures of a comparison, from its run records alone: cells, paired tests, verdicts. A pure function."""
+"""The analysis of a comparison, from its run records alone: cells, paired tests, verdicts."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
-from itertools import combinations
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from bankintent.config import CompareConfig
 from bankintent.errors import DataError
 from bankintent.measures import paired
-from bankintent.measures.metrics import Ints
-from bankintent.studies.plan import Recipe, Run, SizeName
-from bankintent.studies.record import Rows, RunRecord
+from bankintent.measures.metrics import IntentFigures, Ints
+from bankintent.studies.cells import Cell, common_seeds, group_cells, pair_cells
+from bankintent.studies.figures import (
+    BootstrapSettings,
+    CellFigures,
+    ComparisonFigures,
+    DataFigures,
+    IntentComparison,
+    McNemarFigures,
+    PairFigures,
+    Provenance,
+    RecipeFigures,
+    RunCounts,
+    SeedMean,
+    SeedTest,
+    SweepChoice,
+)
+from bankintent.studies.plan import PlannedRun
+from bankintent.studies.recipes import Recipe
+from bankintent.studies.record import RunRecord, StudyRows
+from bankintent.studies.verdict import write_verdict
 
 ALPHA = 0.05
+"""A test with a smaller p counts as significant: as strict as the intervals of 95 %."""
+
 BOOTSTRAP_SEED = 6
-NAMES = {"lora": "LoRA", "full-ft": "full fine-tuning", "head-only": "head-only training"}
-"""How a sentence calls a recipe that is named like its regime."""
+"""Fixed, so that the same records give the same intervals."""
 
-Figures = dict[str, Any]
-
-
-class Cell:
-    """The finished runs of one recipe at one size, in the order of their seeds."""
-
-    def __init__(self, recipe: Recipe, size: SizeName) -> None:
-        self.recipe, self.size = recipe, size
-        self.records: dict[int, RunRecord] = {}
-
-    def right(self, true: Ints, seeds: Iterable[int]) -> Ints:
-        """(seeds, rows) of truth values: answered rightly."""
-        return self.predicted(seeds) == true
-
-    def predicted(self, seeds: Iterable[int]) -> Ints:
-        """(seeds, rows) label ids."""
-        return np.array([self.records[seed].predicted for seed in seeds])
-
-    @property
-    def first(self) -> RunRecord:
-        return next(iter(self.records.values()))
-
-    @property
-    def name(self) -> str:
-        return (
-            NAMES.get(self.recipe.name, self.recipe.name)
-            if self.recipe.backbone is None
-            else self.recipe.slug
-        )
+CELL_SETTINGS = ("seed", "few_shot", "regime")
+"""Settings that differ between the runs of a recipe, or that the report names in another place."""
 
 
 def analyse(
-    config: CompareConfig, runs: list[Run], found: dict[str, RunRecord], rows: Rows
-) -> Figures:
-    """Everything that the report says, as plain JSON values; `found` maps the keys of finished runs to their records.
+    config: CompareConfig,
+    runs: list[PlannedRun],
+    records: dict[str, RunRecord],
+    rows: StudyRows,
+) -> ComparisonFigures:
+    """Everything that the report says; `records` are those of finished runs, by the runs' keys.
 
     Raises DataError where a record is of other rows than the study's.
     """
-    for key, record in found.items():
+    _require_same_rows(records, rows)
+    true = np.asarray(rows.true)
+    finished = []
+    missing = []
+    for run in runs:
+        if run.key in records:
+            finished.append(run)
+        else:
+            missing.append(run.label)
+
+    # The largest size comes first. Intents are compared there alone.
+    cells = group_cells(finished, records)
+    largest_size = cells[0].size
+    pairs = []
+    intents = []
+    for a, b in pair_cells(cells):
+        pairs.append(_pair_figures(a, b, true, config))
+        if a.size == largest_size:
+            intents.append(_compare_intents(a, b, rows))
+
+    return ComparisonFigures(
+        study=config.name,
+        data=DataFigures(rows.dataset, rows.data_hash, intents=len(rows.labels)),
+        split=rows.split,
+        rows=len(rows.true),
+        seeds=config.seeds,
+        runs=RunCounts(planned=len(runs), finished=len(finished), missing=missing),
+        made=_provenance(records.values()),
+        bootstrap=BootstrapSettings(config.bootstrap, BOOTSTRAP_SEED),
+        recipes=_recipe_figures(finished, records),
+        cells=[_cell_figures(cell, rows.split) for cell in cells],
+        pairs=pairs,
+        intents=intents,
+    )
+
+
+def _require_same_rows(records: dict[str, RunRecord], rows: StudyRows) -> None:
+    for key, record in records.items():
         if record.rows_hash != rows.rows_hash or len(record.predicted) != len(rows.true):
             raise DataError(
                 f"the record {key} is of other {rows.split} rows",
                 "Remove it; the run is then made again",
             )
-    records = [found[run.key] for run in runs if run.key in found]
-    cells = _cells(runs, found)
-    true = np.asarray(rows.true)
-    pairs = [_pair(a, b, true, config) for a, b in _pairs(cells)]
-    return {
-        "study": config.name,
-        "data": {"name": rows.dataset, "data_hash": rows.data_hash, "intents": len(rows.labels)},
-        "split": rows.split,
-        "rows": len(rows.true),
-        "seeds": config.seeds,
-        "runs": {
-            "planned": len(runs),
-            "finished": len(records),
-            "missing": [run.label for run in runs if run.key not in found],
-        },
-        "made": {
-            "from": min(record.finished for record in records),
-            "to": max(record.finished for record in records),
-            "hardware": sorted({record.hardware for record in records}),
-            "precision": sorted({record.precision for record in records}),
-            "versions": [
-                dict(pairs)
-                for pairs in sorted({tuple(sorted(r.versions.items())) for r in records})
-            ],
-        },
-        "bootstrap": {"resamples": config.bootstrap, "seed": BOOTSTRAP_SEED},
-        "recipes": _recipes(runs, found),
-        "cells": [_figures(cell, rows.split) for cell in cells],
-        "pairs": pairs,
-        "intents": [_intents(a, b, rows) for a, b in _pairs(cells) if a.size == cells[0].size],
-    }
 
 
-def _cells(runs: list[Run], found: dict[str, RunRecord]) -> list[Cell]:
-    """Cells with a finished run: all data first, then by falling size; recipes in the config's order."""
-    cells: dict[tuple[SizeName, str], Cell] = {}
-    for run in runs:
-        if run.key in found:
-            cell = cells.setdefault((run.size, run.recipe.slug), Cell(run.recipe, run.size))
-            cell.records[run.seed] = found[run.key]
-    return sorted(
-        cells.values(), key=lambda cell: -float("inf") if cell.size == "all" else -cell.size
+def _provenance(records: Iterable[RunRecord]) -> Provenance:
+    times = set()
+    hardware = set()
+    precision = set()
+    versions = set()
+    for record in records:
+        times.add(record.finished)
+        hardware.add(record.hardware)
+        precision.add(record.precision)
+        # As a tuple, because a dict can be neither in a set nor sorted.
+        versions.add(tuple(sorted(record.versions.items())))
+
+    return Provenance(
+        first_finished=min(times),
+        last_finished=max(times),
+        hardware=sorted(hardware),
+        precision=sorted(precision),
+        versions=[dict(items) for items in sorted(versions)],
     )
 
 
-def _pairs(cells: list[Cell]) -> list[tuple[Cell, Cell]]:
-    """Recipes at the same size on the same backbone with a seed in common, the one that trains less first."""
-    return [
-        (a, b) if a.first.trainable_parameters <= b.first.trainable_parameters else (b, a)
-        for a, b in combinations(cells, 2)
-        if a.size == b.size and a.recipe.backbone == b.recipe.backbone and _common(a, b)
-    ]
+def _recipe_figures(
+    finished: list[PlannedRun], records: dict[str, RunRecord]
+) -> list[RecipeFigures]:
+    """Each recipe with the settings that its runs share."""
+    recipes: dict[str, RecipeFigures] = {}
+    for run in finished:
+        recipe = run.recipe
+        if recipe.slug in recipes:
+            continue
+
+        record = records[run.key]
+        settings = dict(record.settings)
+        for key in CELL_SETTINGS:
+            settings.pop(key, None)
+        recipes[recipe.slug] = RecipeFigures(
+            recipe=recipe.slug,
+            regime=recipe.regime,
+            backbone=record.backbone,
+            chosen=_sweep_choice(recipe),
+            settings=settings,
+        )
+    return list(recipes.values())
 
 
-def _common(a: Cell, b: Cell) -> list[int]:
-    return [seed for seed in a.records if seed in b.records]
+def _sweep_choice(recipe: Recipe) -> SweepChoice | None:
+    sweep = recipe.sweep
+    if sweep is None:
+        return None
+
+    return SweepChoice(
+        metric=sweep.metric,
+        folds=sweep.folds,
+        values=sweep.values,
+        value=sweep.value,
+        words=sweep.describe(),
+    )
 
 
-def _recipes(runs: list[Run], found: dict[str, RunRecord]) -> list[Figures]:
-    """Each recipe with its regime, model, what a sweep chose, and its settings without what differs between runs."""
-    recipes: dict[str, tuple[Recipe, RunRecord]] = {}
-    for run in runs:
-        if run.key in found:
-            recipes.setdefault(run.recipe.slug, (run.recipe, found[run.key]))
-    return [
-        {
-            "recipe": slug,
-            "regime": recipe.regime,
-            "backbone": record.backbone,
-            "chosen": recipe.chosen.model_dump(exclude={"key", "trials"})
-            | {"words": recipe.chosen.words}
-            if recipe.chosen
-            else None,
-            "settings": {
-                k: v for k, v in record.settings.items() if k not in ("seed", "few_shot", "regime")
-            },
-        }
-        for slug, (recipe, record) in recipes.items()
-    ]
-
-
-def _figures(cell: Cell, split: str) -> Figures:
-    """One cell's row of the report. Times and latencies are medians over seeds, memory is the largest."""
+def _cell_figures(cell: Cell, split: str) -> CellFigures:
     records = list(cell.records.values())
+    latencies = [record.latency for record in records]
     first = cell.first
-    return {
-        "recipe": cell.recipe.slug,
-        "regime": cell.recipe.regime,
-        "size": cell.size,
-        "train_rows": first.train_rows,
-        "seeds": list(cell.records),
-        **{
-            metric: _over_seeds([r.metrics[split][metric] for r in records])
-            for metric in ("accuracy", "macro_f1")
-        },
-        "val_accuracy": _over_seeds([r.metrics["val"]["accuracy"] for r in records]),
-        "trainable_parameters": first.trainable_parameters,
-        "total_parameters": first.total_parameters,
-        "share": first.trainable_parameters / first.total_parameters,
-        "run_seconds": _median(r.run_seconds for r in records),
-        "train_seconds": _median(r.train_seconds for r in records),
-        "peak_memory_bytes": max(r.peak_memory_bytes for r in records),
-        "bytes": first.bytes,
-        "single_ms": _median(r.latency.single_ms for r in records),
-        "batched_per_second": _median(r.latency.batched_per_second for r in records),
-    }
+
+    return CellFigures(
+        recipe=cell.recipe.slug,
+        regime=cell.recipe.regime,
+        size=cell.size,
+        train_rows=first.train_rows,
+        seeds=list(cell.records),
+        accuracy=_mean_over_seeds(records, split, "accuracy"),
+        macro_f1=_mean_over_seeds(records, split, "macro_f1"),
+        val_accuracy=_mean_over_seeds(records, "val", "accuracy"),
+        trainable_parameters=first.trainable_parameters,
+        total_parameters=first.total_parameters,
+        share=cell.trained_share,
+        run_seconds=_median(record.run_seconds for record in records),
+        train_seconds=_median(record.train_seconds for record in records),
+        # Not a median: with less than this, one of the runs would have failed.
+        peak_memory_bytes=max(record.peak_memory_bytes for record in records),
+        bytes=first.bytes,
+        single_ms=_median(latency.single_ms for latency in latencies),
+        batched_per_second=_median(latency.batched_per_second for latency in latencies),
+    )
 
 
-def _over_seeds(values: list[float]) -> Figures:
+def _mean_over_seeds(records: list[RunRecord], split: str, metric: str) -> SeedMean:
+    values = [record.metrics[split][metric] for record in records]
     array = np.asarray(values)
-    return {"mean": float(array.mean()), "interval": paired.t_interval(array), "values": values}
+    return SeedMean(
+        mean=float(array.mean()),
+        interval=paired.t_interval(array),
+        values=values,
+    )
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(median(known)) if known else None
+    """The median of the values that are there; None where none is."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return None
+    return float(median(numbers))
 
 
-def _pair(a: Cell, b: Cell, true: Ints, config: CompareConfig) -> Figures:
-    """A against B on the same rows and seeds.
+def _pair_figures(a: Cell, b: Cell, true: Ints, config: CompareConfig) -> PairFigures:
+    """A against B on the same rows and seeds."""
+    seeds = common_seeds(a, b)
+    a_right = a.is_right(true, seeds)
+    b_right = b.is_right(true, seeds)
 
-    McNemar's test is made for each seed, and once on the plurality vote of all seeds: pooling the seeds' rows into
-    one table would count every row several times over.
+    difference = float(a_right.mean() - b_right.mean())
+    interval = paired.bootstrap_difference(a_right, b_right, config.bootstrap, BOOTSTRAP_SEED)
+
+    return PairFigures(
+        a=a.recipe.slug,
+        b=b.recipe.slug,
+        size=a.size,
+        seeds=seeds,
+        difference=difference,
+        interval=interval,
+        resampled="rows and seeds" if len(seeds) > 1 else "rows",
+        mcnemar=_mcnemar_figures(a, b, true),
+        verdict=write_verdict(a, b, difference, interval),
+    )
+
+
+def _mcnemar_figures(a: Cell, b: Cell, true: Ints) -> McNemarFigures:
+    """McNemar's test for each seed, and once on the plurality vote of all seeds.
+
+    To pool the seeds' rows into one table would count every row several times over.
     """
-    seeds = _common(a, b)
-    a_right, b_right = a.right(true, seeds), b.right(true, seeds)
-    tests = [paired.mcnemar(*rights) for rights in zip(a_right, b_right, strict=True)]
-    votes = [paired.plurality(cell.predicted(seeds)) == true for cell in (a, b)]
-    figures = {
-        "a": a.recipe.slug,
-        "b": b.recipe.slug,
-        "size": a.size,
-        "seeds": seeds,
-        "difference": float(a_right.mean() - b_right.mean()),
-        "interval": paired.bootstrap_difference(a_right, b_right, config.bootstrap, BOOTSTRAP_SEED),
-        "resampled": "rows and seeds" if len(seeds) > 1 else "rows",
-        "mcnemar": {
-            "seeds": [
-                {"seed": seed, **asdict(test)} for seed, test in zip(seeds, tests, strict=True)
-            ],
-            "significant": sum(test.p < ALPHA for test in tests),
-            "plurality": asdict(paired.mcnemar(*votes)),
-        },
-    }
-    return figures | {"verdict": _verdict(figures, a, b)}
+    seeds = common_seeds(a, b)
+    a_right = a.is_right(true, seeds)
+    b_right = b.is_right(true, seeds)
 
+    seed_tests = []
+    for seed, a_of_seed, b_of_seed in zip(seeds, a_right, b_right, strict=True):
+        test = paired.mcnemar(a_of_seed, b_of_seed)
+        seed_tests.append(SeedTest(seed, test.only_a, test.only_b, test.p))
 
-def _verdict(pair: Figures, a: Cell, b: Cell) -> str:
-    """One sentence that the interval supports."""
-    difference, (low, high) = pair["difference"], pair["interval"]
-    seeds = len(pair["seeds"])
-    where = "above" if difference > 0 else "below"
-    distance = (
-        f"{signed(abs(difference))} points of accuracy {where} {b.name}"
-        if difference
-        else f"level with {b.name}"
+    a_vote = paired.plurality(a.predicted(seeds))
+    b_vote = paired.plurality(b.predicted(seeds))
+    return McNemarFigures(
+        seeds=seed_tests,
+        significant=sum(test.p < ALPHA for test in seed_tests),
+        plurality=paired.mcnemar(a_vote == true, b_vote == true),
     )
-    basis = f"95 % interval {signed(low)} to {signed(high)}, " + (
-        f"{seeds} seeds" if seeds > 1 else "one seed"
-    )
-    shares = [cell.first.trainable_parameters / cell.first.total_parameters for cell in (a, b)]
-    against = f", with {percent(shares[0])} of the parameters trained against {percent(shares[1])}"
-    trained = against if shares[0] != shares[1] else ""
-    if low <= 0 <= high:
-        text = f"No difference was shown between {a.name} and {b.name}: {a.name} is {distance} ({basis}){trained}."
-    else:
-        text = f"{a.name} is {distance} ({basis}){trained}."
-    text = text[0].upper() + text[1:] if a.name in NAMES.values() else text
-    return text + (" Only the rows were resampled, as there is one seed." if seeds == 1 else "")
 
 
-def signed(share: float) -> str:
-    """A difference of shares in points, two digits, and no minus before a zero."""
-    text = f"{100 * share:.2f}"
-    return "0.00" if text == "-0.00" else text
+def _compare_intents(a: Cell, b: Cell, rows: StudyRows) -> IntentComparison:
+    """Correct answers by intent, means over seeds; the largest gain of A first."""
+    seeds = common_seeds(a, b)
+    true = np.asarray(rows.true)
+    a_means = a.is_right(true, seeds).mean(axis=0)
+    b_means = b.is_right(true, seeds).mean(axis=0)
 
+    intents = []
+    for label_id, name in enumerate(rows.labels):
+        is_of_intent = true == label_id
+        a_right = float(a_means[is_of_intent].sum())
+        b_right = float(b_means[is_of_intent].sum())
+        intents.append(
+            IntentFigures(
+                intent=name,
+                rows=int(is_of_intent.sum()),
+                a_right=a_right,
+                b_right=b_right,
+                # Rounded, so that equal gains compare as equal.
+                difference=round(a_right - b_right, 6),
+            )
+        )
 
-def percent(share: float) -> str:
-    """A share in per cent with two digits that count, 100 % only for all of it."""
-    if share == 1:
-        return "100 %"
-    return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:.2g} %"
-
-
-def _intents(a: Cell, b: Cell, rows: Rows) -> Figures:
-    """For each intent how many of its rows each side answers rightly, the mean over seeds; largest gain of A first."""
-    seeds, true = _common(a, b), np.asarray(rows.true)
-    means = [cell.right(true, seeds).mean(axis=0) for cell in (a, b)]
-    table: list[Figures] = []
-    for index, name in enumerate(rows.labels):
-        of_intent = true == index
-        a_right, b_right = (float(mean[of_intent].sum()) for mean in means)
-        counts = {"rows": int(of_intent.sum()), "a_right": a_right, "b_right": b_right}
-        table.append({"intent": name, **counts, "difference": round(a_right - b_right, 6)})
-    table.sort(key=lambda row: -row["difference"])  # stable: equals stay in id order
-    return {"a": a.recipe.slug, "b": b.recipe.slug, "size": a.size, "intents": table}
+    # The sort is stable: intents with equal gains stay in id order.
+    intents.sort(key=lambda figures: -figures.difference)
+    return IntentComparison(a.recipe.slug, b.recipe.slug, a.size, intents)

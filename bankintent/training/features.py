@@ -1,6 +1,8 @@
-"""What a frozen encoder says of each text, computed once, kept on disk, and put in the encoder's place."""
+"""The vectors of a frozen encoder: computed once, kept on disk, put in the encoder's place."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from bankintent import files
@@ -18,35 +21,63 @@ from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 from bankintent.training.backbones import Backbone
 
+NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path")
+"""Keys of a model's config that change nothing in its encoder."""
+
+
+EncodedRows = list[dict[str, Any]]
+"""Rows as the Trainer's collator takes them."""
+
+
+@dataclass(frozen=True)
+class FrozenVectors:
+    """What a frozen encoder computes of some texts."""
+
+    table: torch.Tensor
+    """(texts, hidden) float32: the vector of each text that the head modules read, dropout off."""
+    is_cached: bool
+    """Read from disk and not computed."""
+
 
 @dataclass(frozen=True)
 class Features:
-    """(texts, hidden) float32: the vector that the head modules read of each text, dropout off."""
+    """A frozen encoder's vectors of a run's training and validation rows."""
 
     table: torch.Tensor
-    cached: bool
-    """Read from disk rather than computed."""
+    """(training rows + validation rows, hidden) float32, the training rows first."""
+    train_rows: int
+
+    @property
+    def train(self) -> torch.Tensor:
+        """(training rows, hidden), without a copy."""
+        return self.table[: self.train_rows]
+
+    @property
+    def val(self) -> torch.Tensor:
+        """(validation rows, hidden), without a copy."""
+        return self.table[self.train_rows :]
+
+    def encode_train(self, label_ids: list[int]) -> EncodedRows:
+        """The training rows for a model on cached features."""
+        return _numbered_rows(label_ids, first=0)
+
+    def encode_val(self, label_ids: list[int]) -> EncodedRows:
+        """The validation rows for a model on cached features."""
+        return _numbered_rows(label_ids, first=self.train_rows)
 
 
-def frozen(
-    backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int, cache: Path
-) -> Features:
-    """The encoder's vectors for `texts`, from `cache` where the same encoder has read the same texts before."""
-    path = cache / "features" / f"{_key(backbone, texts)}.safetensors"
-    try:
-        return Features(load_file(path)["features"], cached=True)
-    except (OSError, SafetensorError, KeyError):
-        pass  # not there, or not whole: computed anew
-    table = compute(backbone, labels, texts, batch_size)
-    with files.staged(path) as staging:
-        save_file({"features": table}, staging)
-    return Features(table, cached=False)
+def _numbered_rows(label_ids: list[int], first: int) -> EncodedRows:
+    """Rows for the Trainer that have a row number of the table in the place of token ids."""
+    return [
+        {"input_ids": [number], "attention_mask": [1], "labels": label_id}
+        for number, label_id in enumerate(label_ids, start=first)
+    ]
 
 
 class CachedEncoder(nn.Module):
-    """Stands in for a frozen encoder: `input_ids` are (batch, 1) row numbers, the answer is what it said of the rows.
+    """Takes the place of a frozen encoder: its inputs are (batch, 1) row numbers of a table.
 
-    A pooler that belongs to the encoder is run, as it is part of what learns.
+    The pooler of the encoder is run, if it has one: it is part of what learns.
     """
 
     def __init__(self, table: torch.Tensor, pooler: nn.Module | None) -> None:
@@ -57,6 +88,7 @@ class CachedEncoder(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, **_: Any
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
+        # (batch, 1, hidden): a text of one token, the one that the head reads.
         hidden = self.table[input_ids]
         if self.pooler is None:
             return BaseModelOutput(last_hidden_state=hidden)
@@ -65,72 +97,97 @@ class CachedEncoder(nn.Module):
         )
 
 
-class replaced_encoder:  # noqa: N801 (read as a function, like contextlib's own)
-    """Within the block, `model` runs on cached features; afterwards on its own encoder again."""
+@contextlib.contextmanager
+def replaced_encoder(model: PreTrainedModel, table: torch.Tensor) -> Iterator[None]:
+    """Within the block `model` runs on cached features; afterwards on its own encoder again."""
+    encoder = model.base_model
+    pooler = getattr(encoder, "pooler", None)
+    if not isinstance(pooler, nn.Module):
+        pooler = None
 
-    def __init__(self, model: PreTrainedModel, table: torch.Tensor) -> None:
-        self._model, self._encoder = model, model.base_model
-        pooler = getattr(self._encoder, "pooler", None)
-        self._stand_in = CachedEncoder(
-            table.to(model.device), pooler if isinstance(pooler, nn.Module) else None
-        )
-
-    def __enter__(self) -> None:
-        setattr(self._model, self._model.base_model_prefix, self._stand_in)
-
-    def __exit__(self, *_: object) -> None:
-        setattr(self._model, self._model.base_model_prefix, self._encoder)
+    setattr(model, model.base_model_prefix, CachedEncoder(table.to(model.device), pooler))
+    try:
+        yield
+    finally:
+        setattr(model, model.base_model_prefix, encoder)
 
 
-def rows(start: int, labels: list[int]) -> list[dict[str, Any]]:
-    """Training rows of a model on cached features: the row's number in the table instead of token ids."""
-    return [
-        {"input_ids": [start + i], "attention_mask": [1], "labels": label}
-        for i, label in enumerate(labels)
-    ]
+def frozen(
+    backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int, cache: Path
+) -> FrozenVectors:
+    """The encoder's vectors of `texts`.
+
+    They are read from `cache` if the same encoder has read the same texts before, and written there
+    otherwise.
+    """
+    path = cache / "features" / f"{_key(backbone, texts)}.safetensors"
+    try:
+        return FrozenVectors(load_file(path)["features"], is_cached=True)
+    except (OSError, SafetensorError, KeyError):
+        pass  # there is no file, or not a whole one
+
+    table = compute(backbone, labels, texts, batch_size)
+    # Staged: another run may be reading or writing the same file.
+    with files.staged(path) as staging:
+        save_file({"features": table}, staging)
+    return FrozenVectors(table, is_cached=False)
 
 
 def compute(
     backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int
 ) -> torch.Tensor:
-    """(texts, hidden) float32 from one forward pass, keeping the position that the head modules read."""
+    """(texts, hidden) float32 from one forward pass: what the head modules read of each text."""
     model = backbone.model
-    mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
+    reads_mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
     predictor = Predictor(model, backbone.tokenizer, labels)
-    out = torch.empty(len(texts), model.config.hidden_size)
+
+    # Made outside of inference mode: autograd refuses tensors that were made inside.
+    table = torch.empty(len(texts), model.config.hidden_size)
     with torch.inference_mode():
-        for chosen, batch in predictor.batches(texts, batch_size):
+        for rows, batch in predictor.batches(texts, batch_size):
             hidden = model.base_model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1)
-            out[chosen] = (
-                ((hidden * mask).sum(1) / mask.sum(1) if mean else hidden[:, 0]).float().cpu()
-            )
-    return out
+            mask = batch["attention_mask"]
+            vectors = _masked_mean(hidden, mask) if reads_mean else hidden[:, 0]
+            table[rows] = vectors.float().cpu()
+
+    return table
+
+
+def _masked_mean(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """(batch, hidden): the mean over the tokens of each text, without its padding."""
+    mask = attention_mask.unsqueeze(-1)
+    return (hidden * mask).sum(1) / mask.sum(1)
 
 
 def _key(backbone: Backbone, texts: list[str]) -> str:
-    """sha256 over the texts, the encoder's weights and settings, and the tokenizer with its longest input."""
-    digest = sha256(json.dumps(texts).encode())
+    """Hash of the texts, the encoder's weights and settings, and the tokenizer with its limit."""
     tokenizer = backbone.tokenizer
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    words = (
-        json.dumps(tokenizer.get_vocab(), sort_keys=True)
-        if fast is None
-        else _without_call_settings(fast.to_str())
-    )
     settings = backbone.model.config.to_dict()
-    for key in ("id2label", "label2id", "num_labels", "_name_or_path"):
+    for key in NOT_THE_ENCODER:
         settings.pop(key, None)
+
+    settings_text = json.dumps(settings, sort_keys=True, default=str)
+
+    digest = sha256(json.dumps(texts).encode())
     digest.update(
-        f"{words} {tokenizer.model_max_length} {json.dumps(settings, sort_keys=True, default=str)}".encode()
+        f"{_tokenizer_text(tokenizer)} {tokenizer.model_max_length} {settings_text}".encode()
     )
+
     for name, tensor in sorted(backbone.model.base_model.state_dict().items()):
+        # The pooler is behind the vectors.
         if not name.startswith("pooler."):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+
     return digest.hexdigest()[:32]
 
 
-def _without_call_settings(tokenizer: str) -> str:
-    """The padding and truncation of the last call are no part of what the tokenizer is."""
-    return json.dumps(json.loads(tokenizer) | {"padding": None, "truncation": None}, sort_keys=True)
+def _tokenizer_text(tokenizer: Tokenizer) -> str:
+    """A text that two tokenizers share only if they split texts alike."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        return json.dumps(tokenizer.get_vocab(), sort_keys=True)
+
+    # The padding and truncation of the last call are no part of what the tokenizer is.
+    settings = json.loads(fast.to_str()) | {"padding": None, "truncation": None}
+    return json.dumps(settings, sort_keys=True)

@@ -1,4 +1,4 @@
-"""What is seen of a training run while it goes on: a progress bar, and a line for each epoch."""
+"""What a user sees of a training run: a progress bar, and a line after each epoch."""
 
 import math
 import time
@@ -10,16 +10,24 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from bankintent import console
 from bankintent.tracking import Tracker
 
+VALIDATION_METRICS = ("loss", "accuracy", "macro_f1")
+"""Figures of the Trainer's evaluation that are kept of each epoch."""
+
 
 class EpochReport(TrainerCallback):
-    """A progress bar, one line for each epoch with its validation metrics, and the same numbers to the tracker."""
+    """Shows progress, keeps each epoch's figures in `history`, and hands them to the tracker."""
 
     def __init__(self, history: list[dict[str, float]], tracker: Tracker) -> None:
         self.history = history
         self.tracker = tracker
-        self.loss = math.nan
-        self.started = self.epoch_started = time.perf_counter()
+
+        self.train_loss = math.nan
+        self.started = time.perf_counter()
+        self.epoch_started = self.started
+        self.epoch_seconds = 0.0
         self.first_epoch = 0.0
+
+        # In a log the bar would be a line of its own each time.
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -34,8 +42,11 @@ class EpochReport(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.started = self.epoch_started = time.perf_counter()
+        self.started = time.perf_counter()
+        self.epoch_started = self.started
+        # A run that continues from a checkpoint does not begin at zero.
         self.first_epoch = state.epoch or 0.0
+
         self.task = self.progress.add_task(
             "training", total=state.max_steps, completed=state.global_step
         )
@@ -59,11 +70,13 @@ class EpochReport(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        self.loss = (logs or {}).get("loss", self.loss)
+        # Called for evaluations too, whose logs have no training loss.
+        self.train_loss = (logs or {}).get("loss", self.train_loss)
 
     def on_epoch_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        # The evaluation comes after it, and is not counted.
         self.epoch_seconds = time.perf_counter() - self.epoch_started
 
     def on_evaluate(
@@ -75,29 +88,41 @@ class EpochReport(TrainerCallback):
         **_: Any,
     ) -> None:
         epoch = round(state.epoch or 0)
-        entry = {"epoch": float(epoch), "train_loss": self.loss, "seconds": self.epoch_seconds}
-        entry |= {
-            f"val_{k.removeprefix('eval_')}": metrics[k]
-            for k in ("eval_loss", "eval_accuracy", "eval_macro_f1")
+
+        entry = {
+            "epoch": float(epoch),
+            "train_loss": self.train_loss,
+            "seconds": self.epoch_seconds,
         }
+        for name in VALIDATION_METRICS:
+            entry[f"val_{name}"] = metrics[f"eval_{name}"]
+
         self.history.append(entry)
-        elapsed = time.perf_counter() - self.started
-        left = _duration(
-            elapsed / max(epoch - self.first_epoch, 1) * (args.num_train_epochs - epoch)
-        )
-        console.say(
-            f"epoch {epoch:>2}/{args.num_train_epochs:.0f}  loss {self.loss:6.3f}"
-            f"  val loss {entry['val_loss']:6.3f}  accuracy {100 * entry['val_accuracy']:5.2f} %"
-            f"  macro-F1 {100 * entry['val_macro_f1']:5.2f} %  {self.epoch_seconds:5.0f} s  about {left} left"
-        )
-        self.tracker.metrics(
-            {k: v for k, v in entry.items() if k != "epoch" and math.isfinite(v)}, step=epoch
-        )
+        self._say(entry, epoch, args.num_train_epochs)
+
+        # The training loss is NaN until the first log.
+        figures = {
+            name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)
+        }
+        self.tracker.metrics(figures, step=epoch)
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.progress.stop()
+
+    def _say(self, entry: dict[str, float], epoch: int, epochs: float) -> None:
+        elapsed = time.perf_counter() - self.started
+        finished_here = max(epoch - self.first_epoch, 1)
+        left = _duration(elapsed / finished_here * (epochs - epoch))
+
+        console.say(
+            f"epoch {epoch:>2}/{epochs:.0f}  loss {entry['train_loss']:6.3f}"
+            f"  val loss {entry['val_loss']:6.3f}"
+            f"  accuracy {100 * entry['val_accuracy']:5.2f} %"
+            f"  macro-F1 {100 * entry['val_macro_f1']:5.2f} %"
+            f"  {entry['seconds']:5.0f} s  about {left} left"
+        )
 
 
 def _duration(seconds: float) -> str:

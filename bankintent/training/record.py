@@ -1,111 +1,242 @@
-"""What a run says of itself: the facts behind a bundle's metrics.json, its manifest and its cards."""
+"""The record of a training run: its figures in metrics.json, the manifest and the model cards."""
 
-import dataclasses
 import platform
 import re
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import bankintent
 from bankintent.bundle.attribution import HUB_NAMES
+from bankintent.bundle.record import Parity
 from bankintent.corpus.dataset import SplitData
+from bankintent.corpus.rows import SourceIdentity
+from bankintent.export.publish import Exported
+from bankintent.files import JsonObject
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
-
-if TYPE_CHECKING:
-    from bankintent.export.publish import Exported
-    from bankintent.training.job import Fitted, Job
+from bankintent.training.fit import Fitted, TrainingRun
+from bankintent.training.identity import Identity
+from bankintent.training.methods.distillation import TeacherRecord
 
 RESAMPLES = 2000
-"""Of the validation rows, behind the intervals."""
+"""Bootstrap resamples of the validation rows behind the intervals."""
+
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+"""Libraries whose versions are recorded."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data of a run."""
+
+    name: str
+    source: SourceIdentity
+    """Its origin, as ETL's manifest has it."""
+    hash: str
+    train_rows: int
+    """Labelled training rows, after the few-shot draw."""
+    val_rows: int
+    unlabelled_rows: int
+
+
+@dataclass(frozen=True)
+class ConfusionCount:
+    """The frequency of one mistake."""
+
+    true: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Intervals and confusions on the validation split.
+
+    It holds no sentences: a card is public, and they may not be.
+    """
+
+    rows: int
+    intervals: dict[str, list[float]]
+    """Metric -> its 95 % interval."""
+    bootstrap: dict[str, int]
+    """The number of resamples, and their seed."""
+    confused_pairs: list[ConfusionCount]
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """The cost of training, and the figures of its epochs."""
+
+    trainable_parameters: int
+    total_parameters: int
+    seconds: float
+    epochs: float
+    sentences_per_second: float
+    peak_memory_bytes: int
+    precision: str
+    hardware: str
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Everything that a bundle records of the run that made it, as plain JSON values."""
+
+    name: str
+    base_model: str
+    """The public name of the backbone; a folder's name if it has none."""
+    base_model_id: str | None
+    """The Hub id of the backbone, if it is on the Hub."""
+    labels: list[str]
+    config: JsonObject
+    identity: Identity
+    labels_hash: str
+    data: DataFacts
+    metrics: dict[str, dict[str, float]]
+    """Split -> its metrics."""
+    validation: Validation
+    training: TrainingFacts
+    parity: Parity
+    versions: dict[str, str]
+    tracked: dict[str, Any] | None
+    """The MLflow run that is to hold the bundle."""
+    distilled_from: TeacherRecord | None
+    """The teacher of a student."""
+
+    def metrics_file(self) -> JsonObject:
+        """The content of metrics.json."""
+        content: JsonObject = {
+            "metrics": self.metrics,
+            "validation": asdict(self.validation),
+            "training": asdict(self.training),
+            "parity": asdict(self.parity),
+        }
+        if self.distilled_from is not None:
+            content["distilled_from"] = asdict(self.distilled_from)
+
+        return content
+
+    def manifest(self) -> JsonObject:
+        """The content of manifest.json, but for the list of files."""
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "labels_hash": self.labels_hash,
+            "data_hash": self.data.hash,
+            "data_dir": self.config["data_dir"],
+            "base_model": self.base_model,
+            "parity": asdict(self.parity),
+            "versions": self.versions,
+        }
+
+    def card_facts(self) -> JsonObject:
+        """The values that the model cards are rendered from."""
+        return asdict(self) | {"settings": self.identity["settings"]}
 
 
 def gather(
-    job: "Job", wanted: dict[str, Any], done: "Fitted", exported: "Exported"
-) -> dict[str, Any]:
-    """Everything as plain JSON values; `wanted` is the run's identity."""
-    name, fit = done.backbone.name, done.fit
-    teacher = {"distilled_from": done.teacher} if done.teacher else {}
-    return teacher | {
-        "name": job.config.output_dir.name,
-        "base_model": HUB_NAMES.get(name, name),
-        "base_model_id": hub_id(name),
-        "labels": list(job.data.labels.names),
-        "config": job.config.model_dump(mode="json"),
-        "settings": wanted["settings"],
-        "data": {
-            "name": job.data.name,
-            "source": {
-                key: value
-                for key, value in job.data.manifest["source"].items()
-                if key != "unlabelled" or job.config.pseudo_labels
-            },
-            "hash": job.data.hash,
-            "train_rows": len(job.train),
-            "val_rows": len(job.val),
-            "unlabelled_rows": len(job.unlabelled),
-        },
-        "metrics": {"val": metrics.summary(exported.val_logits, np.asarray(job.val.labels))},
-        "validation": validation(
-            exported.val_logits, job.val, job.data.labels.names, job.config.seed
-        ),
-        "training": {
-            "trainable_parameters": done.parameters.trainable,
-            "total_parameters": done.parameters.total,
-            "seconds": round(fit.seconds, 1),
-            "epochs": fit.epochs,
-            "sentences_per_second": round(fit.sentences_per_second, 1),
-            "peak_memory_bytes": fit.peak_memory_bytes,
-            "precision": fit.precision,
-            "hardware": fit.hardware,
-            "history": fit.history,
-        },
-        "parity": dataclasses.asdict(exported.parity),
-        "versions": versions(),
-        "tracked": tracked(job.tracker, job.config.tracking.uri),
-    }
+    run: TrainingRun, identity: Identity, fitted: Fitted, exported: Exported
+) -> TrainingRecord:
+    """The record of a trained and exported model."""
+    config = run.config
+    labels = run.data.labels
+    val = run.rows.val
+    backbone = fitted.backbone.name
+    figures = metrics.summary(exported.val_logits, np.asarray(val.labels))
+
+    return TrainingRecord(
+        name=config.output_dir.name,
+        base_model=HUB_NAMES.get(backbone, backbone),
+        base_model_id=hub_id(backbone),
+        labels=list(labels.names),
+        config=config.model_dump(mode="json"),
+        identity=identity,
+        labels_hash=labels.hash,
+        data=_data_facts(run),
+        metrics={"val": figures},
+        validation=validation(exported.val_logits, val, labels.names, config.seed),
+        training=_training_facts(fitted),
+        parity=exported.parity,
+        versions=versions(),
+        tracked=tracked(run.tracker, config.tracking.uri),
+        distilled_from=fitted.teacher,
+    )
+
+
+def _data_facts(run: TrainingRun) -> DataFacts:
+    source = dict(run.data.manifest["source"])
+    if run.config.pseudo_labels is None:
+        # The run did not look at the sentences without labels: it owes them no credit.
+        source.pop("unlabelled", None)
+
+    return DataFacts(
+        name=run.data.name,
+        source=source,
+        hash=run.data.hash,
+        train_rows=len(run.rows.train),
+        val_rows=len(run.rows.val),
+        unlabelled_rows=len(run.rows.unlabelled),
+    )
+
+
+def _training_facts(fitted: Fitted) -> TrainingFacts:
+    cost = fitted.fit
+
+    return TrainingFacts(
+        trainable_parameters=fitted.parameters.trainable,
+        total_parameters=fitted.parameters.total,
+        seconds=round(cost.seconds, 1),
+        epochs=cost.epochs,
+        sentences_per_second=round(cost.sentences_per_second, 1),
+        peak_memory_bytes=cost.peak_memory_bytes,
+        precision=cost.precision,
+        hardware=cost.hardware,
+        history=cost.history,
+    )
 
 
 def validation(
     logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed: int
-) -> dict[str, Any]:
-    """How sure the validation figures are and what is confused; without sentences, which may not be for all eyes.
+) -> Validation:
+    """Bootstrap intervals and the most confused pairs; `logits` are (rows, labels)."""
+    true = np.asarray(rows.labels)
+    predicted = logits.argmax(axis=1)
 
-    `logits` are (rows, labels).
-    """
-    true, predicted = np.asarray(rows.labels), logits.argmax(axis=1)
     pairs = metrics.confused_pairs(true, predicted, rows.texts, names, examples=0)
-    return {
-        "rows": len(true),
-        "intervals": metrics.bootstrap_intervals(true, predicted, len(names), RESAMPLES, seed),
-        "bootstrap": {"resamples": RESAMPLES, "seed": seed},
-        "confused_pairs": [
-            {key: pair[key] for key in ("true", "predicted", "count")} for pair in pairs
-        ],
-    }
+    counts = []
+    for pair in pairs:
+        counts.append(ConfusionCount(pair.true, pair.predicted, pair.count))
+    return Validation(
+        rows=len(true),
+        intervals=metrics.bootstrap_intervals(true, predicted, len(names), RESAMPLES, seed),
+        bootstrap={"resamples": RESAMPLES, "seed": seed},
+        confused_pairs=counts,
+    )
 
 
 def hub_id(backbone: str) -> str | None:
-    """The Hub id of a backbone; None for a folder, also for one that is no longer there."""
+    """The Hub id of a backbone; None for a folder, also for one that is gone."""
     name = HUB_NAMES.get(backbone, backbone)
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
     return name if is_id and not Path(name).is_dir() else None
 
 
 def tracked(tracker: Tracker, uri: str) -> dict[str, Any] | None:
-    """The MLflow run that is to hold the bundle; the address of a server, which may hold a password, is left out."""
+    """The MLflow run that is to hold the bundle; None if there is none.
+
+    The address of a server is left out: it may hold a password.
+    """
     if not tracker.keeps_files:
         return None
-    return {"run_id": tracker.run_id, "uri": uri if uri.startswith("sqlite:///") else None}
+    is_local = uri.startswith("sqlite:///")
+    return {"run_id": tracker.run_id, "uri": uri if is_local else None}
 
 
 def versions() -> dict[str, str]:
-    """What the model was made with."""
-    from importlib.metadata import version
-
-    packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
-    return {"bankintent": bankintent.__version__, "python": platform.python_version()} | {
-        package: version(package) for package in packages
-    }
+    """Versions of this package, Python and the libraries that made the model."""
+    own = {"bankintent": bankintent.__version__, "python": platform.python_version()}
+    return own | {package: version(package) for package in PACKAGES}

@@ -22,6 +22,7 @@ class Parameters:
 
     @property
     def share(self) -> float:
+        """Trainable of all weights, at most one."""
         return self.trainable / self.total
 
 
@@ -30,89 +31,120 @@ def prepare(backbone: Backbone, regime: Regime, lora: LoraSection) -> PreTrained
 
     Raises ModelError where `lora.target_modules` names nothing in this model.
     """
-    model = backbone.model
     match regime:
         case "head-only":
-            for parameter in model.parameters():
-                parameter.requires_grad = False
-            for module in head_modules(model):
-                module.requires_grad_(True)
-            return model
+            _freeze_encoder(backbone.model)
+            return backbone.model
         case "lora":
-            return get_peft_model(
-                model,
-                LoraConfig(
-                    task_type=TaskType.SEQ_CLS,
-                    r=lora.r,
-                    lora_alpha=lora.alpha,
-                    lora_dropout=lora.dropout,
-                    target_modules=target_modules(backbone, lora),
-                    modules_to_save=list(backbone.new_modules),
-                ),
-            )
+            return _add_adapter(backbone, lora)
         case "full-ft":
-            return model
+            return backbone.model
+
+
+def _freeze_encoder(model: PreTrainedModel) -> None:
+    model.requires_grad_(False)
+    # After the encoder, which a pooler is a part of.
+    for module in head_modules(model):
+        module.requires_grad_(True)
+
+
+def _add_adapter(backbone: Backbone, lora: LoraSection) -> PeftModel:
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=target_modules(backbone, lora),
+        # PEFT by itself saves only `classifier` and `score`: any other new module of the head
+        # would be neither trained nor saved, without a warning.
+        modules_to_save=list(backbone.new_modules),
+    )
+
+    return get_peft_model(backbone.model, config)
 
 
 def head_modules(model: PreTrainedModel) -> list[nn.Module]:
     """Everything behind the encoder: pooler, dense layers of the head, classifier."""
-    heads = [module for name, module in model.named_children() if name != model.base_model_prefix]
+    modules = []
+    for name, module in model.named_children():
+        if name != model.base_model_prefix:
+            modules.append(module)
+
+    # BERT's pooler is a part of the encoder in name, and the first layer of the head in use.
     pooler = getattr(model.base_model, "pooler", None)
-    return heads + ([pooler] if isinstance(pooler, nn.Module) else [])
+    if isinstance(pooler, nn.Module):
+        modules.append(pooler)
+    return modules
 
 
 def linear_modules(model: PreTrainedModel) -> list[str]:
     """Last name components of the encoder's linear layers, for example query, key, value, dense."""
-    heads = {id(child) for module in head_modules(model) for child in module.modules()}
-    names = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and id(module) not in heads
-    }
+    in_head = set()
+    for head_module in head_modules(model):
+        in_head |= set(head_module.modules())
+
+    names = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module not in in_head:
+            names.add(name.rpartition(".")[2])
     return sorted(names)
 
 
 def target_modules(backbone: Backbone, lora: LoraSection) -> list[str]:
-    """The linear modules to adapt; names that match nothing are in `unmatched_targets`."""
+    """The linear modules to adapt; names that match nothing are in `unmatched_targets`.
+
+    Raises ModelError where no name matches.
+    """
     available = linear_modules(backbone.model)
     if lora.target_modules == "auto":
         return available
-    matched = [
-        name for name in lora.target_modules if name not in unmatched_targets(backbone.model, lora)
-    ]
+
+    unmatched = unmatched_targets(backbone.model, lora)
+    matched = [target for target in lora.target_modules if target not in unmatched]
     if not matched:
+        targets = ", ".join(lora.target_modules)
         raise ModelError(
-            f"none of lora.target_modules ({', '.join(lora.target_modules)}) is a module of {backbone.name}",
+            f"none of lora.target_modules ({targets}) is a module of {backbone.name}",
             f"Its linear modules are {', '.join(available)}; auto takes them all",
         )
     return matched
 
 
 def unmatched_targets(model: PreTrainedModel, lora: LoraSection) -> list[str]:
-    """Configured names that match no module, which PEFT passes over without a word."""
+    """Configured names that match no module; PEFT ignores them without a warning."""
     if lora.target_modules == "auto":
         return []
-    modules = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return [
-        target
-        for target in lora.target_modules
-        if not any(name == target or name.endswith(f".{target}") for name in modules)
-    ]
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return [target for target in lora.target_modules if not _matches_any(target, names)]
+
+
+def _matches_any(target: str, names: list[str]) -> bool:
+    """Whether PEFT finds a module of that name: the whole name, or its last components."""
+    return any(f".{name}".endswith(f".{target}") for name in names)
 
 
 def count_parameters(model: nn.Module) -> Parameters:
-    """Trainable and total weights; the frozen originals behind PEFT's trained copies count in neither.
+    """Trainable and total weights, without the originals behind PEFT's trained copies.
 
-    PEFT keeps `original_module` beside each trained copy, although only one of the two is ever used.
+    PEFT keeps an `original_module` for each trained copy, although only one of the two is used.
     """
-    used = [p for name, p in model.named_parameters() if ".original_module." not in name]
-    return Parameters(sum(p.numel() for p in used if p.requires_grad), sum(p.numel() for p in used))
+    trainable = 0
+    total = 0
+    for name, parameter in model.named_parameters():
+        if ".original_module." in name:
+            continue
+        total += parameter.numel()
+        if parameter.requires_grad:
+            trainable += parameter.numel()
+
+    return Parameters(trainable, total)
 
 
 def fast_adapters(model: nn.Module) -> AbstractContextManager[None]:
     """Within the block PEFT leaves the inputs of adapters as they are.
 
-    Under autocast it would turn every one into float32, only to have it turned back: about a tenth of a step.
+    Under autocast it would turn every one into float32, only to have it turned back: about a tenth
+    of a step.
     """
     if isinstance(model, PeftModel):
         return disable_input_dtype_casting(model)
@@ -120,7 +152,10 @@ def fast_adapters(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def set_training_mode(model: nn.Module, regime: Regime) -> None:
-    """Training mode for what learns; a head-only run's frozen encoder stays in evaluation mode, without dropout."""
+    """Training mode for what learns; a frozen encoder stays in evaluation mode, without dropout.
+
+    It must be called at every step: the Trainer calls `model.train()` at each.
+    """
     model.train()
     if regime == "head-only":
         assert isinstance(model, PreTrainedModel)

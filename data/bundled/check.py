@@ -1,9 +1,10 @@
-"""Is the bundled dataset independent of BANKING77? Compares the two where the real data is at hand.
+"""Check that the bundled dataset is independent of BANKING77, with a copy of the real data.
 
     python data/bundled/check.py ../shared/datasets/banking77
 
-Prints how near each sentence comes to a BANKING77 row (train and test), by normalised text and by cosine similarity
-of the embedded encoder's mean-pooled states, and the similarity within intents of both datasets.
+Prints how near the sentences come to BANKING77 rows (train and test), by normalised text and by
+cosine similarity of the embedded encoder's mean-pooled states, and the similarity within intents
+of both datasets.
 """
 
 import csv
@@ -19,15 +20,27 @@ from bankintent.corpus.sources import BUNDLED
 from bankintent.training.backbones import bundled_folder
 
 PARAPHRASE = 0.90
-"""Cosine from which a sentence counts as a close paraphrase; set before the first sentence was written. Of
-BANKING77's own test rows 60 % reach it with some training row."""
+"""Cosine from which a sentence counts as a close paraphrase; set before the first sentence was
+written. Of BANKING77's own test rows 60 % reach it with some training row."""
+
+MAX_LENGTH = 128
+"""Longest sentence in tokens."""
+
+CHUNK = 1000
+"""Sentences whose similarities are in memory at once."""
 
 
 def read(path: Path) -> tuple[list[str], list[str]]:
     """Texts and labels of a CSV file with a header."""
+    texts = []
+    labels = []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return [tidy(text) for text, _ in rows], [label for _, label in rows]
+        rows = csv.reader(file)
+        next(rows)
+        for text, label in rows:
+            texts.append(tidy(text))
+            labels.append(label)
+    return texts, labels
 
 
 @torch.inference_mode()
@@ -36,56 +49,75 @@ def embed(texts: list[str], batch_size: int = 64) -> torch.Tensor:
     folder = bundled_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    out = torch.empty(len(texts), model.config.hidden_size)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+
+    vectors = torch.empty(len(texts), model.config.hidden_size)
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    for start in range(0, len(texts), batch_size):
+        rows = by_length[start : start + batch_size]
         batch = tokenizer(
-            [texts[i] for i in rows],
+            [texts[row] for row in rows],
             padding=True,
             truncation=True,
-            max_length=128,
+            max_length=MAX_LENGTH,
             return_tensors="pt",
         )
         mask = batch["attention_mask"][..., None]
-        states = (model(**batch).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)
-        out[rows] = torch.nn.functional.normalize(states, dim=-1)
-    return out
+        states = model(**batch).last_hidden_state
+        means = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        vectors[rows] = torch.nn.functional.normalize(means, dim=-1)
+    return vectors
 
 
-def within(vectors: torch.Tensor, labels: list[str]) -> float:
+def mean_similarity_within(vectors: torch.Tensor, labels: list[str]) -> float:
     """Mean over intents of the mean cosine between two different sentences of the intent."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, label in enumerate(labels):
-        groups[label].append(index)
+    rows_by_label: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(labels):
+        rows_by_label[label].append(row)
+
     means = []
-    for rows in groups.values():
-        product = vectors[rows] @ vectors[rows].T
-        means.append((product.sum() - len(rows)) / (len(rows) * (len(rows) - 1)))
+    for rows in rows_by_label.values():
+        similarities = vectors[rows] @ vectors[rows].T
+        # Without the diagonal, which is each sentence's similarity to itself: 1.
+        num_pairs = len(rows) * (len(rows) - 1)
+        means.append((similarities.sum() - len(rows)) / num_pairs)
     return float(torch.stack(means).mean())
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """The figures that the page beside this file reports."""
+    """The figures that README.md in this folder reports."""
     texts, labels = read(BUNDLED)
-    real = [read(folder / f"{split}.csv") for split in ("train", "test")]
-    real_texts = [text for part, _ in real for text in part]
-    vectors, real_vectors = embed(texts), embed(real_texts)
-    nearest = torch.cat([(part @ real_vectors.T).amax(dim=1) for part in vectors.split(1000)])
-    known = {normalise(text) for text in real_texts}
-    train_rows = len(real[0][0])
+    train_texts, train_labels = read(folder / "train.csv")
+    test_texts, _ = read(folder / "test.csv")
+    real_texts = train_texts + test_texts
+    normalised = {normalise(text) for text in real_texts}
+
+    vectors = embed(texts)
+    real_vectors = embed(real_texts)
+    train_vectors = real_vectors[: len(train_texts)]
+    nearest = torch.cat(
+        [(part @ real_vectors.T).amax(dim=1) for part in vectors.split(CHUNK)],
+    )
+
     return {
         "sentences": len(texts),
-        "same after normalisation": sum(normalise(text) in known for text in texts),
+        "same after normalisation": sum(normalise(text) in normalised for text in texts),
         "highest similarity to a BANKING77 row": float(nearest.max()),
         "median similarity to the nearest BANKING77 row": float(nearest.median()),
-        "mean similarity within intents, bundled": within(vectors, labels),
-        "mean similarity within intents, BANKING77 train": within(
-            real_vectors[:train_rows], real[0][1]
+        "mean similarity within intents, bundled": mean_similarity_within(vectors, labels),
+        "mean similarity within intents, BANKING77 train": mean_similarity_within(
+            train_vectors, train_labels
         ),
     }
 
 
+def main(folder: Path) -> None:
+    """Print the figures, shares with four digits."""
+    for name, value in compare(folder).items():
+        text = str(value)
+        if isinstance(value, float):
+            text = f"{value:.4f}"
+        print(f"{name:50} {text}")
+
+
 if __name__ == "__main__":
-    for name, value in compare(Path(sys.argv[1])).items():
-        print(f"{name:50} {value:.4f}" if isinstance(value, float) else f"{name:50} {value}")
+    main(Path(sys.argv[1]))

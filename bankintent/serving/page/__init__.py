@@ -1,1 +1,1 @@
-"""The page at `/` and the model card at `/card`: server-rendered HTML that works without JavaScript."""
+"""The page at `/` and the model card at `/card`, as HTML that works without JavaScript."""

@@ -1,7 +1,8 @@
-"""The model card of a checkpoint and the plots of its evaluation, found beside it and made safe to show."""
+"""The model card of a checkpoint and the plots of its evaluation, safe to show in a page."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
@@ -9,7 +10,10 @@ from markdown_it.common.utils import escapeHtml
 from bankintent.bundle.layout import CARD
 
 PLOTS = {"confusion": "Confusion matrix", "reliability": "Calibration"}
-"""Files `<name>.png` of an evaluation, and what they show."""
+"""Files `<name>.png` of an evaluation, and their titles."""
+
+FENCE = "---\n"
+"""The line before and after a card's front matter."""
 
 
 def read_card(model: Path) -> str:
@@ -18,26 +22,43 @@ def read_card(model: Path) -> str:
         text = (model / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return f"This model has no card: its folder holds no {CARD}."
-    if text.startswith("---\n") and "\n---\n" in text[4:]:
-        text = text[4:].partition("\n---\n")[2]
+
+    if text.startswith(FENCE):
+        _, fence, body = text.removeprefix(FENCE).partition(f"\n{FENCE}")
+        if fence:
+            text = body
     return text.strip() + "\n"
 
 
 def find_plots(evaluation: Path, labels_hash: str) -> dict[str, Path]:
-    """The plots that `python -m eval` wrote, where they are of a model with these labels."""
+    """The plots that `python -m eval` wrote, if they are of a model with these labels."""
     try:
         result = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-        same = result["checkpoint"]["labels_hash"] == labels_hash
+        evaluated_hash = result["checkpoint"]["labels_hash"]
     except (OSError, ValueError, KeyError, TypeError):
+        # No evaluation, or a folder of another kind: the card is shown without plots.
         return {}
-    paths = {name: evaluation / f"{name}.png" for name in PLOTS} if same else {}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    if evaluated_hash != labels_hash:
+        return {}
+
+    paths = {}
+    for name in PLOTS:
+        path = evaluation / f"{name}.png"
+        if path.is_file():
+            paths[name] = path
+    return paths
 
 
 def to_html(markdown: str) -> str:
-    """Markdown as HTML that can neither run nor fetch anything: HTML inside is shown as text, images as their name."""
+    """Markdown as HTML that can neither run nor fetch anything.
+
+    HTML inside it is shown as text, and an image as its name.
+    """
+    # The parser itself leaves links to javascript: and data: as text.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.add_render_rule(
-        "image", lambda self, tokens, index, options, env: escapeHtml(tokens[index].content)
-    )
+    parser.add_render_rule("image", _image_as_name)
     return str(parser.render(markdown))
+
+
+def _image_as_name(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    return escapeHtml(tokens[index].content)

@@ -1,107 +1,130 @@
-"""Routes of the pages. They ask the same service under the same limits as the API does."""
+"""Routes of the pages, which use the same service under the same limits as the API."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from bankintent.serving import wire
-from bankintent.serving.admission import check_key, classify, need_key, the_service
-from bankintent.serving.limits import Invalid, NotReady, Refusal
+from bankintent.serving.admission import check_key, classify, key_guards, service_of
+from bankintent.serving.error_bodies import openapi_responses
 from bankintent.serving.page import card
-from bankintent.serving.wire import refusals
+from bankintent.serving.refusals import Invalid, NotReady, Refusal
+from bankintent.serving.service import Service
 
 HERE = Path(__file__).parent
+
 TOP_K = 5
+"""Intents that the page shows for a text."""
+
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
-    " connect-src 'self'; form-action 'self'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
+        " connect-src 'self'; form-action 'self'; base-uri 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+"""A page loads from this server only, and runs no script but its own: labels and cards are data."""
+
+CARD_RESPONSES = {
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+    **openapi_responses(401, 503),
+}
+"""The second form of the answer of `/card`, which FastAPI cannot tell from its type."""
+
 templates = Jinja2Templates(HERE)
-ASKS_FOR_HTML = {"content": {"text/html": {"schema": {"type": "string"}}}}
-router, guarded = APIRouter(include_in_schema=False), APIRouter()
+page_router = APIRouter(include_in_schema=False)
+card_router = APIRouter()
 
 
 def add(app: FastAPI) -> None:
     """Add the pages and what they load to an app."""
-    app.include_router(router)
-    app.include_router(guarded, dependencies=[Depends(need_key)] if app.state.key else [])
+    app.include_router(page_router)
+    app.include_router(card_router, dependencies=key_guards(app))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
 
-def render(request: Request, name: str, status: int = 200, **values: Any) -> Response:
-    """A template with what every page shows: the model's name and whether a key is needed."""
+def render_page(request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    """A template with the values of every page: the model, and whether a key is needed."""
     try:
-        values["model"] = the_service(request).facts
+        values["model"] = service_of(request).facts
     except NotReady:
+        # The form is shown while the model is loading, with a note.
         values["model"] = None
+
     values["needs_key"] = request.app.state.key is not None
     return templates.TemplateResponse(request, name, values, status_code=status, headers=HEADERS)
 
 
-@router.get("/")
+@page_router.get("/")
 async def page(request: Request) -> Response:
     """The empty form."""
-    return render(request, "page.html")
+    return render_page(request, "page.html")
 
 
-@router.post("/")
+@page_router.post("/")
 async def page_answer(
     request: Request, text: Annotated[str, Form()] = "", key: Annotated[str, Form()] = ""
 ) -> Response:
-    """The form with its answer, or with what is wrong; the status is the API's."""
+    """The form with its answer or with the reason of a refusal, under the API's status."""
+    service = service_of(request)
+
     try:
+        # A form cannot send the Authorization header, so the key comes as one of its fields.
         check_key(request.app.state.key, key)
         if not text.strip():
             raise Invalid("Type a sentence first.")
-        answer = (await classify(request, [text]))[0]
+        answers = await classify(service, request, [text])
     except Refusal as refusal:
-        return render(request, "page.html", refusal.status, text=text, problem=str(refusal))
-    facts = the_service(request).facts
-    result = wire.prediction(answer.logits, answer.truncated, facts, TOP_K)
-    return render(request, "page.html", text=text, result=result)
+        return render_page(request, "page.html", refusal.status, text=text, problem=str(refusal))
+
+    answer = answers[0]
+    result = wire.make_prediction(answer.logits, answer.truncated, service.facts, TOP_K)
+    return render_page(request, "page.html", text=text, result=result)
 
 
-@guarded.get(
-    "/card",
-    response_model=wire.Card,
-    responses={200: ASKS_FOR_HTML, **refusals(401, 503)},
-    tags=["operations"],
-)
+# This and `plot` are not async: FastAPI runs them in threads, and file access delays no request.
+@card_router.get("/card", response_model=wire.Card, responses=CARD_RESPONSES, tags=["operations"])
 def model_card(request: Request) -> Response:
-    """The model card and the addresses of its plots: as a page for browsers (Accept: text/html), else as JSON."""
-    facts, markdown = the_service(request).facts, card.read_card(the_service(request).facts.folder)
-    plots = {name: f"/card/{name}.png" for name in the_plots(request)}
+    """The model card and the addresses of its plots.
+
+    An HTML page for browsers (Accept: text/html), otherwise JSON.
+    """
+    service = service_of(request)
+    facts = service.facts
+    markdown = card.read_card(facts.folder)
+    addresses = {name: f"/card/{name}.png" for name in plots_of(service)}
+
     if "text/html" in request.headers.get("accept", ""):
-        return render(
-            request, "card.html", card=card.to_html(markdown), plots=plots, titles=card.PLOTS
-        )
-    return JSONResponse(
-        {"name": facts.name, "version": facts.version, "markdown": markdown, "plots": plots}
-    )
+        html = card.to_html(markdown)
+        return render_page(request, "card.html", card=html, plots=addresses, titles=card.PLOTS)
+
+    body = wire.Card(name=facts.name, version=facts.version, markdown=markdown, plots=addresses)
+    return JSONResponse(body.model_dump())
 
 
-@guarded.get("/card/{name}.png", include_in_schema=False)
+@card_router.get("/card/{name}.png", include_in_schema=False)
 def plot(request: Request, name: str) -> Response:
     """One plot of the model's evaluation."""
-    path = the_plots(request).get(name)
+    # The name only selects a known file: it never becomes part of a path.
+    path = plots_of(service_of(request)).get(name)
     if path is None:
         raise HTTPException(404)
     return FileResponse(path, media_type="image/png")
 
 
-def the_plots(request: Request) -> dict[str, Path]:
-    """The plots of the model's evaluation on test, else on validation."""
-    service = the_service(request)
-    folders = (
-        service.settings.evals_dir / service.facts.name,
-        service.settings.evals_dir / f"{service.facts.name}-val",
-    )
-    return next(
-        filter(None, (card.find_plots(folder, service.facts.labels_hash) for folder in folders)), {}
-    )
+def plots_of(service: Service) -> dict[str, Path]:
+    """The plots of the model's evaluation on test, or without one, of that on validation."""
+    facts = service.facts
+
+    # `python -m eval` names its folders so.
+    for folder_name in (facts.name, f"{facts.name}-val"):
+        plots = card.find_plots(service.settings.evals_dir / folder_name, facts.labels_hash)
+        if plots:
+            return plots
+
+    return {}

@@ -1,8 +1,9 @@
-"""A supervised contrastive stage before training: sentences of one intent move together, look-alikes of others apart.
+"""A supervised contrastive stage before training: sentences of one intent move together.
 
-Supervised contrastive loss (Khosla et al., 2020) over the vectors that the classification layer reads. Batches are
-composed of a few sentences each of a few intents; with mined hard negatives, a sentence brings along the sentences of
-other intents that the pretrained encoder confuses with it, as "I lost my debit card" and "I need a new debit PIN".
+Supervised contrastive loss (Khosla et al., 2020) over the vectors that the classification layer
+reads. Batches are composed of a few sentences each of a few intents. With mined hard negatives, a
+sentence brings along the sentences of other intents that the pretrained encoder confuses with it,
+as "I lost my debit card" and "I need a new debit PIN".
 """
 
 import csv
@@ -30,140 +31,192 @@ from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.training.backbones import output_layer
 from bankintent.training.dropout import fast_dropout
+from bankintent.training.features import EncodedRows
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release
 
-PART = 16
+FORWARD_ROWS = 16
 """Sentences in one forward pass of the stage."""
 
 MINED = 5
-"""Hard negatives kept of each sentence."""
+"""Hard negatives that are kept of each sentence."""
 
-SAME = 0.9999
-"""Cosine from which two texts count as the same one."""
+SAME_TEXT = 0.9999
+"""Cosine from which two texts count as the same one: equal vectors differ by rounding alone."""
 
-BLOCK = 1000
+BLOCK_ROWS = 1000
+"""Rows whose cosines are computed at a time: those of a large split do not fit into memory."""
+
+COLUMNS = ("text", "label", "negative", "negative_label", "cosine")
+"""Columns of the table of hard negatives."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
 def supervised_contrastive_loss(
-    vectors: torch.Tensor, labels: torch.Tensor, temperature: float
+    vectors: torch.Tensor, label_ids: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Mean over the anchors that have a positive; `vectors` (batch, hidden), `labels` (batch,).
+    """Mean over the anchors that have a positive; `vectors` (batch, hidden), `label_ids` (batch,).
 
-    Khosla et al. (2020), equation 2: the mean of the log-probabilities of the positives, over cosine similarities.
+    Khosla et al. (2020), equation 2: the mean of the log-probabilities of the positives, over
+    cosine similarities.
     """
-    vectors = functional.normalize(vectors.float(), dim=-1)
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    similarity = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
-    positive = (labels[:, None] == labels[None, :]) & ~itself
-    log_probability = (similarity - similarity.logsumexp(dim=1, keepdim=True)).masked_fill(
-        ~positive, 0.0
-    )
-    counts = positive.sum(dim=1)
-    return -(log_probability.sum(dim=1) / counts.clamp(min=1))[counts > 0].mean()
+    unit = functional.normalize(vectors.float(), dim=-1)
+    itself = torch.eye(len(label_ids), dtype=torch.bool, device=label_ids.device)
+    similarity = unit @ unit.T / temperature
+    similarity = similarity.masked_fill(itself, -torch.inf)
+
+    same_intent = label_ids[:, None] == label_ids[None, :]
+    positive = same_intent & ~itself
+    positives = positive.sum(dim=1)
+
+    # Masked before the sum: the -inf of an anchor with itself times zero would be NaN.
+    log_probability = similarity - similarity.logsumexp(dim=1, keepdim=True)
+    log_probability = log_probability.masked_fill(~positive, 0.0)
+    means = log_probability.sum(dim=1) / positives.clamp(min=1)
+
+    # An intent with one sentence in the batch gives no positive to learn from.
+    return -means[positives > 0].mean()
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """For each training row the `MINED` nearest rows of other intents, nearest first; both arrays are (rows, MINED)."""
+    """The nearest rows of other intents of each training row, nearest first."""
 
     rows: Ints
-    """Row numbers; -1 where there are fewer."""
+    """(rows, MINED) row numbers; -1 where there are fewer."""
     cosines: Floats
+    """(rows, MINED)."""
 
     def write(self, path: Path, train: SplitData, names: tuple[str, ...]) -> None:
-        """A CSV file for people to read, the closest pairs first: text, label, negative, negative_label, cosine."""
-        pairs = [
-            (round(float(cosine), 4), anchor, int(row))
-            for anchor, (rows, cosines) in enumerate(zip(self.rows, self.cosines, strict=True))
-            for row, cosine in zip(rows, cosines, strict=True)
-            if row >= 0
-        ]
+        """Write a CSV file with COLUMNS for people to read, the closest pairs first."""
         with files.staged(path) as staging, staging.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["text", "label", "negative", "negative_label", "cosine"])
-            for cosine, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
-                labels = names[train.labels[a]], names[train.labels[b]]
-                writer.writerow([train.texts[a], labels[0], train.texts[b], labels[1], cosine])
+            writer.writerow(COLUMNS)
+
+            for cosine, anchor, negative in sorted(self.pairs(), key=_closest_first):
+                text = train.texts[anchor]
+                label = names[train.labels[anchor]]
+                negative_text = train.texts[negative]
+                negative_label = names[train.labels[negative]]
+                writer.writerow([text, label, negative_text, negative_label, cosine])
+
+    def pairs(self) -> list[tuple[float, int, int]]:
+        """(cosine with four decimals, row, negative) of every negative, in the order of rows."""
+        pairs = []
+        for anchor, rows in enumerate(self.rows.tolist()):
+            for row, cosine in zip(rows, self.cosines[anchor], strict=True):
+                if row >= 0:
+                    pairs.append((round(float(cosine), 4), anchor, row))
+        return pairs
 
 
-def mine(vectors: Floats, labels: Ints) -> Negatives:
+def _closest_first(pair: tuple[float, int, int]) -> tuple[float, int, int]:
+    cosine, anchor, negative = pair
+    return -cosine, anchor, negative
+
+
+def mine(vectors: Floats, label_ids: Ints) -> Negatives:
     """The hard negatives of each row by cosine of the pretrained encoder's vectors (rows, hidden).
 
-    Two rows with the very same vector are passed over: one text under two labels is an error of the data, and teaches
-    nothing.
+    Two rows with the very same vector are passed over: one text under two labels is an error of
+    the data, and teaches nothing.
     """
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    found = np.full((len(labels), MINED), -1, dtype=np.int64)
-    cosines = np.full((len(labels), MINED), -np.inf, dtype=np.float32)
-    for start in range(
-        0, len(labels), BLOCK
-    ):  # the whole square of a large split would not fit into memory
-        part = slice(start, start + BLOCK)
-        likeness = unit[part] @ unit.T
-        likeness[(labels[part, None] == labels[None, :]) | (likeness > SAME)] = -np.inf
-        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :MINED]
-        values = np.take_along_axis(likeness, nearest, axis=1)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.maximum(norms, 1e-12)
+    rows = np.full((len(label_ids), MINED), -1, dtype=np.int64)
+    cosines = np.full((len(label_ids), MINED), -np.inf, dtype=np.float32)
+
+    for start in range(0, len(label_ids), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        likeness = unit[block] @ unit.T
+        same_intent = label_ids[block, None] == label_ids[None, :]
+        likeness[same_intent | (likeness > SAME_TEXT)] = -np.inf
+
+        # Stable, so that rows of equal cosine keep their order on every machine.
+        order = np.argsort(-likeness, axis=1, kind="stable")
+        nearest = order[:, :MINED]
+        nearest_cosines = np.take_along_axis(likeness, nearest, axis=1)
+
+        # A split with fewer rows than MINED fills only the first columns.
         width = nearest.shape[1]
-        found[part, :width], cosines[part, :width] = (
-            np.where(np.isfinite(values), nearest, -1),
-            values,
-        )
-    return Negatives(found, cosines)
+        is_of_another_intent = np.isfinite(nearest_cosines)
+        rows[block, :width] = np.where(is_of_another_intent, nearest, -1)
+        cosines[block, :width] = nearest_cosines
+    return Negatives(rows, cosines)
 
 
 class IntentBatches:
-    """Row numbers of `steps` batches, each with up to `sentences` rows of up to `intents` intents.
+    """A batch sampler: row numbers of a few sentences each of a few intents.
 
-    With `hard` above zero a row brings that many of its mined negatives along, for which intents make room.
+    There are `section.steps` batches, each with up to `sentences` rows of up to `intents` intents.
+    With `hard` above zero a row brings that many of its mined negatives along, for which intents
+    make room.
     """
 
     def __init__(
-        self, labels: Ints, negatives: Negatives | None, section: ContrastiveSection, seed: int
+        self,
+        label_ids: Ints,
+        negatives: Negatives | None,
+        section: ContrastiveSection,
+        seed: int,
     ) -> None:
-        self._rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        self.section = section
+        self.seed = seed
+        self._rows_by_intent = [
+            np.flatnonzero(label_ids == label_id) for label_id in np.unique(label_ids)
+        ]
         self._negatives = negatives
-        self._section = section
-        self._seed = seed
 
     def __len__(self) -> int:
-        return self._section.steps
+        return self.section.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng(self._seed)
-        intents = max(2, self._section.intents // (1 + self._section.hard))
-        for _ in range(len(self)):
-            batch: dict[int, None] = {}
-            for intent in rng.permutation(len(self._rows))[:intents]:
-                rows = self._rows[intent]
-                chosen = rng.choice(rows, min(self._section.sentences, len(rows)), replace=False)
-                batch |= dict.fromkeys([*chosen.tolist(), *self._hard(chosen, rng)])
-            yield list(batch)
+        rng = np.random.default_rng(self.seed)
 
-    def _hard(self, rows: Ints, rng: np.random.Generator) -> list[int]:
-        """Some of the mined negatives of each of `rows`."""
-        if self._negatives is None or not self._section.hard:
+        # At least two: with a single intent every pair is a positive, and nothing is contrasted.
+        rows_of_anchor = 1 + self.section.hard
+        intents = max(2, self.section.intents // rows_of_anchor)
+
+        for _ in range(len(self)):
+            yield self._compose(intents, rng)
+
+    def _compose(self, intents: int, rng: np.random.Generator) -> list[int]:
+        """Row numbers of one batch, each once."""
+        order = rng.permutation(len(self._rows_by_intent))
+        batch: list[int] = []
+        for intent in order[:intents]:
+            rows = self._rows_by_intent[intent]
+            sentences = min(self.section.sentences, len(rows))
+            anchors = rng.choice(rows, sentences, replace=False)
+            batch += anchors.tolist()
+            batch += self._draw_negatives(anchors, rng)
+
+        # A row can be drawn as an anchor and as a negative. A dict keeps the order, a set does not.
+        return list(dict.fromkeys(batch))
+
+    def _draw_negatives(self, anchors: Ints, rng: np.random.Generator) -> list[int]:
+        """Some of the mined negatives of each of the rows `anchors`."""
+        if self._negatives is None or not self.section.hard:
             return []
-        mined = self._negatives.rows[rows]
-        columns = rng.permutation(mined.shape[1])[: self._section.hard]
-        return [row for row in mined[:, columns].ravel().tolist() if row >= 0]
+
+        mined = self._negatives.rows[anchors]
+        columns = rng.permutation(mined.shape[1])
+        rows = mined[:, columns[: self.section.hard]].ravel()
+        return rows[rows >= 0].tolist()
 
 
 class ContrastiveTrainer(Trainer):
     """The Trainer with composed batches and the contrastive loss in the place of cross-entropy."""
 
-    def __init__(
-        self, batches: IntentBatches, labels: int, temperature: float, **options: Any
-    ) -> None:
+    def __init__(self, batches: IntentBatches, **options: Any) -> None:
         super().__init__(**options)
         self._batches = batches
-        self._temperature = temperature
-        self._layer = output_layer(self.model, labels)
+        self._output_layer = output_layer(self.model, self.model.config.num_labels)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as `IntentBatches` composes them; the Trainer's own sampler would draw rows."""
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
             batch_sampler=self._batches,
@@ -173,64 +226,79 @@ class ContrastiveTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         """The loss over what the classification layer reads; its own weights get no gradient."""
-        labels, kept = inputs.pop("labels"), []
+        label_ids = inputs.pop("labels")
         lengths = inputs["attention_mask"].sum(dim=1)
         order = lengths.argsort()
-        handle = self._layer.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+
+        vectors: list[torch.Tensor] = []
+        handle = self._output_layer.register_forward_pre_hook(
+            lambda _, layer_inputs: vectors.append(layer_inputs[0])
+        )
         try:
-            # One loss, but several forward passes over texts of like length: most of one wide pass would be padding.
-            # The outer autocast lets them share one cast of the weights.
+            # One loss, but several forward passes over texts of like length: most of one wide pass
+            # would be padding. The outer autocast lets them share one cast of the weights.
             with self.accelerator.autocast():
-                for part in order.split(PART):
-                    longest = int(lengths[part].max())
-                    model(**{key: values[part, :longest] for key, values in inputs.items()})
+                for rows in order.split(FORWARD_ROWS):
+                    longest = int(lengths[rows].max())
+                    part = {key: values[rows, :longest] for key, values in inputs.items()}
+                    model(**part)
         finally:
             handle.remove()
-        return supervised_contrastive_loss(torch.cat(kept), labels[order], self._temperature)
+
+        temperature = self._batches.section.temperature
+        return supervised_contrastive_loss(torch.cat(vectors), label_ids[order], temperature)
 
 
-def run(
+def run_stage(
     model: torch.nn.Module,
     tokenizer: Tokenizer,
-    rows: list[dict[str, Any]],
+    rows: EncodedRows,
     batches: IntentBatches,
-    labels: int,
-    section: ContrastiveSection,
     precision: str,
-    seed: int,
-    folder: Path,
+    output_dir: Path,
 ) -> float:
-    """Train the weights of `model` that learn, in place; returns the mean loss of the last quarter of the steps."""
+    """Train those weights of `model` that require gradients, in place.
+
+    `rows` are the encoded training rows, which `batches` numbers. Returns the mean loss of the
+    last quarter of the steps.
+    """
     trainer = ContrastiveTrainer(
         batches,
-        labels,
-        section.temperature,
         model=model,
-        args=TrainingArguments(
-            output_dir=str(folder),
-            max_steps=section.steps,
-            learning_rate=section.lr,
-            warmup_steps=0.1,
-            weight_decay=0.01,
-            bf16=precision == "bf16",
-            fp16=precision == "fp16",
-            use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-            dataloader_pin_memory=torch.cuda.is_available(),
-            save_strategy="no",
-            logging_steps=max(section.steps // 4, 1),
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
-            seed=seed,
-        ),
+        args=_stage_arguments(batches, precision, output_dir),
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
     )
-    for unwanted in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(unwanted)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+
     with fast_adapters(model), fast_dropout(model):
         trainer.train()
+    # The next Trainer prepares this model again.
     release(trainer, model)
-    return next(
-        float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry
+
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return float(losses[-1])
+
+
+def _stage_arguments(batches: IntentBatches, precision: str, output_dir: Path) -> TrainingArguments:
+    section = batches.section
+    has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
+
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        max_steps=section.steps,
+        learning_rate=section.lr,
+        warmup_steps=0.1,  # a float below one is a share of all steps
+        weight_decay=0.01,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=not has_accelerator,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_strategy="no",  # an interrupted stage is run again from its start
+        logging_steps=max(section.steps // 4, 1),
+        logging_nan_inf_filter=False,  # it would show a NaN loss as 0.0
+        report_to="none",
+        disable_tqdm=True,
+        seed=batches.seed,
     )

@@ -1,7 +1,7 @@
-"""A head that starts from a linear probe: logistic regression on what the pretrained encoder already says.
+"""A head that starts from a linear probe: logistic regression on the pretrained encoder's features.
 
-Linear probing, then fine-tuning (Kumar et al., 2022): a random head sends large, useless gradients into the encoder;
-a head that fits the frozen features does not.
+Linear probing, then fine-tuning (Kumar et al., 2022): a random head sends large, useless gradients
+into the encoder; a head that fits the frozen features does not.
 """
 
 import numpy as np
@@ -11,67 +11,95 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transformers import PreTrainedModel
 
-from bankintent.training import features
 from bankintent.training.backbones import output_layer
+from bankintent.training.features import Features, replaced_encoder
 
 STRENGTH = 0.1
-"""Inverse regularisation strength on standardised features, chosen by cross-validation on BANKING77's train split."""
+"""Inverse regularisation strength on standardised features, chosen by cross-validation on
+BANKING77's train split."""
 
 SMALLEST_SCALE = 0.02
-"""Inputs that vary less than this are not blown up to one: a huge weight would carry the rounding of float32 along."""
+"""Inputs that vary less than this are not scaled up to one: a huge weight would carry the rounding
+of float32 along."""
 
 ABSENT = -10.0
 """Bias of a label without training rows: it stays improbable."""
+
+ROWS_AT_ONCE = 4096
+"""Cached rows in one forward pass."""
 
 Inputs = NDArray[np.float64]
 
 
 def warm_start(
-    model: PreTrainedModel, table: torch.Tensor, train: list[int], val: list[int], labels: int
+    model: PreTrainedModel, features: Features, train_ids: list[int], val_ids: list[int]
 ) -> float:
     """Set the model's last layer to the probe; returns the probe's validation accuracy.
 
-    `table` holds the frozen encoder's vectors, (train rows then val rows, hidden). The probe's features are the last
-    layer's inputs, behind whatever pooler or dense layer comes before it.
+    `train_ids` and `val_ids` are the label ids of the rows. The probe reads the inputs of the last
+    layer, behind any pooler or dense layer in front of it.
     """
-    layer = output_layer(model, labels)
-    inputs = head_inputs(model, table, layer)
-    x_train, x_val = inputs[: len(train)], inputs[len(train) :]
-    weight, bias = fit(x_train, train, labels)
+    num_labels = model.config.num_labels
+    layer = output_layer(model, num_labels)
+
+    inputs = head_inputs(model, features.table, layer)
+    train_inputs = inputs[: features.train_rows]
+    val_inputs = inputs[features.train_rows :]
+
+    weight, bias = fit_probe(train_inputs, train_ids, num_labels)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
-    return float(((x_val @ weight.T + bias).argmax(axis=1) == val).mean())
+
+    predicted = (val_inputs @ weight.T + bias).argmax(axis=1)
+    return float((predicted == val_ids).mean())
 
 
 @torch.inference_mode()
 def head_inputs(model: PreTrainedModel, table: torch.Tensor, layer: nn.Linear) -> Inputs:
-    """(rows, layer.in_features): what reaches `layer` for each row of `table`, without dropout."""
-    kept: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(
-        lambda _, inputs: kept.append(inputs[0].double().cpu())
-    )
+    """(rows, layer.in_features): the inputs of `layer` for each row of `table`, dropout off."""
+    captured: list[torch.Tensor] = []
+
+    def capture(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        captured.append(inputs[0].double().cpu())
+
+    # Through the model itself, so that no architecture's head needs code of its own.
+    row_numbers = torch.arange(len(table), device=model.device).unsqueeze(1)
+    handle = layer.register_forward_pre_hook(capture)
     model.eval()
     try:
-        with features.replaced_encoder(model, table):
-            for numbers in torch.arange(len(table), device=model.device).unsqueeze(1).split(4096):
+        with replaced_encoder(model, table):
+            for numbers in row_numbers.split(ROWS_AT_ONCE):
                 model(input_ids=numbers, attention_mask=torch.ones_like(numbers))
     finally:
         handle.remove()
-    return torch.cat(kept).numpy()
+
+    return torch.cat(captured).numpy()
 
 
-def fit(x: Inputs, y: list[int], labels: int) -> tuple[Inputs, Inputs]:
-    """(labels, features) weights and (labels,) biases of a multinomial logistic regression; `x` is (rows, features)."""
-    mean, scale = x.mean(axis=0), x.std(axis=0)
+def fit_probe(x: Inputs, y: list[int], num_labels: int) -> tuple[Inputs, Inputs]:
+    """Multinomial logistic regression of the label ids `y` on `x`, (rows, features).
+
+    Returns (num_labels, features) weights and (num_labels,) biases.
+    """
+    mean = x.mean(axis=0)
+    scale = x.std(axis=0)
     scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
+
     probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3).fit((x - mean) / scale, y)
-    coefficients, intercepts = probe.coef_, probe.intercept_
-    if len(probe.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercepts = (
-            np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts)
-        )
-    weight, bias = np.zeros((labels, x.shape[1])), np.full(labels, ABSENT)
-    weight[probe.classes_], bias[probe.classes_] = coefficients / scale, intercepts
-    bias -= weight @ mean  # the standardisation goes into the weights: w.((x - mean) / scale) + b
+
+    coefficients = probe.coef_
+    intercepts = probe.intercept_
+    if len(probe.classes_) == 2:
+        # Scikit-learn has one row for two classes: the difference of their logits.
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+
+    weight = np.zeros((num_labels, x.shape[1]))
+    bias = np.full(num_labels, ABSENT)
+    weight[probe.classes_] = coefficients / scale
+    bias[probe.classes_] = intercepts
+
+    # The standardisation goes into the weights: w.((x - mean) / scale) + b
+    bias -= weight @ mean
     return weight, bias

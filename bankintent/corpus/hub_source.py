@@ -1,0 +1,106 @@
+"""A labelled dataset of the Hugging Face Hub."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bankintent import files, hub
+from bankintent.config import DataConfig
+from bankintent.corpus.columns import find_text_and_label
+from bankintent.corpus.rows import SPLIT_NAMES, Row, Source
+from bankintent.errors import DataError, SourceUnavailable
+
+
+def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
+    """Read the train, val and test splits of a Hub dataset at one revision.
+
+    Raises SourceUnavailable where it cannot be loaded, or only from a cache of another revision.
+    """
+    name = config.dataset_name
+    parts = _load(repository, revision, config)
+    commit = _loaded_commit(parts, repository, revision)
+
+    rows: dict[str, list[Row]] = {}
+    label_order: tuple[str, ...] | None = None
+    for key, part in parts.items():
+        split = SPLIT_NAMES.get(str(key))
+        if split is None:
+            # Some datasets have more parts, for example one without labels.
+            continue
+
+        text, label = find_text_and_label(part.column_names, config, f"{name} ({key})")
+        names = getattr(part.features[label], "names", None)
+        if names:
+            label_order = tuple(names)
+
+        rows[split] = _read_split(str(key), part[text], part[label], names)
+
+    if "train" not in rows:
+        listed = ", ".join(map(str, parts))
+        raise DataError(f'the dataset "{name}" has no train split; it has {listed}')
+
+    identity = {
+        "kind": "hub",
+        "repository": repository,
+        "revision": commit,
+        "content": _content_hash(rows),
+    }
+    return Source(identity, rows, label_order=label_order)
+
+
+def _load(repository: str, revision: str, config: DataConfig) -> Any:
+    """The splits of a dataset by the repository's names for them."""
+    name = config.dataset_name
+    hub.require_reachable(
+        f'the dataset "{name}"',
+        "name a local file or folder, or `bundled` (--set dataset_name=bundled)",
+    )
+    # The library looks at the environment when it is imported, and is slow to import.
+    import datasets
+
+    with hub.explained(f'the dataset "{name}" (revision {revision})'):
+        datasets.disable_progress_bars()
+        # Its warning of a stale cache is replaced by the check of the loaded commit.
+        datasets.logging.set_verbosity_error()
+        return datasets.load_dataset(repository, config.subset, revision=revision)
+
+
+def _loaded_commit(parts: Any, repository: str, revision: str) -> str:
+    """The commit that the loaded data came from; it must be the requested one.
+
+    With a warm cache and the Hub away, load_dataset returns any cached revision without a word.
+    """
+    cache_files = next(iter(parts.values())).cache_files
+    commit = ""
+    if cache_files:
+        # The library names the folders of its cache after commits.
+        commit = Path(cache_files[0]["filename"]).parent.name
+
+    is_other = hub.is_commit(revision) and commit != revision
+    if is_other or not hub.is_commit(commit):
+        raise SourceUnavailable(
+            f"{repository} was loaded at revision {commit or 'unknown'} from the cache, "
+            f"expected {revision}",
+            "Connect to the Hub, or clear the cache of datasets",
+        )
+    return commit
+
+
+def _read_split(origin: str, texts: Any, labels: Any, names: list[str] | None) -> list[Row]:
+    """Rows of one split; ids of a ClassLabel, which has `names`, become names."""
+    rows = []
+    pairs = zip(texts, labels, strict=True)
+    for number, (text, label) in enumerate(pairs, 1):
+        # The id -1 marks a row without a label and names none.
+        if names and label >= 0:
+            label = names[label]
+        rows.append(Row(origin, number, text, label))
+    return rows
+
+
+def _content_hash(rows: dict[str, list[Row]]) -> str:
+    """sha256 of the rows, as the manifest records it with the commit."""
+    pairs = {}
+    for split, part in rows.items():
+        pairs[split] = [[row.text, row.label] for row in part]
+    return files.sha256_text(json.dumps(pairs))

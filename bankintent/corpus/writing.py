@@ -1,0 +1,134 @@
+"""Writes ETL's output: Parquet splits, the label schema, the report, and a manifest of them."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bankintent import files
+from bankintent.config import DataConfig
+from bankintent.corpus.cleaning import Example
+from bankintent.corpus.dataset import (
+    MANIFEST,
+    OUT_OF_SCOPE,
+    OUT_OF_SCOPE_SCHEMA,
+    SCHEMA,
+    UNLABELLED,
+    UNLABELLED_SCHEMA,
+)
+from bankintent.corpus.figures import DataReport
+from bankintent.corpus.report import markdown
+from bankintent.corpus.splits import Corpus, Splits
+from bankintent.labels import LabelSchema
+
+LAYOUT = files.ResultFolder(
+    "ETL output",
+    (
+        "train.parquet",
+        "val.parquet",
+        "test.parquet",
+        f"{OUT_OF_SCOPE}.parquet",
+        f"{UNLABELLED}.parquet",
+        "labels.json",
+        "report.json",
+        "report.md",
+        MANIFEST,
+    ),
+)
+
+Records = list[files.JsonObject]
+"""Rows of a Parquet file, by the names of its columns."""
+
+
+def write(corpus: Corpus, labels: LabelSchema, report: DataReport, config: DataConfig) -> None:
+    """Write `output_dir` as a whole: a reader sees the old data or the new.
+
+    Raises OutputError where the folder holds a file that ETL does not write.
+    """
+    with files.replacing(config.output_dir, LAYOUT) as staging:
+        _write_rows(staging, corpus, labels)
+        labels.save(staging / "labels.json")
+
+        files.write_text(staging / "report.json", files.json_text(report.to_json()))
+        files.write_text(staging / "report.md", markdown(report))
+
+        # Last, because it lists the other files with their hashes.
+        manifest = _describe_files(staging, corpus, labels, report, config)
+        files.write_text(staging / MANIFEST, files.json_text(manifest))
+
+
+def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema) -> None:
+    for name, rows in corpus.splits.items():
+        _write_parquet(folder, name, _labelled_records(rows, labels), SCHEMA)
+
+    if corpus.out_of_scope:
+        records = _out_of_scope_records(corpus.out_of_scope)
+        _write_parquet(folder, OUT_OF_SCOPE, records, OUT_OF_SCOPE_SCHEMA)
+
+    if corpus.unlabelled:
+        records = _unlabelled_records(corpus.unlabelled)
+        _write_parquet(folder, UNLABELLED, records, UNLABELLED_SCHEMA)
+
+
+def _labelled_records(rows: list[Example], labels: LabelSchema) -> Records:
+    records: Records = []
+    for row in rows:
+        label = labels.label2id[row.label_text]
+        # The name of the label is for people; readers take the id.
+        record = {"id": row.id, "text": row.text, "label": label, "label_text": row.label_text}
+        records.append(record)
+    return records
+
+
+def _out_of_scope_records(parts: Splits) -> Records:
+    records: Records = []
+    for split, rows in parts.items():
+        for row in rows:
+            records.append({"id": row.id, "text": row.text, "split": split})
+    return records
+
+
+def _unlabelled_records(rows: list[Example]) -> Records:
+    records: Records = []
+    for row in rows:
+        records.append({"id": row.id, "text": row.text})
+    return records
+
+
+def _write_parquet(folder: Path, name: str, records: Records, schema: pa.Schema) -> None:
+    table = pa.Table.from_pylist(records, schema=schema)
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def _describe_files(
+    folder: Path,
+    corpus: Corpus,
+    labels: LabelSchema,
+    report: DataReport,
+    config: DataConfig,
+) -> files.JsonObject:
+    """The manifest: the source, the config, and the hashes that readers check."""
+    entries = {}
+    for name in files.list_files(folder):
+        path = folder / name
+        entries[name] = {"sha256": files.sha256(path), "size": path.stat().st_size}
+
+    manifest = {
+        "source": report.source,
+        "config": config.model_dump(mode="json"),
+        "labels_hash": labels.hash,
+        "data_hash": _rows_hash(corpus.splits, labels),
+        "files": entries,
+    }
+    if corpus.unlabelled:
+        manifest["unlabelled_hash"] = _rows_hash({UNLABELLED: corpus.unlabelled}, labels)
+    return manifest
+
+
+def _rows_hash(splits: Splits, labels: LabelSchema) -> str:
+    """sha256 of rows and label names, independent of the format of the files."""
+    rows = {}
+    for name, part in splits.items():
+        rows[name] = [[row.id, row.text, row.label_text] for row in part]
+    return files.sha256_text(json.dumps([labels.names, rows], ensure_ascii=False))

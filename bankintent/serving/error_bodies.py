@@ -1,0 +1,67 @@
+"""Refusals as HTTP responses, and their entries in the OpenAPI document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import JSONResponse
+
+from bankintent.serving.refusals import (
+    DeadlineExceeded,
+    Invalid,
+    Malformed,
+    NotReady,
+    QueueFull,
+    Refusal,
+    SlowBody,
+    TooLarge,
+    Unauthorized,
+)
+
+DOCUMENTED: tuple[type[Refusal], ...] = (
+    Malformed,
+    Unauthorized,
+    SlowBody,
+    TooLarge,
+    Invalid,
+    QueueFull,
+    NotReady,
+    DeadlineExceeded,
+)
+"""Every refusal that a client can receive; ClientGone has no reader."""
+
+
+class ErrorBody(BaseModel):
+    """Every refusal; it never repeats what was sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]
+        }
+    )
+
+    error: str
+    error_type: str
+
+
+def error_response(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A response with the common error body."""
+    body = {"error": message, "error_type": kind}
+    return JSONResponse(body, status, headers)
+
+
+def refusal_response(refusal: Refusal) -> JSONResponse:
+    """The response to a request that was refused."""
+    return error_response(refusal.status, refusal.kind, str(refusal), refusal.headers)
+
+
+def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of the refusals with these statuses."""
+    entries: dict[int | str, dict[str, Any]] = {}
+
+    for kind in DOCUMENTED:
+        if kind.status in statuses:
+            entries[kind.status] = {"model": ErrorBody, "description": kind.__doc__}
+    return entries

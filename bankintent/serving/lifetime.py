@@ -1,0 +1,121 @@
+"""The life of a server process: find and load the model, serve, and end within `shutdown_s`."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import FrameType
+
+from bankintent.config import ServeConfig
+from bankintent.errors import UserError
+from bankintent.inference.runtime import Runtime
+from bankintent.serving import telemetry
+from bankintent.serving.service import Service, State
+
+Finder = Callable[[ServeConfig], Callable[[], Runtime]]
+"""Finds and verifies the model of a config, and returns what loads it."""
+
+
+@contextlib.asynccontextmanager
+async def serve(service: Service, find: Finder) -> AsyncIterator[None]:
+    """The lifespan of an app: the model is verified before the port opens and loaded afterwards.
+
+    A wrong model ends the process at once, and probes are answered while a large one loads.
+    """
+    telemetry.start_logging()
+
+    try:
+        load = await asyncio.to_thread(find, service.settings)
+    except UserError as error:
+        end_with_error(error)
+        # The port must not open; the loop ends this process at its next step.
+        await asyncio.Event().wait()
+
+    with draining_on_signals(service):
+        loading = asyncio.create_task(service.start(load))
+        loading.add_done_callback(end_unless_loaded)
+        yield
+
+        # The end may come before the model is loaded.
+        loading.cancel()
+        await service.close()
+
+
+def end_unless_loaded(loading: "asyncio.Task[None]") -> None:
+    """End the process with one line and code 2 where loading the model failed."""
+    if loading.cancelled():
+        return
+
+    error = loading.exception()
+    if error is None:
+        return
+
+    # Any error ends the process: otherwise it would be unready for ever.
+    if not isinstance(error, UserError):
+        error = UserError(f"the model cannot be served: {type(error).__name__}: {error}")
+    end_with_error(error)
+
+
+def end_with_error(error: UserError) -> None:
+    """Print one line and end the process at the next step of the event loop."""
+    print(f"error: {error}", file=sys.stderr)
+    # uvicorn would report its cancelled tasks at length.
+    logging.getLogger("uvicorn.error").disabled = True
+
+    # The event loop logs the errors of its callbacks, but lets SystemExit through.
+    asyncio.get_running_loop().call_soon(sys.exit, error.exit_code)
+
+
+@contextlib.contextmanager
+def draining_on_signals(service: Service) -> Iterator[None]:
+    """Make the service unready when SIGTERM or SIGINT arrives, then call the server's handler."""
+    if threading.current_thread() is not threading.main_thread():
+        # Python sets signal handlers in the main thread only; in tests an app may run in another.
+        yield
+        return
+
+    loop = asyncio.get_running_loop()
+    previous_handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if service.state is not State.DRAINING:
+            service.drain()
+            # A signal can interrupt any call, also one that logs: the event loop does the rest.
+            loop.call_soon_threadsafe(limit_shutdown, service)
+
+        previous = previous_handlers[signal.Signals(number)]
+        if callable(previous):
+            previous(number, frame)
+
+    for number in previous_handlers:
+        signal.signal(number, handle)
+
+    try:
+        yield
+    finally:
+        for number, previous in previous_handlers.items():
+            signal.signal(number, previous)
+
+
+def limit_shutdown(service: Service) -> None:
+    """End the process by force where it is still alive after `shutdown_s`."""
+    seconds = service.settings.limits.shutdown_s
+    telemetry.log_event("draining", held=service.held, at_most_seconds=seconds)
+
+    # A thread also runs while the event loop hangs; as a daemon, it does not delay a normal end.
+    timer = threading.Timer(seconds, end_by_force, [service])
+    timer.daemon = True
+    timer.start()
+
+
+def end_by_force(service: Service) -> None:
+    """End this process at once, with code 1."""
+    telemetry.log_event("cut off", held=service.held)
+    # Not sys.exit, which ends only this thread and waits for a model that may hang.
+    os._exit(1)

@@ -1,0 +1,62 @@
+"""The jobs that a comparison hands to its child processes, as JSON files.
+
+This module is imported by a light parent process and must import neither torch nor transformers,
+see `plan`.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from bankintent.config import Choices, SweepSection, TrackingConfig, TrainConfig
+from bankintent.studies.recipes import Values, read_recipe
+from bankintent.studies.record import JsonRecord
+
+
+class RunJob(JsonRecord):
+    """One training run, for `bankintent.studies.worker`."""
+
+    settings: TrainConfig
+    split: Literal["val", "test"]
+    key: str
+    record: Path
+    """The file to write."""
+    keep_model: bool
+    """false removes the bundle once it is evaluated."""
+
+
+class SweepJob(JsonRecord):
+    """One recipe's sweep, for `bankintent.studies.trials`."""
+
+    recipe: str
+    path: Path
+    """The recipe's train.yaml."""
+    overrides: dict[str, Any]
+    backbone: str | None
+    data_dir: Path
+    space: dict[str, Choices]
+    sweep: SweepSection
+    key: str
+    """Hash of what makes the sweep; a result with this key is a result of this sweep."""
+    result: Path
+    """The file to write; Optuna's storage and the trials' work are in the same folder."""
+
+    @property
+    def work(self) -> Path:
+        """The folder in which a trial trains; removed after it."""
+        return self.result.with_suffix(".work")
+
+    def trial_settings(self, values: Values) -> TrainConfig:
+        """The train.yaml of a trial with these values."""
+        # What the sweep decides replaces the recipe's own, as in the comparison's runs.
+        settings = read_recipe(self.path, self.overrides | values, self.backbone)
+        sweep_settings = {
+            "seed": self.sweep.seed,
+            # The study's sizes are those of its runs; a trial trains on all rows that it gets.
+            "few_shot": None,
+            "data_dir": self.data_dir,
+            "output_dir": self.work / "trial",
+            # One cache for all trials: they train on the same rows.
+            "cache_dir": self.result.parent / "cache",
+            "tracking": TrackingConfig(enabled=False),
+        }
+        return settings.model_copy(update=sweep_settings)

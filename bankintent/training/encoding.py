@@ -1,0 +1,52 @@
+"""The rows of a run as the Trainer takes them: token ids, cached features, a teacher's logits."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from bankintent.corpus.dataset import SplitData
+from bankintent.training.features import EncodedRows, Features
+from bankintent.training.methods.distillation import Floats
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a model is trained and validated on."""
+
+    train: SplitData
+    val: SplitData
+    features: Features | None = None
+    """The frozen encoder's vectors of these rows: with them the encoder is not run."""
+    teacher_logits: Floats | None = None
+    """(training rows, labels): a teacher's answers, which `config.distill` weighs in the loss."""
+
+    def encode_train(self, tokenizer: Tokenizer) -> EncodedRows:
+        """The training rows, each with its teacher's logits if there is a teacher."""
+        if self.features is not None:
+            return self.features.encode_train(self.train.labels)
+
+        rows = encode(self.train, tokenizer)
+        if self.teacher_logits is not None:
+            for row, logits in zip(rows, self.teacher_logits, strict=True):
+                row["teacher"] = logits
+        return rows
+
+    def encode_val(self, tokenizer: Tokenizer) -> EncodedRows:
+        """The validation rows; their loss is that on the labels alone."""
+        if self.features is not None:
+            return self.features.encode_val(self.val.labels)
+        return encode(self.val, tokenizer)
+
+
+def encode(data: SplitData, tokenizer: Tokenizer) -> EncodedRows:
+    """Token ids without padding: batches are padded to their own longest text."""
+    encoded = tokenizer(data.texts, truncation=True)
+    keys = [key for key in tokenizer.model_input_names if key in encoded]
+
+    rows = []
+    for index, label_id in enumerate(data.labels):
+        row = {key: encoded[key][index] for key in keys}
+        row["labels"] = label_id
+        rows.append(row)
+
+    return rows

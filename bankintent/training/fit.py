@@ -1,0 +1,251 @@
+"""One run from its config to a trained model: load, prepare, train. Nothing is published here."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+from transformers import set_seed
+
+from bankintent import console
+from bankintent.bundle.work import NEGATIVES, PSEUDO_LABELS, WorkFolder
+from bankintent.config import TrainConfig
+from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.export import publish
+from bankintent.tracking import Tracker
+from bankintent.training import backbones, features, regimes, trainer
+from bankintent.training.backbones import Backbone
+from bankintent.training.encoding import TrainingRows, encode
+from bankintent.training.features import Features
+from bankintent.training.hardware import pick_precision
+from bankintent.training.methods import contrastive, distillation, probe, pseudo_labels
+from bankintent.training.methods.distillation import TeacherRecord
+from bankintent.training.regimes import Parameters
+from bankintent.training.rows import RunRows, label_name_rows
+from bankintent.training.trainer import Fit
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run: its settings, its data, and its places for work and figures."""
+
+    config: TrainConfig
+    data: Dataset
+    rows: RunRows
+    work: WorkFolder
+    tracker: Tracker
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, not yet saved, and the cost of training it."""
+
+    backbone: Backbone
+    model: nn.Module
+    parameters: Parameters
+    fit: Fit
+    teacher: TeacherRecord | None = None
+    """The record of a student's teacher."""
+
+
+def fit_run(run: TrainingRun) -> Fitted:
+    """Load, prepare and train a model; each epoch's metrics go to `run.tracker`."""
+    config = run.config
+    started = time.perf_counter()
+    # First of all: a new head is random, and so are dropout, adapters and the order of batches.
+    set_seed(config.seed)
+
+    backbone = backbones.load_backbone(
+        config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
+    )
+    rows = TrainingRows(_labelled_rows(run), run.rows.val)
+
+    teacher = None
+    if config.distill is not None:
+        lesson = distillation.prepare_student(config, run.data, backbone, rows.train, rows.val)
+        backbone = lesson.student
+        teacher = lesson.teacher
+        rows = replace(rows, teacher_logits=lesson.logits)
+
+    rows = _prepare_rows(run, backbone, rows)
+    model, parameters = _prepare_model(run, backbone, rows)
+    if config.regime != "head-only":
+        # An encoder that learns has to be run: its vectors change with each step.
+        rows = replace(rows, features=None)
+
+    cost = trainer.fit(model, backbone.tokenizer, rows, config, run.work.checkpoints, run.tracker)
+    # A user waits for all of it, not for the Trainer alone.
+    cost = replace(cost, seconds=time.perf_counter() - started)
+    return Fitted(backbone, model, parameters, cost, teacher)
+
+
+def _labelled_rows(run: TrainingRun) -> SplitData:
+    if not run.config.label_names:
+        return run.rows.train
+    return run.rows.train + label_name_rows(run.data.labels)
+
+
+def _prepare_rows(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> TrainingRows:
+    """Add what the frozen encoder knows of the rows: features, and intents of unlabelled ones."""
+    config = run.config
+    if config.pseudo_labels is not None:
+        rows = replace(rows, train=rows.train + run.rows.unlabelled)
+
+    needs_features = (
+        config.regime == "head-only"
+        or config.head_init == "probe"
+        or config.contrastive is not None
+        or config.pseudo_labels is not None
+    )
+    if not needs_features:
+        return rows
+
+    vectors = _read_features(run, backbone, rows)
+    rows = replace(rows, features=vectors)
+
+    if config.pseudo_labels is not None:
+        rows = replace(rows, train=_guess_labels(run, vectors, rows.train))
+    return rows
+
+
+def _prepare_model(
+    run: TrainingRun, backbone: Backbone, rows: TrainingRows
+) -> tuple[nn.Module, Parameters]:
+    """The model with its head started and the weights of its regime made trainable."""
+    config = run.config
+    # After a contrastive stage the encoder is another one, and is probed then.
+    starts_probed = config.head_init == "probe" and config.contrastive is None
+    if starts_probed and rows.features is not None:
+        _probe_head(backbone, rows.features, rows)
+
+    if config.regime == "lora":
+        # What the adapter will be an adapter to: once it is trained, this model is gone.
+        publish.save_base(backbone.model, backbone.tokenizer, run.work.base)
+
+    model = regimes.prepare(backbone, config.regime, config.lora)
+    parameters = regimes.count_parameters(model)
+    _announce(run, backbone, parameters, len(rows.train))
+
+    # A checkpoint was written after the stage: its weights have been through it.
+    is_continued = trainer.newest_complete_checkpoint(run.work.checkpoints) is not None
+    if config.contrastive is not None and not is_continued:
+        _run_contrastive_stage(run, backbone, model, rows)
+    return model, parameters
+
+
+def _read_features(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> Features:
+    config = run.config
+    started = time.perf_counter()
+
+    # In one pass: the cache is keyed by the texts of both.
+    texts = rows.train.texts + rows.val.texts
+    vectors = features.frozen(
+        backbone, run.data.labels, texts, config.eval_batch_size, config.cache_dir
+    )
+
+    seconds = time.perf_counter() - started
+    origin = "one pass of the frozen encoder"
+    if vectors.is_cached:
+        origin = f"read from {console.show_path(config.cache_dir)}"
+    console.say(f"Features of {len(texts):,} sentences: {origin}, {seconds:.1f} s")
+    return Features(vectors.table, len(rows.train))
+
+
+def _guess_labels(run: TrainingRun, vectors: Features, train: SplitData) -> SplitData:
+    """The training rows, those without a label with the intent of their neighbours."""
+    section = run.config.pseudo_labels
+    assert section is not None
+    names = run.data.labels.names
+    started = time.perf_counter()
+
+    # In float64: the probe behind the guesses is fitted in it.
+    guesses = pseudo_labels.guess(
+        vectors.train.double().numpy(), np.asarray(train.labels), len(names), section
+    )
+    guesses.write(run.work.table(PSEUDO_LABELS), train, names)
+
+    console.say(
+        f"{len(run.rows.unlabelled):,} sentences were given the intents of their neighbours,"
+        f" {time.perf_counter() - started:.0f} s"
+    )
+    return replace(train, labels=guesses.labels.tolist())
+
+
+def _probe_head(backbone: Backbone, vectors: Features, rows: TrainingRows) -> None:
+    accuracy = probe.warm_start(backbone.model, vectors, rows.train.labels, rows.val.labels)
+    console.say(
+        "The head starts from a linear probe of the encoder:"
+        f" validation accuracy {100 * accuracy:.2f} %"
+    )
+
+
+def _run_contrastive_stage(
+    run: TrainingRun, backbone: Backbone, model: nn.Module, rows: TrainingRows
+) -> None:
+    """The contrastive stage, on the weights that learn, and then a probe of the new encoder."""
+    config = run.config
+    section = config.contrastive
+    assert section is not None
+    started = time.perf_counter()
+
+    batches = contrastive.IntentBatches(
+        np.asarray(rows.train.labels), _mine_negatives(run, rows), section, config.seed
+    )
+    loss = contrastive.run_stage(
+        model,
+        backbone.tokenizer,
+        encode(rows.train, backbone.tokenizer),
+        batches,
+        pick_precision(config.precision),
+        run.work.contrastive,
+    )
+
+    seconds = time.perf_counter() - started
+    console.say(f"Contrastive stage: {section.steps} steps, {seconds:.0f} s, loss {loss:.3f}")
+
+    if config.head_init == "probe":
+        texts = rows.train.texts + rows.val.texts
+        table = features.compute(backbone, run.data.labels, texts, config.eval_batch_size)
+        _probe_head(backbone, Features(table, len(rows.train)), rows)
+
+
+def _mine_negatives(run: TrainingRun, rows: TrainingRows) -> contrastive.Negatives | None:
+    """The hard negatives of the training rows by the pretrained encoder, if any are asked for."""
+    section = run.config.contrastive
+    assert section is not None
+    if not section.hard:
+        return None
+
+    assert rows.features is not None
+    label_ids = np.asarray(rows.train.labels)
+    negatives = contrastive.mine(rows.features.train.numpy(), label_ids)
+
+    negatives.write(run.work.table(NEGATIVES), rows.train, run.data.labels.names)
+    return negatives
+
+
+def _announce(run: TrainingRun, backbone: Backbone, parameters: Parameters, sentences: int) -> None:
+    """Print what is about to be trained, and the LoRA targets that match nothing."""
+    config = run.config
+    if config.regime == "lora":
+        available = ", ".join(regimes.linear_modules(backbone.model))
+        for name in regimes.unmatched_targets(backbone.model, config.lora):
+            console.say(
+                f'note: lora.target_modules names "{name}", which matches nothing here;'
+                f" there are {available}"
+            )
+
+    counts = [
+        "parameters",
+        f"{parameters.trainable:,}",
+        f"{parameters.total:,}",
+        f"{100 * parameters.share:.2f} %",
+    ]
+    title = f"{config.regime} on {backbone.name}"
+    console.print_table(title, ["", "trainable", "total", "share"], [counts])
+
+    new_modules = ", ".join(backbone.new_modules) or "nothing"
+    console.say(
+        f"{sentences:,} sentences of {len(run.data.labels)} intents, {config.epochs} epochs;"
+        f" newly initialised: {new_modules}"
+    )

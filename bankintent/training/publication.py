@@ -1,0 +1,118 @@
+"""A run from its rows to a published bundle: trained, checked, recorded, sealed, tracked."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from bankintent import console, files, tracking
+from bankintent.bundle import card, layout
+from bankintent.bundle.work import TABLES, WorkFolder, published_table
+from bankintent.config import TrainConfig
+from bankintent.corpus.dataset import Dataset
+from bankintent.export import publish as export
+from bankintent.tracking import Tracker
+from bankintent.training.fit import Fitted, TrainingRun, fit_run
+from bankintent.training.identity import Identity
+from bankintent.training.record import TrainingRecord, gather
+from bankintent.training.rows import RunRows
+
+
+def make_bundle(
+    config: TrainConfig, data: Dataset, rows: RunRows, work: WorkFolder, identity: Identity
+) -> TrainingRecord:
+    """Train, publish and track one run; returns its record."""
+    settings = config.model_dump(mode="json", exclude={"tracking"})
+    tags = {"dataset": data.name, "backbone": config.model_name, "regime": config.regime}
+
+    with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
+        tracker.params(settings)
+        run = TrainingRun(config, data, rows, work, tracker)
+        fitted = fit_run(run)
+        record = publish_bundle(run, fitted, identity)
+        _track(tracker, record, config.output_dir)
+    return record
+
+
+def publish_bundle(run: TrainingRun, fitted: Fitted, identity: Identity) -> TrainingRecord:
+    """Put the bundle of a trained model in its place; returns what it records of the run.
+
+    Raises ModelError, and publishes nothing, if the saved forms of the model disagree.
+    """
+    console.say("Publishing: saving, loading again in a fresh process, comparing ...")
+    labels = run.data.labels
+    staging = files.make_empty(run.work.bundle)
+
+    labels.save(staging / layout.LABELS)
+    trained = export.Trained(fitted.model, fitted.backbone.tokenizer, fitted.backbone.name, labels)
+    exported = export.export(trained, run.rows.train, run.rows.val, run.config, run.work)
+
+    record = gather(run, identity, fitted, exported)
+    # The seal lists every file with its hash, so that nothing is written after it.
+    _write_records(staging, record)
+    layout.seal(staging, record.manifest())
+
+    files.publish(staging, run.config.output_dir)
+    _publish_tables(run)
+    return record
+
+
+def _write_records(staging: Path, record: TrainingRecord) -> None:
+    files.write_text(staging / layout.METRICS, files.json_text(record.metrics_file()))
+    settings = {key: value for key, value in record.config.items() if value is not None}
+    files.write_text(staging / layout.CONFIG, yaml.safe_dump(settings, sort_keys=False))
+    card.write(staging, record.card_facts())
+
+
+def _publish_tables(run: TrainingRun) -> None:
+    """Put the tables about the training rows next to the bundle, replacing an earlier run's."""
+    for name in TABLES:
+        written = run.work.table(name)
+        final = published_table(run.config.output_dir, name)
+        if written.is_file():
+            written.replace(final)
+        else:
+            final.unlink(missing_ok=True)
+
+
+def _track(tracker: Tracker, record: TrainingRecord, bundle: Path) -> None:
+    """Log the final figures and the bundle to MLflow."""
+    training = record.training
+    parameters = {
+        "parameters.trainable": training.trainable_parameters,
+        "parameters.total": training.total_parameters,
+    }
+    cost = {
+        "seconds": training.seconds,
+        "sentences_per_second": training.sentences_per_second,
+        "peak_memory_bytes": training.peak_memory_bytes,
+    }
+    final = {f"final.val_{name}": value for name, value in record.metrics["val"].items()}
+
+    tracker.params(parameters)
+    tracker.metrics(final)
+    tracker.metrics(cost)
+    tracker.files(bundle, "bundle")
+
+
+def summarise(record: TrainingRecord, bundle: Path) -> None:
+    """Print the figures of a published bundle, and the files to look at."""
+    metrics = record.metrics["val"]
+    training = record.training
+    worst = max(record.parity.largest_logit_difference.values())
+
+    console.say(
+        f"Validation accuracy {100 * metrics['accuracy']:.2f} %,"
+        f" macro-F1 {100 * metrics['macro_f1']:.2f} %;"
+        f" trained in {training.seconds:.0f} s"
+        f" at {training.sentences_per_second:.0f} sentences/s;"
+        f" exported forms agree within {worst:.0e}."
+    )
+    for line in card.describe_formats(asdict(record.parity)):
+        console.say(f"  {line}")
+
+    console.say(f"Published {console.show_path(bundle)}")
+    for name in TABLES:
+        table = published_table(bundle, name)
+        if table.is_file():
+            console.say(f"To read: {console.show_path(table)}")

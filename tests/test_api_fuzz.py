@@ -5,6 +5,9 @@ The variable FUZZ_CASES is the number of them for each operation that predicts, 
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -25,7 +28,7 @@ repeatable = settings(
 
 
 @pytest.fixture(scope="module")
-def server(served_bundle, tmp_path_factory):
+def server(served_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("fuzz")
     with serving(folder, MODEL_DIR=str(served_bundle), config={"evals_dir": str(folder)}) as server:
         yield server
@@ -35,7 +38,7 @@ def server(served_bundle, tmp_path_factory):
 
 @api.include(method="POST").parametrize()
 @settings(repeatable, max_examples=CASES)
-def test_predicting_keeps_its_description(case, server: Server):
+def test_predicting_keeps_its_description(case: Any, server: Server) -> None:
     response = case.call(base_url=server.url)
 
     # No schema can tell how many tokens a text has.
@@ -46,5 +49,5 @@ def test_predicting_keeps_its_description(case, server: Server):
 
 @api.include(method="GET").parametrize()
 @settings(repeatable, max_examples=min(CASES, CASES_OF_OTHERS))
-def test_everything_else_keeps_its_description(case, server: Server):
+def test_everything_else_keeps_its_description(case: Any, server: Server) -> None:
     case.call_and_validate(base_url=server.url)

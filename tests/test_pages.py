@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import ROOT, answers, environment, running, serving
+from servers import ROOT, Server, answers, environment, running, serving
 from serving_fixtures import HTML_LABEL, LABELS
 
 from bankintent.gradio_app import upload
@@ -22,9 +22,12 @@ CHROMIUM = Path("/usr/bin/chromium")
 ATTACK = "<img src=x onerror=\"document.title='run'\"> <script>document.title='run'</script> ${document.title='run'}"
 SHOTS = os.environ.get("BANKINTENT_SCREENSHOTS")
 
+OpenPage = Callable[..., Any]
+"""Opens an address in the browser; gives the page."""
+
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory):
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose model waits while the file `hold` is there; one text at a time."""
     limits = {"max_queue": 1, "max_texts": 1, "max_chars": 200, "deadline_s": 20, "shutdown_s": 30}
     folder = tmp_path_factory.mktemp("waiting")
@@ -43,7 +46,7 @@ def frontend(folder: Path, *options: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def gradio_url(tmp_path_factory, server):
+def gradio_url(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[str]:
     with frontend(tmp_path_factory.mktemp("frontend"), "--backend-url", server.url) as url:
         yield url
 
@@ -63,7 +66,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(browser, request) -> Iterator[Callable[..., Any]]:
+def open_page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Open an address; at the end nothing may have been fetched from outside, nor any injected script have run."""
     contexts, outside = [], []
 
@@ -95,7 +98,7 @@ def open_page(browser, request) -> Iterator[Callable[..., Any]]:
 # The page at /
 
 
-def test_the_page_answers_without_loading_anew(open_page, server):
+def test_the_page_answers_without_loading_anew(open_page: OpenPage, server: Server) -> None:
     page = open_page(server.url)
     page.evaluate("window.same = true")
     page.get_by_label("Your message").fill("my card has not arrived")
@@ -107,7 +110,9 @@ def test_the_page_answers_without_loading_anew(open_page, server):
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_the_page_shows_html_in_texts_and_labels_as_text(open_page, server, scripts):
+def test_the_page_shows_html_in_texts_and_labels_as_text(
+    open_page: OpenPage, server: Server, scripts: bool
+) -> None:
     page = open_page(server.url, java_script_enabled=scripts)
     page.get_by_label("Your message").fill(ATTACK)
     page.get_by_role("button", name="Find the intent").click()
@@ -117,7 +122,7 @@ def test_the_page_shows_html_in_texts_and_labels_as_text(open_page, server, scri
     assert page.locator("#result img").count() == 0
 
 
-def test_the_page_works_without_scripts(open_page, server):
+def test_the_page_works_without_scripts(open_page: OpenPage, server: Server) -> None:
     page = open_page(server.url, java_script_enabled=False)
     page.get_by_label("Your message").fill("change my pin")
     page.get_by_role("button", name="Find the intent").click()
@@ -127,17 +132,18 @@ def test_the_page_works_without_scripts(open_page, server):
     assert page.get_by_role("heading", name="tiny").is_visible()
 
 
-def test_enter_sends_and_shift_enter_does_not(open_page, server):
+def test_enter_sends_and_shift_enter_does_not(open_page: OpenPage, server: Server) -> None:
     page = open_page(server.url)
     box = page.get_by_label("Your message")
     box.fill("my card")
     box.press("Shift+Enter")
-    assert "\n" in box.input_value() and page.locator("#result li").count() == 0
+    assert "\n" in box.input_value()
+    assert page.locator("#result li").count() == 0
     box.press("Enter")
     page.locator("#result li").first.wait_for()
 
 
-def test_the_card_page_shows_the_card_and_the_plot(open_page, server):
+def test_the_card_page_shows_the_card_and_the_plot(open_page: OpenPage, server: Server) -> None:
     page = open_page(f"{server.url}/card")
     assert page.get_by_role("heading", name="tiny").is_visible()
     picture = page.get_by_alt_text("Confusion matrix of tiny")
@@ -145,12 +151,14 @@ def test_the_card_page_shows_the_card_and_the_plot(open_page, server):
     page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
 
 
-def test_the_documentation_page_needs_nothing_from_outside(open_page, server):
+def test_the_documentation_page_needs_nothing_from_outside(
+    open_page: OpenPage, server: Server
+) -> None:
     page = open_page(f"{server.url}/docs")
     page.get_by_text("/health/ready").first.wait_for()
 
 
-def test_the_page_says_what_is_wrong(open_page, waiting):
+def test_the_page_says_what_is_wrong(open_page: OpenPage, waiting: Server) -> None:
     page = open_page(waiting.url)
     button, box = (
         page.get_by_role("button", name="Find the intent"),
@@ -199,7 +207,9 @@ def wait_for_status(page: Any, words: str, name: str = "status") -> None:
     page.wait_for_function(condition, arg=[name, words])
 
 
-def test_the_gradio_page_shows_intents_scores_and_the_time(open_page, gradio_url):
+def test_the_gradio_page_shows_intents_scores_and_the_time(
+    open_page: OpenPage, gradio_url: str
+) -> None:
     page = open_page(gradio_url)
     page.locator("#message textarea").fill("my card has not arrived")
     page.locator("#ask").click()
@@ -210,14 +220,18 @@ def test_the_gradio_page_shows_intents_scores_and_the_time(open_page, gradio_url
     wait_for_status(page, "Type a message first")
 
 
-def test_the_gradio_page_answers_an_example_that_is_clicked(open_page, gradio_url):
+def test_the_gradio_page_answers_an_example_that_is_clicked(
+    open_page: OpenPage, gradio_url: str
+) -> None:
     page = open_page(gradio_url)
     page.get_by_text("How do I change my PIN?").click()
     wait_for_status(page, " ms.")
     assert page.locator("#message textarea").input_value() == "How do I change my PIN?"
 
 
-def test_the_gradio_page_shows_html_in_texts_and_labels_as_text(open_page, gradio_url):
+def test_the_gradio_page_shows_html_in_texts_and_labels_as_text(
+    open_page: OpenPage, gradio_url: str
+) -> None:
     page = open_page(gradio_url)
     page.locator("#message textarea").fill(ATTACK)
     page.locator("#ask").click()
@@ -226,7 +240,9 @@ def test_the_gradio_page_shows_html_in_texts_and_labels_as_text(open_page, gradi
     assert page.locator("#intents img").count() == 0
 
 
-def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
+def test_a_csv_comes_back_with_its_predictions(
+    open_page: OpenPage, gradio_url: str, tmp_path: Path
+) -> None:
     source = tmp_path / "messages.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
         rows = [
@@ -273,7 +289,9 @@ def test_a_csv_comes_back_with_its_predictions(open_page, gradio_url, tmp_path):
         (b"text\nhello, you\n", "bad.csv line 2 has 2 cells, the header 1"),
     ],
 )
-def test_a_csv_that_cannot_be_read_is_told_why(open_page, gradio_url, tmp_path, content, says):
+def test_a_csv_that_cannot_be_read_is_told_why(
+    open_page: OpenPage, gradio_url: str, tmp_path: Path, content: bytes, says: str
+) -> None:
     source = tmp_path / "bad.csv"
     source.write_bytes(content)
     page = open_page(gradio_url)
@@ -284,7 +302,9 @@ def test_a_csv_that_cannot_be_read_is_told_why(open_page, gradio_url, tmp_path, 
     wait_for_status(page, says, "table-status")
 
 
-def test_the_gradio_page_shows_the_card_and_the_confusion_matrix(open_page, gradio_url):
+def test_the_gradio_page_shows_the_card_and_the_confusion_matrix(
+    open_page: OpenPage, gradio_url: str
+) -> None:
     page = open_page(gradio_url)
     page.get_by_role("tab", name="The model").click()
     page.locator("#card h1").get_by_text("tiny").wait_for()
@@ -296,8 +316,8 @@ def test_the_gradio_page_shows_the_card_and_the_confusion_matrix(open_page, grad
 
 
 def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(
-    open_page, waiting, tmp_path
-):
+    open_page: OpenPage, waiting: Server, tmp_path: Path
+) -> None:
     with frontend(tmp_path, "--backend-url", waiting.url) as url:
         page = open_page(url)
         message = page.locator("#message textarea")
@@ -316,7 +336,9 @@ def test_the_gradio_page_stays_readable_when_the_api_is_busy_refuses_or_is_gone(
         wait_for_status(page, "cannot be reached")
 
 
-def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, served_bundle, tmp_path):
+def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(
+    open_page: OpenPage, served_bundle: Path, tmp_path: Path
+) -> None:
     with frontend(tmp_path, "--model-dir", str(served_bundle)) as url:
         page = open_page(url)
         page.get_by_text("How do I change my PIN?").click()
@@ -334,12 +356,12 @@ def test_the_gradio_page_starts_an_api_of_its_own_and_ends_it(open_page, served_
 # Without a browser
 
 
-def test_the_gradio_page_opens(gradio_url):
+def test_the_gradio_page_opens(gradio_url: str) -> None:
     assert "What is this message about?" in httpx.get(gradio_url).text
 
 
 @pytest.fixture
-def api():
+def api() -> Callable[..., Client]:
     """A client of an API that gives the responses of a list, in turn."""
 
     def build(*responses: httpx.Response) -> Client:
@@ -353,7 +375,9 @@ def api():
     return build
 
 
-def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
+def test_a_busy_api_is_asked_again_after_the_time_it_names(
+    api: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     busy = httpx.Response(429, headers={"Retry-After": "3"}, json={"error": "full"})
@@ -380,17 +404,19 @@ def test_a_busy_api_is_asked_again_after_the_time_it_names(api, monkeypatch):
         (httpx.Response(502, text="<html>bad gateway"), "status 502"),
     ],
 )
-def test_every_refusal_is_put_into_words(api, response, says):
+def test_every_refusal_is_put_into_words(
+    api: Callable[..., Client], response: Any, says: str
+) -> None:
     with pytest.raises(Trouble, match=says):
         api(response).predict("x", 3)
 
 
-def test_a_text_that_is_no_unicode_is_a_trouble_and_not_a_fault():
+def test_a_text_that_is_no_unicode_is_a_trouble_and_not_a_fault() -> None:
     with pytest.raises(Trouble, match="Unicode"):
         Client("http://127.0.0.1:1").predict("\ud800", 3)
 
 
-def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path):
+def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_bytes("\ufeffid;Sentence;\n1;my card;more\n\n2\n".encode())
     table = upload.read_upload(source, max_rows=10)
@@ -401,7 +427,9 @@ def test_tables_keep_their_delimiter_and_rows_of_uneven_length(tmp_path):
         upload.read_upload(source, max_rows=1)
 
 
-def test_rows_that_cannot_be_sent_are_written_with_a_note(api, tmp_path):
+def test_rows_that_cannot_be_sent_are_written_with_a_note(
+    api: Callable[..., Client], tmp_path: Path
+) -> None:
     source = tmp_path / "in.csv"
     source.write_text("id;Text\n1;my card\n2; \n3;far too long\n4;my pin\n")
     table = upload.read_upload(source, max_rows=10)
@@ -424,7 +452,7 @@ def test_rows_that_cannot_be_sent_are_written_with_a_note(api, tmp_path):
     assert shares == [0.75, 1.0]
 
 
-def test_a_message_gets_scores_and_a_status(api):
+def test_a_message_gets_scores_and_a_status(api: Callable[..., Client]) -> None:
     from bankintent.gradio_app import page as gradio_page
 
     body = {"top_k": [{"label": "card", "score": 0.75}], "truncated": True}
@@ -441,7 +469,7 @@ def test_a_message_gets_scores_and_a_status(api):
     assert refusal == (None, "The API is busy. Try again in a moment.")
 
 
-def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path):
+def test_a_model_that_cannot_be_served_ends_the_frontend_with_the_reason(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "frontend", "--model-dir", str(tmp_path / "none")]
     result = subprocess.run(
         command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -5,7 +5,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help quickstart bench test proofs check check-style mlflow notebook pictures clean
+.PHONY: help quickstart bench test proofs check check-style mlflow notebook badge pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,9 +22,11 @@ help:  ## list the targets
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+QUICKSTART := --set data_dir=data/quickstart --set output_dir=artifacts/models/quickstart
+
 quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation on the embedded data and encoder
 	$(BIN)/python -m etl --config configs/quickstart/data.yaml
-	$(BIN)/python -m multiregime --config configs/quickstart/train.yaml
+	$(BIN)/python -m multiregime --config configs/recommended/lora.yaml $(QUICKSTART)
 	$(BIN)/python -m eval --checkpoint-path artifacts/models/quickstart
 	@echo
 	@echo "The bundle is artifacts/models/quickstart. Next:"
@@ -37,7 +39,7 @@ quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation 
 bench: .venv/installed  ## all CPU benchmarks on the quickstart bundle; about 15 minutes on two idle cores
 	@test -f data/quickstart/manifest.json || $(BIN)/python -m etl --config configs/quickstart/data.yaml
 	@test -f artifacts/models/quickstart/manifest.json \
-	  || $(BIN)/python -m multiregime --config configs/quickstart/train.yaml
+	  || $(BIN)/python -m multiregime --config configs/recommended/lora.yaml $(QUICKSTART)
 	$(BIN)/python -m benchmarks
 
 PYTEST := $(BIN)/python -m pytest
@@ -51,9 +53,9 @@ test: .venv/installed-dev  ## install, then run the tests
 	$(PYTEST) $(BY_FILE) -m "not proof"
 	$(PYTEST) tests/test_api_fuzz.py
 
-proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, thousands of requests
+proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, fuzzed requests
 	$(PYTEST) $(BY_TEST) -m proof --durations 10
-	FUZZ_CASES=1000 $(PYTEST) tests/test_api_fuzz.py
+	FUZZ_CASES=500 $(PYTEST) tests/test_api_fuzz.py
 
 check: test check-style  ## the tests, the linter, the type checker and the rules of reading
 
@@ -67,10 +69,14 @@ notebook: .venv/installed-dev  ## execute the walkthrough anew and save it with 
 	rm -rf artifacts/studies/walkthrough
 	$(BIN)/python -m notebooks.execute $(if $(OUT),--output $(OUT))
 
+badge: .venv/installed-dev  ## the Colab badge and the notebook's address, from Repository in pyproject.toml
+	$(BIN)/python -m notebooks.colab
+
 pictures: .venv/installed-dev  ## the README's screenshots of both pages, with the quickstart bundle and chromium
 	$(BIN)/python -m docs.pictures artifacts/models/quickstart
 
-mlflow: .venv/installed  ## open the page with all tracked runs
+mlflow: .venv/installed  ## serve the page with all tracked runs, and print its address
+	@$(BIN)/python -m bankintent.tracking
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///artifacts/mlflow.db --host 127.0.0.1 --port 5000
 
 clean:  ## remove the virtual environment; data and artifacts stay

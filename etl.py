@@ -16,7 +16,7 @@ def main(
     config: Annotated[
         Path,
         cli.config_option(
-            "--cfg-path", help="The source and how to split it, e.g. configs/data.yaml."
+            help="The source and how to split it, e.g. configs/data.yaml; --cfg-path is the same."
         ),
     ],
     overrides: cli.Overrides = None,
@@ -24,21 +24,33 @@ def main(
     """Read a dataset, clean it, split it, report on it, and write Parquet for training.
 
     Writes train/val/test.parquet, labels.json, report.md, report.json and manifest.json to
-    `output_dir`. The same config and data always give the same bytes.
+    `output_dir`. The same config and data always give the same bytes;
+    where the folder holds former data, the manifest also says how many rows changed their split.
     """
     settings = load(DataConfig, config, overrides or ())
     # Late imports, so that --help and a wrong config answer at once.
-    from bankintent.corpus import cleaning, figures, leaks, report, sources, splits, writing
+    from bankintent.corpus import (
+        cleaning,
+        division,
+        figures,
+        leaks,
+        moves,
+        report,
+        sources,
+        writing,
+    )
 
     source = sources.read_all(settings)
     rows = cleaning.clean_all(source, settings)
-    divided = splits.divide(rows, settings)
-    corpus, leaking = leaks.resolve(divided, settings.leakage)
+    divided = division.divide(rows, settings)
+    corpus, leaking = leaks.resolve_leaks(divided, settings.leakage)
     labels = corpus.label_schema(source.dataset.label_order)
+    moved = moves.against_former(corpus.splits, settings.output_dir)
 
-    summary = figures.describe_data(corpus, rows, leaking, source.identity, settings)
-    writing.write(corpus, labels, summary, settings)
+    summary = figures.describe_data(corpus, rows, leaking, source, settings)
+    writing.write(corpus, labels, summary, moved, settings)
     report.show(summary, settings.dataset_name, settings.output_dir)
+    moves.show(moved)
 
 
 if __name__ == "__main__":

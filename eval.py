@@ -2,6 +2,7 @@
 
 python -m eval --checkpoint_path artifacts/models/quickstart
 python -m eval --checkpoint_path artifacts/models/quickstart --split val --data-dir data/quickstart
+python -m eval --checkpoint_path artifacts/models/quickstart --data last-month.csv
 """
 
 from pathlib import Path
@@ -17,8 +18,32 @@ CheckpointPath = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint-path",
-        "--checkpoint_path",
         help="A bundle, its merged/, or a checkpoint folder.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        "--data",
+        help="ETL's output, a labelled table or a folder of tables; by default the data that"
+        " the model was trained on.",
+    ),
+]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        metavar="YAML",
+        help="Intents that the table calls otherwise: `name in the table: name in the model`.",
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        help="Folder of the report, `<run>-<table>` for a table.",
+        show_default="artifacts/evals/<run>",
     ),
 ]
 
@@ -29,21 +54,12 @@ def main(
         Path | None,
         cli.config_option(help="The same settings as a file; the command line wins over it."),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir", help="ETL's output; by default the one the model was trained on."
-        ),
-    ] = None,
+    data_dir: DataDir = None,
+    label_map: LabelMap = None,
     split: Annotated[
         str | None, typer.Option("--split", help="train, val or test.", show_default="test")
     ] = None,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--output-dir", help="Folder of the report.", show_default="artifacts/evals/<run>"
-        ),
-    ] = None,
+    output_dir: OutputDir = None,
     overrides: cli.Overrides = None,
 ) -> None:
     """Evaluate a checkpoint: its merged model if present, otherwise its adapter on the base.
@@ -54,24 +70,27 @@ def main(
     flags = {
         "checkpoint_path": checkpoint_path,
         "data_dir": data_dir,
+        "label_map": label_map,
         "split": split,
         "output_dir": output_dir,
     }
     settings = load(EvalConfig, config, overrides or (), **flags)
     # Late imports, so that --help and a wrong config answer at once.
+    from bankintent.baselines import trivial
     from bankintent.bundle.layout import open_checkpoint
-    from bankintent.inference import evaluation
+    from bankintent.inference import evaluation, evaluation_report, labelled
 
     checkpoint = open_checkpoint(settings.checkpoint_path)
-    data = evaluation.find_data(checkpoint, settings.data_dir)
-    rows = data.read(settings.split)
-    logits = evaluation.predict(checkpoint, rows, settings.batch_size)
-    result = evaluation.evaluate(logits, rows, checkpoint, data, settings)
+    data = labelled.find_data(checkpoint, settings)
+    train = labelled.trained_rows(checkpoint, data.source)
+    logits = evaluation.predict(checkpoint, data.rows, settings.batch_size)
+    result = evaluation.evaluate(logits, data, checkpoint, settings, train)
+    result = trivial.beside(result, logits, data, train)
 
-    folder = settings.output_dir or evaluation.default_folder(checkpoint, settings.split)
-    evaluation.write(folder, result, logits, rows, checkpoint.labels)
+    folder = settings.output_dir or evaluation.report_folder(checkpoint.name, data.source)
+    evaluation_report.write(folder, result, logits, data)
     evaluation.log(result, folder, settings)
-    evaluation.show(result, folder)
+    evaluation_report.show(result, data, folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Gradio page over the API: one message, a CSV file, the model card.
+"""A Gradio page over the API: one message, a table of messages, the model card.
 
 python -m frontend --model-dir artifacts/models/quickstart
 python -m frontend --backend-url http://127.0.0.1:8000
@@ -65,7 +65,9 @@ def serve_page(settings: FrontendConfig, scratch: Path) -> None:
     from bankintent.gradio_app import page as gradio_page
     from bankintent.gradio_app.api_process import own_api
     from bankintent.gradio_app.client import Client
+    from bankintent.gradio_app.examples import find_examples
 
+    examples = find_examples(settings)
     api: contextlib.AbstractContextManager[str]
     if settings.backend_url:
         api = contextlib.nullcontext(settings.backend_url)
@@ -74,7 +76,7 @@ def serve_page(settings: FrontendConfig, scratch: Path) -> None:
 
     with api as url:
         client = Client(url, os.environ.get("BANKINTENT_API_KEY"))
-        page = gradio_page.build(client, settings, scratch)
+        page = gradio_page.build(client, settings, examples, scratch)
         address = f"http://{settings.host}:{settings.port}"
         console.say(f"The page is at {address} and asks the API at {url}. Ctrl+C ends it.")
         gradio_page.launch(page, settings)

@@ -17,14 +17,16 @@ from bankintent.configfile import load
 def main(
     config: Annotated[
         Path,
-        cli.config_option("--train-config", help="The run's settings, e.g. configs/train.yaml."),
+        cli.config_option(
+            help="The run's settings, e.g. configs/train.yaml; --train-config is the same."
+        ),
     ],
     regime: Annotated[
         str | None,
         typer.Option(
             "--regime",
-            metavar="head-only|lora|full-ft",
-            help="Which weights learn; wins over the config.",
+            metavar="REGIME",
+            help="Which weights learn: head-only, lora or full-ft; wins over the config.",
         ),
     ] = None,
     overwrite: Annotated[

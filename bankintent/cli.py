@@ -2,14 +2,14 @@
 
 import errno
 import functools
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from bankintent import process
+from bankintent import console, process
 from bankintent.errors import UserError
 
 APP: dict[str, Any] = {
@@ -18,6 +18,19 @@ APP: dict[str, Any] = {
     "rich_markup_mode": "markdown",
 }
 """Settings of every Typer application: Python's own tracebacks, and help texts in Markdown."""
+
+ALIASES = {"cfg-path": "config", "train-config": "config"}
+"""Original name of an option -> its name in the help, where two would not fit a line."""
+
+
+def _option_name(name: str) -> str:
+    """The name under which an option is known: `checkpoint_path` is `checkpoint-path` too."""
+    name = name.replace("_", "-")
+    return ALIASES.get(name, name)
+
+
+CONTEXT: dict[str, Any] = {"token_normalize_func": _option_name}
+"""Settings of every command."""
 
 PLACE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR)
 """Errors of the system that a user can correct: a full or read-only disk, a missing permission, a
@@ -33,17 +46,25 @@ Overrides = Annotated[
 ]
 
 
-def config_option(*aliases: str, help: str) -> Any:
-    """The `--config` option with a command's original names as aliases."""
-    return typer.Option("--config", *aliases, metavar="YAML", help=help, show_default=False)
+def config_option(help: str) -> Any:
+    """The `--config` option."""
+    return typer.Option("--config", metavar="YAML", help=help, show_default=False)
 
 
 def run(command: Callable[..., Any]) -> None:
     """Run one command as the process: parse, call, and turn a UserError into one line."""
     process.quiet_libraries()
     app = typer.Typer(**APP)
-    app.command()(_reporting(command))
-    app()
+    app.command(context_settings=CONTEXT)(_reporting(command))
+    app(prog_name=_program_name())
+
+
+def _program_name() -> str | None:
+    """What a user types before the options; None where Typer finds it by itself."""
+    # Typer names a module of no package, such as `python -m etl`, by its file.
+    if sys.modules["__main__"].__package__ == "":
+        return f"python -m {Path(sys.argv[0]).stem}"
+    return None
 
 
 def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
@@ -54,7 +75,7 @@ def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
     app.callback()(lambda: None)
 
     for command in commands:
-        app.command()(_reporting(command))
+        app.command(context_settings=CONTEXT)(_reporting(command))
 
     app()
 
@@ -87,6 +108,5 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _fail(message: str, code: int) -> None:
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-    stderr.print(f"[red]error:[/red] {escape(message)}")
+    console.say_error(message)
     raise SystemExit(code)

@@ -3,39 +3,21 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bankintent import typed_yaml
 from bankintent.config import Section
 from bankintent.errors import ConfigError
+from bankintent.texts import shorten
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
 MOST_VALUE_CHARACTERS = 60
 """Longest value that a message repeats in full."""
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key that is written twice: PyYAML would take the last one."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys: set[Any] = set()
-
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in keys:
-            problem = f'the key "{key}" stands twice'
-            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-        keys.add(key)
-
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def load(
@@ -45,9 +27,9 @@ def load(
 
     Raises ConfigError with one line that names the file, the key, the value and what was expected.
     """
-    values = _read(path) if path else {}
+    values = _read(model, path) if path else {}
     for override in overrides:
-        _override(values, override)
+        _override(model, values, override)
 
     # A flag that the user left out is None, and must not hide the file's value.
     for key, value in flags.items():
@@ -64,14 +46,13 @@ def load(
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(model: type[Section], path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds; an empty file holds an empty one."""
-    values = _parse(path, _read_text(path))
+    values = _parse_yaml(model, path, _read_text(path))
     if values is None:
         return {}
 
-    # YAML has keys of other types, such as the number in `1: a`.
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not isinstance(values, dict):
         raise ConfigError(
             f"{path} does not hold `key: value` lines", "See the examples in configs/"
         )
@@ -92,9 +73,9 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
 
 
-def _parse(path: Path, text: str) -> Any:
+def _parse_yaml(model: type[Section], path: Path, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return typed_yaml.parse(text, model)
     except yaml.YAMLError as error:
         # Only some classes of YAMLError have a place and a problem.
         mark = getattr(error, "problem_mark", None)
@@ -104,8 +85,11 @@ def _parse(path: Path, text: str) -> Any:
         raise ConfigError(f"{path}{line}: {problem}", "Correct it") from None
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in nested values; the value is read as YAML."""
+def _override(model: type[Section], values: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` in nested values.
+
+    Text and paths are taken as they stand; other values are read as YAML.
+    """
     dotted, equals, text = override.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
@@ -113,8 +97,12 @@ def _override(values: dict[str, Any], override: str) -> None:
             f'--set "{override}" is not of the form key=value', "Write for example --set lora.r=8"
         )
 
+    annotation = typed_yaml.type_at(model, keys)
+    may_be_empty = typed_yaml.takes_text(annotation) and not typed_yaml.takes_nothing(annotation)
+    if not text and not may_be_empty:
+        raise ConfigError(f'--set "{override}" has no value', "Write null to unset a key")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = typed_yaml.parse_override(text, annotation)
     except yaml.YAMLError:
         raise ConfigError(f'--set "{override}": the value is not YAML', "Quote it") from None
 
@@ -147,15 +135,10 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
             own_message = message.removeprefix("Value error, ")
             return f"{key}: {own_message}" if path else own_message
         case _:
-            return f"{key}: {message[0].lower()}{message[1:]}, found {_shorten(detail['input'])}"
-
-
-def _shorten(value: Any) -> str:
-    """A value as Python writes it, cut to MOST_VALUE_CHARACTERS."""
-    text = repr(value)
-    if len(text) <= MOST_VALUE_CHARACTERS:
-        return text
-    return text[: MOST_VALUE_CHARACTERS - 3] + "..."
+            # None is YAML's null.
+            written = "null" if detail["input"] is None else repr(detail["input"])
+            found = shorten(written, MOST_VALUE_CHARACTERS)
+            return f"{key}: {message[0].lower()}{message[1:]}, found {found}"
 
 
 def _suggestion(model: type[BaseModel], path: list[str]) -> str:
@@ -199,17 +182,9 @@ def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | No
         if field is None:
             return None
 
-        child = _section_in(field.annotation)
+        child = typed_yaml.section_in(field.annotation)
         if child is None:
             return None
         section = child
 
     return section
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section of a key's type, which may be optional (`LoraSection | None`)."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

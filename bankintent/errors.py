@@ -23,6 +23,9 @@ class UserError(Exception):
         words = " ".join(sentences).split()
         super().__init__(" ".join(words))
 
+        self.found = " ".join(found.split())
+        """The message without its next step, for a place where another step comes next."""
+
 
 class ConfigError(UserError):
     """A config file or a `--set` override is unusable."""

@@ -18,6 +18,10 @@ from bankintent.errors import OutputError
 JsonObject = dict[str, Any]
 """A JSON object as plain Python values."""
 
+LINKED_BYTES = 65536
+"""Smallest file that a second name is given for instead of a copy. Cards and labels, which people
+edit in place, are smaller: their copies stay what they were."""
+
 TEMPORARY = ".*.tmp"
 """Pattern of the names under which `staged` writes files. A killed process may leave one behind."""
 
@@ -73,6 +77,59 @@ def list_files(folder: Path) -> list[str]:
     """Every file below a folder as sorted posix paths relative to it."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Make `target` another name of the file `source`; a copy where the disk has no hard links.
+
+    Returns whether it takes no space of its own. A file with several names must never be written in
+    place: `write_text` and `staged` replace it instead.
+    """
+    is_small = source.stat().st_size < LINKED_BYTES
+    if not is_small:
+        # Another disk, a file system without links, a system that refuses links to foreign files.
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return True
+
+    shutil.copyfile(source, target)
+    return is_small
+
+
+def link_tree(source: Path, target: Path) -> bool:
+    """Make the folder `target` with the files of `source`, each by `link`.
+
+    Returns whether no large file was copied.
+    """
+    are_linked = []
+    for name in list_files(source):
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        are_linked.append(link(source / name, path))
+    return all(are_linked)
+
+
+def share_identical(folder: Path) -> None:
+    """Store large files of the same content once, where the file system has hard links."""
+    by_size: dict[int, list[Path]] = {}
+    for name in list_files(folder):
+        path = folder / name
+        by_size.setdefault(path.stat().st_size, []).append(path)
+
+    for size, paths in by_size.items():
+        # Only files of one size can be the same: most are never read.
+        if size >= LINKED_BYTES and len(paths) > 1:
+            _share_same(paths)
+
+
+def _share_same(paths: list[Path]) -> None:
+    first_of: dict[str, Path] = {}
+    for path in paths:
+        first = first_of.setdefault(sha256(path), path)
+        if first.samefile(path):
+            continue
+        with contextlib.suppress(OSError), staged(path) as staging:
+            os.link(first, staging)
 
 
 def make_empty(folder: Path) -> Path:

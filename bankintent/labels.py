@@ -1,6 +1,7 @@
 """The frozen label schema: label names, their ids, and a hash that every later step checks."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,21 @@ from pathlib import Path
 
 from bankintent import files
 from bankintent.errors import LabelError
+
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each name once, as numbers where all are whole numbers, otherwise as words ignoring case.
+
+    So id 10 of a table of numbers is the label 10, and names have the order of BANKING77's Hub
+    copies.
+    """
+    different = set(names)
+    # The name itself comes second: names that differ by case, or 7 and 007, have one order.
+    if all(map(WHOLE_NUMBER.fullmatch, different)):
+        return sorted(different, key=lambda name: (int(name), name))
+    return sorted(different, key=lambda name: (name.lower(), name))
 
 
 @dataclass(frozen=True)
@@ -18,10 +34,8 @@ class LabelSchema:
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "LabelSchema":
-        """Order names as BANKING77's Hub copies do: alphabetically, ignoring case."""
-        # The name itself comes second, so that names which differ by case have one order.
-        ordered = sorted(set(names), key=lambda name: (name.lower(), name))
-        return cls(tuple(ordered))
+        """The schema of names that come in no order of their own: as `in_order` has them."""
+        return cls(tuple(in_order(names)))
 
     @cached_property
     def hash(self) -> str:

@@ -189,6 +189,7 @@ def prepare(regime: Regime, data_dir: Path, sentences: int, epochs: int) -> Sett
         batch_size=BATCH,
         lr=LR[regime],
         lora=LORA,
+        keep="last",  # as the stock Trainers
         warmup=0,  # as the stock Trainers, whose schedule is otherwise the same
         weight_decay=0,
     )

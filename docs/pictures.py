@@ -30,25 +30,27 @@ DEFAULT_MODEL = "artifacts/models/quickstart"
 def main(model_dir: Path) -> None:
     """Write page.png and gradio.png into docs/pictures/."""
     OUTPUT.mkdir(exist_ok=True)
-    with own_api(None, model_dir) as api, sync_playwright() as running:
+    with sync_playwright() as running:
         # Without a sandbox of its own the browser also runs as a container's only user; it opens
         # pages on loopback alone.
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport=SIZE)
 
-        ask(page, api)
-        save(page, "page.png")
-        with frontend(api) as url:
+        with own_api(None, model_dir) as url:
+            ask(page, url)
+            save(page, "page.png")
+        with frontend(model_dir) as url:
             ask(page, url)
             save(page, "gradio.png")
         browser.close()
 
 
 @contextlib.contextmanager
-def frontend(api: str) -> Iterator[str]:
+def frontend(model_dir: Path) -> Iterator[str]:
     """Run `python -m frontend` on a free port until the block ends; yields its address."""
     port = free_port()
-    command = [sys.executable, "-m", "frontend", "--backend-url", api, "--port", str(port)]
+    options = ["--model-dir", str(model_dir), "--port", str(port)]
+    command = [sys.executable, "-m", "frontend", *options]
     process = subprocess.Popen(command)
     try:
         url = f"http://127.0.0.1:{port}"

@@ -22,14 +22,15 @@ CARD = (
 WORDS = "card my pin change lost rate has not arrived"
 
 
-def write_tiny_model(folder: Path) -> Path:
+def write_tiny_model(folder: Path, tokenizer: Any = None) -> Path:
     """A random BERT of five labels as a plain Hugging Face folder."""
     import torch
     from tiny_models import tiny_config, tiny_tokenizer
     from transformers import BertForSequenceClassification
 
-    every_character = " ".join(string.ascii_lowercase + string.digits + string.punctuation)
-    tokenizer = tiny_tokenizer([WORDS, every_character], model_max_length=MAX_LENGTH)
+    if tokenizer is None:
+        every_character = " ".join(string.ascii_lowercase + string.digits + string.punctuation)
+        tokenizer = tiny_tokenizer([WORDS, every_character], model_max_length=MAX_LENGTH)
     tokenizer.save_pretrained(folder)
     config = tiny_config(
         "bert",

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, Run, write_yaml
+from conftest import REPOSITORY, Run, write_csv, write_yaml
 from tiny_models import NLI_LABELS, tiny_nli
 
 import baseline
 import eval as evaluate
 from bankintent import files, hub, tracking
-from bankintent.baselines import references
+from bankintent.baselines import references, trivial
 from bankintent.baselines.references import REFERENCES, ReferenceAnswer, ReferenceTask
 from bankintent.config import BaselineConfig, NliSection
 from bankintent.configfile import load
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ConfigError, LabelError, ModelError
+from bankintent.inference.evaluation import Evaluation, TrivialRecord
 from bankintent.labels import LabelSchema
 
 LABELS = LabelSchema(("card_lost", "Exchange", "top_up"))
@@ -148,7 +149,7 @@ def test_each_reference_is_logged_as_a_run_of_its_own(
     assert run(baseline.main, "--config", config).code == 0
 
     metrics = {f"val_{key}" for key in ("accuracy", "macro_f1", "top3_accuracy", "ece", "nll")}
-    metrics.add("seconds")
+    metrics |= {"seconds", "accuracy", "macro_f1"}
     for name, entries in (("majority", logged[:4]), ("embedding", logged[4:])):
         folder = Path(f"artifacts/evals/small-{name}-val")
         run_name = (f"small-{name}-eval-val", name, "val")
@@ -396,3 +397,155 @@ def test_the_quickstart_needs_no_hub_and_shipped_configs_name_known_references(
     full = load(BaselineConfig, configs / "baseline.yaml")
     references.require_references(full)
     assert required == ['the model "facebook/bart-large-mnli"']
+
+
+NO_TRACKING = ("--set", "tracking.enabled=false")
+
+
+def evaluate_bundle(run: Run, *words: object) -> tuple[str, dict[str, Any]]:
+    """What an evaluation of the small bundle prints, in one line, and its metrics.json."""
+    command = ("--checkpoint-path", "bundle", "--output-dir", "r", *words, *NO_TRACKING)
+    result = run(evaluate.main, *command)
+    assert result.code == 0, result.err
+    return " ".join(result.out.split()), json.loads(Path("r/metrics.json").read_text())
+
+
+def fit_directly(text_column: str = "text") -> float:
+    """Accuracy on ETL's test split of TF-IDF that is fitted on its train split."""
+    from bankintent.baselines.tfidf import FIXED_STRENGTH, make_tfidf_pipeline
+
+    train = pq.read_table("data/train.parquet")
+    test = pq.read_table("data/test.parquet")
+    pipeline = make_tfidf_pipeline(FIXED_STRENGTH)
+    pipeline.fit(train[text_column].to_pylist(), train["label"].to_pylist())
+    return float(pipeline.score(test[text_column].to_pylist(), test["label"].to_pylist()))
+
+
+def test_an_evaluation_stands_beside_tfidf_on_the_same_rows(bundle: Path, run: Run) -> None:
+    printed, record = evaluate_bundle(run)
+    entry = record["trivial"]
+    assert entry["accuracy"] == pytest.approx(fit_directly())
+    assert entry["train_rows"] == pq.read_metadata("data/train.parquet").num_rows
+    difference = record["metrics"]["accuracy"] - entry["accuracy"]
+    assert entry["difference"] == pytest.approx(difference)
+    low, high = entry["interval"]
+    assert low <= difference <= high
+
+    line = f"TF-IDF and logistic regression: {100 * entry['accuracy']:.2f} %; this model is"
+    assert line in printed
+    assert line in Path("r/report.md").read_text()
+
+
+def test_answers_of_tfidf_are_kept_for_the_same_rows_alone(
+    bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = []
+    fit = trivial._fit_and_answer
+
+    def counted(*arguments: Any) -> Any:
+        fits.append(len(fits))
+        return fit(*arguments)
+
+    monkeypatch.setattr(trivial, "_fit_and_answer", counted)
+    _, first = evaluate_bundle(run)
+    _, second = evaluate_bundle(run)
+    assert len(fits) == 1
+    assert second["trivial"] == first["trivial"]
+
+    evaluate_bundle(run, "--split", "val")
+    assert len(fits) == 2
+    rows = pq.read_table("data/test.parquet").to_pylist()
+    write_csv(Path("may.csv"), [(row["text"], row["label_text"]) for row in rows])
+    _, table = evaluate_bundle(run, "--data", "may.csv")
+    assert len(fits) == 2
+    assert table["trivial"] == first["trivial"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"key": "x", "answers": [0]}', "short", "range"])
+def test_damaged_answers_are_not_believed(damage: str, bundle: Path, run: Run) -> None:
+    _, first = evaluate_bundle(run)
+    (kept,) = trivial.CACHE.iterdir()
+    whole = kept.read_text()
+    content = json.loads(whole)
+    match damage:
+        case "short":
+            damage = json.dumps(content | {"answers": content["answers"][:-1]})
+        case "range":
+            damage = json.dumps(content | {"answers": [3] * len(content["answers"])})
+    kept.write_text(damage)
+
+    _, again = evaluate_bundle(run)
+    assert again["trivial"] == first["trivial"]
+    assert kept.read_text() == whole
+
+
+@pytest.mark.parametrize("fault", [ValueError("empty\nvocabulary"), OSError("x"), MemoryError()])
+def test_a_fault_of_tfidf_costs_no_evaluation(
+    fault: Exception, bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr(trivial, "_fit_and_answer", fail)
+    printed, record = evaluate_bundle(run)
+    assert record["trivial"] is None
+    assert "Not compared with TF-IDF: it could not be fitted" in printed
+
+
+def test_answers_that_cannot_be_kept_are_used_all_the_same(bundle: Path, run: Run) -> None:
+    # A file where the folder should be.
+    trivial.CACHE.parent.mkdir(parents=True)
+    trivial.CACHE.write_text("")
+    _, record = evaluate_bundle(run)
+    assert record["trivial"]["accuracy"] == pytest.approx(fit_directly())
+
+
+def test_tfidf_is_left_out_with_the_reason(
+    bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, record = evaluate_bundle(run, "--split", "train")
+    assert record["trivial"] is None
+    assert "TF-IDF: these are the sentences that it was trained on." in printed
+
+    monkeypatch.setattr(trivial, "MOST_WORK", 10)
+    printed, record = evaluate_bundle(run)
+    assert record["trivial"] is None
+    assert "sentences takes minutes" in printed
+
+    write_csv(Path("may.csv"), [("i lost my card", "card_lost"), ("rate", "Exchange")])
+    shutil.rmtree("data")
+    printed, record = evaluate_bundle(run, "--data", "may.csv")
+    assert record["no_trivial"] == "the model's training data is not at hand"
+    assert f"Not compared with TF-IDF: {record['no_trivial']}." in printed
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "expected", "is_advised"),
+    [
+        (0.0325, [0.0241, 0.0412], "3.25 points better (95 % interval 2.41 to 4.12)", False),
+        (0.01, [-0.01, 0.03], "1.00 points better (95 % interval -1.00 to 3.00)", True),
+        (0.0, [0.0, 0.0], "level with it (95 % interval 0.00 to 0.00)", True),
+        (-0.079, [-0.09, -0.06], "7.90 points worse (95 % interval -9.00 to -6.00)", True),
+    ],
+)
+def test_a_model_that_does_not_beat_tfidf_is_told_what_to_try(
+    difference: float,
+    interval: list[float],
+    expected: str,
+    is_advised: bool,
+    bundle: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = TrivialRecord("TF-IDF and logistic regression", 60, 0.8755, difference, interval)
+
+    def beside(result: Evaluation, *arguments: Any) -> Evaluation:
+        return replace(result, trivial=entry)
+
+    monkeypatch.setattr(trivial, "beside", beside)
+    printed, _ = evaluate_bundle(run)
+    report = Path("r/report.md").read_text()
+    for text in (printed, report):
+        assert f"regression: 87.55 %; this model is {expected}." in text
+        assert ("configs/recommended/" in text) == is_advised
+        assert ("It does worse than" in text) == (interval[1] < 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from bankintent.serving.batching import Batch, Batcher, Bounds, choose, isolate
+from bankintent.serving.batching import Batch, Batcher, Bounds, choose_batch, isolate
 from bankintent.serving.refusals import QueueFull
 
 IntBatcher = Batcher[int, int, int]
@@ -280,7 +280,7 @@ def test_batches_are_observed_with_the_sizes_of_their_items(build: Build) -> Non
 def test_an_item_larger_than_the_budget_goes_alone(build: Build) -> None:
     batcher = build(max_size=10, size=own_size)
     assert asyncio.run(batcher.run([50])) == [100]
-    assert choose([], 3, 10) == []
+    assert choose_batch([], 3, 10) == []
 
 
 def test_isolating_tries_the_halves_and_keeps_the_order() -> None:

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 from conftest import DATASETS, REPOSITORY, needs_datasets
 
-from bankintent.corpus.cleaning import normalise, tidy
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
+from bankintent.texts import fold, normalise
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_every_intent_has_enough_clean_different_sentences(check: ModuleType) ->
     counts = Counter(labels)
     assert len(counts) == 77
     assert min(counts.values()) >= 30
-    assert all(text == tidy(text) for text in texts)
+    assert all(text == fold(text) for text in texts)
     assert len({normalise(text) for text in texts}) == len(texts)
     described = (REPOSITORY / "data" / "bundled" / "INTENTS.md").read_text(encoding="utf-8")
     assert all(f"- **{label}**:" in described for label in counts)

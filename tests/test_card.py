@@ -44,6 +44,9 @@ def blocks(markdown: str, language: str) -> list[str]:
     return [content for name, content in fenced if name == language]
 
 
+PUBLISHED = {"rule": "last", "which": "epoch 2 of 2, the last", "figures": "macro-F1 89.00 %"}
+
+
 def facts(**changes: Any) -> dict[str, Any]:
     """The facts of a full fine-tuning on a file that nobody knows."""
     figures = {"accuracy": 0.9, "macro_f1": 0.89, "top3_accuracy": 1.0, "ece": 0.05, "nll": 0.3}
@@ -77,6 +80,7 @@ def facts(**changes: Any) -> dict[str, Any]:
             "sentences_per_second": 45.6,
             "precision": "fp32",
             "hardware": "CPU, 1 thread",
+            "published": PUBLISHED,
         },
         "parity": {
             "rows": 64,
@@ -277,7 +281,7 @@ def test_names_of_any_kind_leave_the_card_whole() -> None:
     changes = {"labels": labels, "validation": facts()["validation"] | {"confused_pairs": pairs}}
     name = "it's: a \"run\" # | <b>1</b> {{ 7 }} 'x'"
     own = data({"kind": "folder", "files": {"train.csv": "0" * 64}}, "---\nmy: *data* |")
-    text = card.render(facts(name=name, data=own, **changes))
+    text = card.card_text(facts(name=name, data=own, **changes))
     assert metadata(text)["model-index"][0]["name"] == name
 
     tokens = MarkdownIt("commonmark").enable("table").parse(ModelCard(text).text)
@@ -324,7 +328,7 @@ def cells_of_rows(tokens: list[Any]) -> list[int]:
     ],
 )
 def test_known_data_is_recognised_and_credited(source: dict[str, Any]) -> None:
-    text = card.render(facts(data=data(source)))
+    text = card.card_text(facts(data=data(source)))
     fields = metadata(text)
     assert fields["license"] == "apache-2.0"
     assert "license_name" not in fields
@@ -347,7 +351,7 @@ def test_known_data_is_recognised_and_credited(source: dict[str, Any]) -> None:
 )
 def test_a_license_of_files_that_are_not_known_is_not_stated(files: dict[str, str]) -> None:
     source = {"kind": "folder", "files": files}
-    fields = metadata(card.render(facts(data=data(source, "banking77"))))
+    fields = metadata(card.card_text(facts(data=data(source, "banking77"))))
     assert fields["license"] == "other"
     assert fields["license_name"] == "unstated"
     assert not {"datasets", "language"} & set(fields)
@@ -355,7 +359,7 @@ def test_a_license_of_files_that_are_not_known_is_not_stated(files: dict[str, st
 
 def test_a_dataset_of_the_hub_is_named_without_a_license() -> None:
     source = {"kind": "hub", "repository": "a/b", "revision": "c" * 40}
-    fields = metadata(card.render(facts(data=data(source))))
+    fields = metadata(card.card_text(facts(data=data(source))))
     assert fields["datasets"] == ["a/b"]
     assert fields["license"] == "other"
     assert fields["model-index"][0]["results"][0]["dataset"]["revision"] == "c" * 40
@@ -363,37 +367,39 @@ def test_a_dataset_of_the_hub_is_named_without_a_license() -> None:
 
 def test_a_base_model_that_is_not_known_leaves_the_license_open() -> None:
     own_model = facts(data=data(BUNDLED), base_model_id="someone/else", base_model="someone/else")
-    fields = metadata(card.render(own_model))
+    fields = metadata(card.card_text(own_model))
     assert fields["base_model"] == "someone/else"
     assert fields["license"] == "other"
 
 
 def test_further_training_sentences_are_credited_too() -> None:
     banking77 = {"kind": "folder", "files": BANKING77_FILES}
-    text = card.render(facts(data=data({**banking77, "extra_train": BUNDLED})))
+    text = card.card_text(facts(data=data({**banking77, "extra_train": BUNDLED})))
     assert metadata(text)["license"] == "apache-2.0"
     assert "A large language model wrote the bundled sentences" in text
 
     own = {"kind": "file", "files": {"more.csv": "0" * 64}}
-    text = card.render(facts(data=data({**banking77, "extra_train": own})))
+    text = card.card_text(facts(data=data({**banking77, "extra_train": own})))
     assert metadata(text)["license"] == "other"
     assert "- more.csv: its license is not known here" in text
 
 
 def test_a_card_says_how_its_figures_came_about() -> None:
-    assert "lean to the high side" not in card.render(facts())
-    config = facts()["config"] | {"early_stopping": 2}
-    assert "lean to the high side" in card.render(facts(config=config))
+    assert "lean to the high side" not in card.card_text(facts())
+    published = {"rule": "best", "which": "epoch 1 of 2", "figures": "the last had 88.00 %"}
+    text = card.card_text(facts(training=facts()["training"] | {"published": published}))
+    assert "Published is epoch 1 of 2 (the last had 88.00 %).\nIt was chosen on these" in text
+    assert "lean to the high side" in text
 
     validation = facts()["validation"] | {"confused_pairs": []}
-    text = card.render(facts(validation=validation))
+    text = card.card_text(facts(validation=validation))
     assert "None: every validation sentence got its label." in text
 
 
 def test_a_card_names_the_teacher_of_a_student() -> None:
-    assert "distilled" not in card.render(facts())
+    assert "distilled" not in card.card_text(facts())
     teacher = {"name": "big", "layers": 6, "kept_layers": [2, 4, 6], "val": {"accuracy": 0.93}}
-    text = card.render(facts(distilled_from=teacher))
+    text = card.card_text(facts(distilled_from=teacher))
     assert "distilled from `big`" in text
     assert "layers 2, 4, 6 of the 6 of that model, whose validation accuracy is 93.00 %" in text
 
@@ -410,7 +416,7 @@ def test_the_address_of_a_tracking_server_stays_off_the_card() -> None:
     assert record.tracked(tracker, "sqlite:///a.db") == expected_record
 
     hidden = record.tracked(tracker, "https://user:secret@host/")
-    text = card.render(facts(tracked=hidden))
+    text = card.card_text(facts(tracked=hidden))
     assert "secret" not in text
     assert 'run_id="abc"' in text
     assert "Set `MLFLOW_TRACKING_URI`" in text

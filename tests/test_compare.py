@@ -1,6 +1,7 @@
 """Comparisons: finished runs are kept, failed ones are reported, and runs are measured alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,30 @@ def test_an_interrupted_comparison_makes_what_is_missing_and_then_nothing(
     assert run(verbs.compare, "--config", study).code == 0
     assert start.jobs == []
     assert report_files(tmp_path) == before
+
+
+def test_a_report_alone_finds_the_runs_that_used_sentences_without_labels(
+    data_dir: Path, tmp_path: Path, run: Run, start: InProcess
+) -> None:
+    data = tmp_path / "with-unlabelled"
+    shutil.copytree(data_dir, data)
+    manifest = json.loads((data / "manifest.json").read_text())
+    manifest["unlabelled_hash"] = "u" * 64
+    (data / "manifest.json").write_text(json.dumps(manifest))
+
+    recipes = [
+        write_recipe(tmp_path, "head-only"),
+        write_recipe(tmp_path, "more", regime="head-only", pseudo_labels={}),
+    ]
+    study = write_study(tmp_path, recipes, data, sizes=[2])
+    start.invents = True
+    assert run(verbs.compare, "--config", study).code == 0
+    before = report_files(tmp_path)
+
+    shutil.rmtree(data)
+    assert run(verbs.compare, "--config", study, "--report-only").code == 0
+    assert report_files(tmp_path) == before
+    assert "4 of 4 runs" in report_text(tmp_path)
 
 
 def test_other_settings_are_other_runs_and_older_records_stay(

@@ -151,8 +151,9 @@ def test_an_intent_with_few_sentences_is_pointed_out(run: Run) -> None:
     few = [(f"a person please {i}", "agent") for i in range(3)]
     source = write_csv(Path("a.csv"), [*rows(), *few])
     result = run(etl.main, "--config", write_config(source))
-    assert "1 intent has fewer than 5 training sentences" in " ".join(result.out.split())
-    assert "agent (1)" in result.out
+    printed = " ".join(result.out.split())
+    assert "1 intent has fewer than 5 training sentences" in printed
+    assert "agent (1)" in printed
 
 
 def test_intents_with_enough_sentences_are_not_pointed_out(run: Run) -> None:
@@ -166,7 +167,7 @@ def test_few_shot_keeps_k_training_rows_of_each_intent(run: Run) -> None:
     source = write_csv(Path("a.csv"), rows())
     train = run_etl(run, source, few_shot=3).read("train")
     assert set(Counter(train.labels).values()) == {3}
-    assert "fewer than few_shot: 99" in run_error(run, source, few_shot=99)
+    assert "fewer training rows than few_shot (99)" in run_error(run, source, few_shot=99)
 
 
 def test_labels_are_ordered_ignoring_case_and_frozen(data_dir: Path) -> None:
@@ -181,10 +182,8 @@ def test_labels_are_ordered_ignoring_case_and_frozen(data_dir: Path) -> None:
 BAD_LINES = {
     "61": (b"   ,top_up", "empty text"),
     "62": (b"no label,", "empty label"),
-    "63": (b"broken \xff byte,top_up", "text is not valid UTF-8"),
-    "64": (b"nul \x00 here,top_up", "text holds a NUL"),
-    "65": (b"x" * 6000 + b",top_up", "text is longer than 5,000 characters"),
-    "66": (b"too,many,cells", "too many cells"),
+    "63": (b"nul \x00 here,top_up", "text holds a NUL"),
+    "64": (b"x" * 6000 + b",top_up", "text is longer than 5,000 characters"),
 }
 """Lines of a CSV that are refused, and the reason, by their record number."""
 
@@ -205,8 +204,8 @@ def dirty_csv() -> Path:
 
 
 def test_every_refused_row_is_listed_with_its_reason(dirty_csv: Path, run: Run) -> None:
-    result = run(etl.main, "--config", write_config(dirty_csv))
-    assert "6 rows were left out" in result.out
+    result = run(etl.main, "--config", write_config(dirty_csv, bad_rows="drop"))
+    assert "4 rows were left out" in result.out
 
     refused = read_report()["refused"]["rows"]
     reasons = {row["id"].removeprefix("dirty.csv:"): row["reason"] for row in refused}
@@ -216,14 +215,14 @@ def test_every_refused_row_is_listed_with_its_reason(dirty_csv: Path, run: Run) 
 
 
 def test_cleaning_normalises_signs_and_blanks(dirty_csv: Path, run: Run) -> None:
-    data = run_etl(run, dirty_csv)
+    data = run_etl(run, dirty_csv, bad_rows="drop")
     assert ("caf\u00e9 au lait", "top_up") in read_pairs(data)
 
 
 def test_bad_rows_fail_names_the_first(dirty_csv: Path, run: Run) -> None:
     message = run_error(run, dirty_csv, bad_rows="fail")
-    assert "6 unusable rows" in message
-    assert "dirty.csv:61" in message
+    assert "4 unusable rows" in message
+    assert "dirty.csv line 62" in message
 
 
 def test_a_lone_surrogate_in_json_is_refused(run: Run) -> None:
@@ -298,21 +297,24 @@ def test_an_untrained_intent_is_refused(run: Run) -> None:
     write_csv(folder / "test.csv", [("where is my parcel", "parcel")])
 
     message = run_error(run, folder, split="official")
-    assert 'intent "parcel" stands in test but not in train' in message
+    assert '1 intent(s) stand in val or test but not in train: "parcel" (1)' in message
     assert not Path("out").exists()
 
 
 UNUSABLE = [
-    ("header.csv", b"text,label\n", "fewer than two intents"),
+    ("header.csv", b"text,label\n", "holds no rows"),
     ("empty.csv", b"", "is empty"),
     ("other.csv", b"question,answer\na,b\n", "none of the columns text"),
     ("open.csv", b'text,label\n"never closed,top_up\n', "line 2: unexpected end of data"),
     ("one.csv", b"text,label\na,x\nb,x\nc,x\n", "fewer than two intents"),
     ("a.txt", b"x", "unknown ending"),
-    ("utf16.csv", "text,label\na,b\n".encode("utf-16"), "UTF-16"),
+    ("utf16.csv", "text,label\na,b\n".encode("utf-16-le"), "looks like utf-16-le"),
+    ("cp1252.csv", "text,label\ngrüße,b\n".encode("cp1252"), "--set encoding=cp1252"),
+    ("wide.csv", b"text,label\na,b\nc,d,e\n", "line 3 has 3 cells, the header 2"),
     ("a.parquet", b"PAR1 not really", "not a readable Parquet"),
     ("a.jsonl", b'{"text": 1\n', "line 1 is not JSON"),
     ("list.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+    ("none.json", b"[]", "it has no column with a name"),
     ("a.json", b'{"text": "a"}', "neither a list of objects nor CLINC150's layout"),
 ]
 
@@ -433,8 +435,9 @@ def test_banking77_agrees_with_its_published_figures(run: Run) -> None:
 
     # The source has one train split: what it repeats may be divided between train and val.
     pairs = figures["leakage"]["pairs"]
+    # Two more of train differ by a currency alone: a charge of 1 pound, dollar or euro.
     repeated = splits["train"]["duplicates"] + splits["val"]["duplicates"]
-    assert repeated + pairs["val/train"]["same"] == 31
+    assert repeated + pairs["val/train"]["same"] == 29
     assert splits["test"]["duplicates"] == 4
     assert pairs["test/train"]["same"] + pairs["test/val"]["same"] == 25
     assert len(figures["two_labels"]) == 2
@@ -487,6 +490,7 @@ def test_extra_sentences_go_to_train_alone_and_only_where_they_are_new(run: Run)
 
 def test_extra_sentences_of_another_intent_are_refused(run: Run) -> None:
     source = write_csv(Path("a.csv"), rows())
-    extra = write_csv(Path("more.csv"), [("make me a coffee", "coffee")])
+    strange = [("make me a coffee", "coffee"), ("a cup of tea", "tea"), ("more tea", "tea")]
+    extra = write_csv(Path("more.csv"), strange)
     message = run_error(run, source, extra_train=str(extra))
-    assert 'does not have, first "coffee"' in message
+    assert 'does not have: "coffee" (1), "tea" (2)' in message

@@ -1,21 +1,29 @@
 """Evaluation: the figures against scikit-learn, and what is read, written and refused."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Run, write_csv, write_yaml
+from tiny_models import rows
 
 import etl
 import eval as evaluate
 from bankintent import files
 from bankintent.bundle import layout
-from bankintent.errors import ModelError
+from bankintent.errors import ConfigError, LabelError, ModelError
+from bankintent.inference import label_names, labelled
 from bankintent.inference.predictor import Predictor
+from bankintent.labels import LabelSchema
 from bankintent.measures import metrics, plots
+from bankintent.measures.confusion_plots import draw_confusion
 from bankintent.measures.metrics import ConfidenceBin
 
 NO_TRACKING = ("--set", "tracking.enabled=false")
@@ -75,6 +83,36 @@ def test_bootstrap_intervals_cover_and_ignore_row_order() -> None:
     assert shuffled == intervals
 
 
+def test_intervals_are_those_of_resampled_confusion_matrices() -> None:
+    rng = np.random.default_rng(3)
+    true = rng.integers(0, 4, 60)
+    # Label 4 has no rows, and is predicted all the same.
+    predicted = np.where(rng.random(60) < 0.7, true, 4)
+    intervals = metrics.bootstrap_intervals(true, predicted, 5, 200, seed=9)
+
+    draws = np.random.default_rng(9)
+    cells = np.sort(5 * true + predicted)
+    accuracies = []
+    f1s = []
+    for _ in range(200):
+        sample = draws.choice(cells, size=60)
+        counts = np.bincount(sample, minlength=25).reshape(5, 5)
+        accuracies.append(np.trace(counts) / 60)
+        f1s.append(metrics.macro_f1(counts, metrics.occurring(true, 5)))
+    assert intervals["accuracy"] == pytest.approx(np.quantile(accuracies, (0.025, 0.975)))
+    assert intervals["macro_f1"] == pytest.approx(np.quantile(f1s, (0.025, 0.975)))
+
+
+def test_macro_f1_of_a_summary_is_over_the_intents_that_have_rows() -> None:
+    from sklearn.metrics import f1_score
+
+    true = np.array([0, 0, 0, 1, 1, 3])
+    predicted = np.array([0, 0, 2, 1, 0, 3])
+    logits = np.eye(5, dtype=np.float32)[predicted]
+    expected = f1_score(true, predicted, labels=[0, 1, 3], average="macro")
+    assert metrics.summary(logits, true)["macro_f1"] == pytest.approx(expected)
+
+
 def hashes(folder: Path) -> dict[str, str]:
     return {name: files.sha256(folder / name) for name in files.list_files(folder)}
 
@@ -114,6 +152,11 @@ def test_metrics_json_has_its_keys_in_order(bundle: Path, run: Run) -> None:
         "confused_pairs",
         "reliability",
         "machine",
+        "absent_intents",
+        "refused_rows",
+        "trained_on",
+        "trivial",
+        "no_trivial",
     ]
     assert list(record["checkpoint"]) == ["name", "format", "labels_hash"]
     assert list(record["data"]) == ["name", "data_hash"]
@@ -200,7 +243,7 @@ def test_batch_size_and_row_order_do_not_change_predictions(bundle: Path) -> Non
     assert predictor.logits([]).shape == (0, 3)
 
 
-def test_other_labels_are_refused_with_the_first_difference(
+def test_other_labels_are_refused_with_the_names_that_differ(
     bundle: Path, tmp_path: Path, run: Run
 ) -> None:
     pairs = []
@@ -212,7 +255,8 @@ def test_other_labels_are_refused_with_the_first_difference(
 
     words = ("--checkpoint_path", bundle, "--data-dir", "other", *NO_TRACKING)
     message = run(evaluate.main, *words).one_line_error()
-    assert 'id 2 is "top_up" against "pin"' in message
+    assert '"pin" (2 x' in message
+    assert "1 of " in message and '"top_up"' in message
     assert not Path("artifacts/evals").exists()
 
 
@@ -240,8 +284,6 @@ def test_a_checkpoint_without_labels_is_refused(
 
 
 def test_an_encoder_without_its_classifier_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
-    from bankintent.labels import LabelSchema
-
     shutil.copytree(tiny_bert, tmp_path / "encoder")
     LabelSchema(("no", "yes")).save(tmp_path / "encoder" / "labels.json")
     with pytest.raises(ModelError, match=r"lacks weights of the classifier \(classifier.bias"):
@@ -287,9 +329,260 @@ def test_an_adapter_alone_is_refused_with_what_is_missing(bundle: Path, tmp_path
 
 
 def test_pictures_survive_any_label_name(tmp_path: Path) -> None:
-    names = ("reverted_card_payment?", "a $ b_$ {", "<b>bold</b>", "\u00fcber")
-    counts = np.diag([5, 0, 3, 1])
-    plots.confusion_matrix(counts, names, tmp_path / "a.png", "run $x$")
+    names = ("reverted_card_payment?", "a $ b_$ {", "<b>bold</b>", "\u00fcber", "\u610f\u56fe")
+    counts = np.diag([5, 0, 3, 1, 2])
+    draw_confusion(counts, names, tmp_path, "run $x$")
     plots.reliability_diagram([ConfidenceBin(3, 0.5, 0.4)], 0.1, tmp_path / "b.png")
-    for name in ("a.png", "b.png"):
+    for name in ("confusion.png", "b.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def read_tested(folder: str = "data") -> list[tuple[str, str]]:
+    """(text, intent) of the test split that ETL wrote."""
+    table = pq.read_table(f"{folder}/test.parquet").to_pylist()
+    return [(row["text"], row["label_text"]) for row in table]
+
+
+def record_of(run: Run, *words: object) -> dict[str, Any]:
+    """metrics.json of an evaluation of the small bundle."""
+    command = ("--checkpoint_path", "bundle", "--output-dir", "r", *words, *NO_TRACKING)
+    result = run(evaluate.main, *command)
+    assert result.code == 0, result.err
+    record: dict[str, Any] = json.loads(Path("r/metrics.json").read_text())
+    return record
+
+
+def test_a_table_is_evaluated_as_its_rows_are_in_etl_output(bundle: Path, run: Run) -> None:
+    pairs = read_tested()
+    write_csv(Path("may.csv"), pairs)
+    write_csv(Path("other.csv"), pairs, header="said,meaning")
+    lines = [json.dumps({"text": text, "label": label}) for text, label in pairs]
+    Path("may.jsonl").write_text("\n".join(lines))
+    columns = {"text": [text for text, _ in pairs], "label": [label for _, label in pairs]}
+    pq.write_table(pa.table(columns), "may.parquet")
+    for name in ("both", "alone"):
+        Path(name).mkdir()
+        write_csv(Path(name) / "test.csv", pairs)
+    write_csv(Path("both/train.csv"), pairs[:2])
+
+    expected = record_of(run)
+    found_by_key = ("--set", "text_column=said", "--set", "label_column=meaning")
+    records = [
+        record_of(run, "--data", "may.csv"),
+        record_of(run, "--data-dir", "may.jsonl"),
+        record_of(run, "--data", "may.parquet"),
+        record_of(run, "--data", "both"),
+        record_of(run, "--data", "alone"),
+        record_of(run, "--data", "other.csv", *found_by_key),
+    ]
+    for record in records:
+        for key in ("metrics", "intervals", "rows", "per_intent", "absent_intents"):
+            assert record[key] == expected[key], key
+        # Of the same rows, whatever the file.
+        assert record["data"]["data_hash"] == records[0]["data"]["data_hash"]
+    names = [record["data"]["name"] for record in records]
+    assert names == ["may.csv", "may.jsonl", "may.parquet", "both", "alone", "other.csv"]
+
+
+def test_the_hash_of_a_table_changes_with_a_text_or_an_intent(bundle: Path, run: Run) -> None:
+    pairs = read_tested()
+    other_text = [("another text", pairs[0][1]), *pairs[1:]]
+    other_intent = [(pairs[0][0], pairs[-1][1]), *pairs[1:]]
+    hashes = set()
+    for table in (pairs, other_text, other_intent):
+        write_csv(Path("may.csv"), table)
+        hashes.add(record_of(run, "--data", "may.csv")["data"]["data_hash"])
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "report"),
+    [("may.csv", "bundle-may"), ("months/test.csv", "bundle-months-test")],
+)
+def test_the_report_of_a_table_has_a_folder_of_its_own(
+    table: str, report: str, bundle: Path, run: Run
+) -> None:
+    Path("months").mkdir()
+    write_csv(Path(table), read_tested())
+    words = ("--checkpoint_path", bundle, "--data", table, *NO_TRACKING)
+    result = run(evaluate.main, *words)
+    assert result.code == 0, result.err
+    assert [path.name for path in Path("artifacts/evals").iterdir()] == [report]
+    assert f"6 rows of {Path(table).name}" in " ".join(result.out.split())
+
+
+def test_a_table_without_some_intents_is_evaluated_on_the_others(bundle: Path, run: Run) -> None:
+    pairs = [(text, label) for text, label in read_tested() if label != "Exchange"]
+    # One that the model takes for the intent that does not occur.
+    pairs.append(("what is the exchange rate number 1", "top_up"))
+    write_csv(Path("may.csv"), pairs)
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    result = run(evaluate.main, *words)
+    assert result.code == 0, result.err
+    printed = " ".join(result.out.split())
+    assert "1 of 3 intents does not occur (Exchange): macro-F1 is over the other 2." in printed
+
+    folder = Path("artifacts/evals/bundle-may")
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["absent_intents"] == ["Exchange"]
+    with_rows = [row["f1"] for row in record["per_intent"] if row["support"]]
+    assert len(with_rows) == 2
+    assert record["metrics"]["macro_f1"] == pytest.approx(np.mean(with_rows))
+    # The list of intents has those that were measured.
+    intents = (folder / "report.md").read_text().partition("## Intents")[2]
+    assert "top_up" in intents
+    assert "Exchange" not in intents
+
+
+def test_an_intent_that_is_trained_on_alone_is_no_hindrance(bundle: Path, run: Run) -> None:
+    Path("parts").mkdir()
+    write_csv(Path("parts/train.csv"), rows())
+    write_csv(Path("parts/test.csv"), [row for row in rows() if row[1] != "top_up"])
+    config = write_yaml(Path("o.yaml"), dataset_name="parts", output_dir="other", split="official")
+    assert run(etl.main, "--config", config).code == 0
+    record = record_of(run, "--data", "other")
+    assert record["absent_intents"] == ["top_up"]
+    assert record["rows"] == 40
+
+
+def test_names_that_differ_are_named_on_both_sides(bundle: Path, run: Run) -> None:
+    pairs = [(text, label.replace("card_lost", "lost_card")) for text, label in read_tested()]
+    write_csv(Path("may.csv"), pairs)
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    message = run(evaluate.main, *words).one_line_error()
+    assert "1 intent(s) of may.csv (2 rows) are not in" in message
+    assert '"lost_card" (2 x, similar to "card_lost")' in message
+    assert '"card_lost"' in message.partition("; ")[2]
+    assert "--map" in message
+
+    Path("renamed.yaml").write_text("lost_card: card_lost\nnot_in_may: top_up\n")
+    renamed = record_of(run, "--data", "may.csv", "--map", "renamed.yaml")
+    assert renamed["metrics"] == record_of(run)["metrics"]
+
+
+def test_a_wrong_column_does_not_list_every_row(bundle: Path, run: Run) -> None:
+    pairs = [(text, f"ticket {number}") for number, (text, _) in enumerate(rows())]
+    write_csv(Path("may.csv"), pairs)
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    message = run(evaluate.main, *words).one_line_error()
+    assert "60 intent(s)" in message
+    assert "and 55 more" in message
+    assert len(message) < 700
+
+
+def test_integer_labels_are_names_and_no_positions(bundle: Path, run: Run) -> None:
+    order = ["top_up", "card_lost", "Exchange"]
+    pairs = [(text, str(order.index(label))) for text, label in read_tested()]
+    write_csv(Path("may.csv"), pairs)
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    assert '"0" (2 x)' in run(evaluate.main, *words).one_line_error()
+
+    Path("renamed.yaml").write_text("0: top_up\n1: card_lost\n2: Exchange\n")
+    renamed = record_of(run, "--data", "may.csv", "--map", "renamed.yaml")
+    assert renamed["metrics"] == record_of(run)["metrics"]
+
+
+def test_etl_output_of_other_label_ids_is_matched_by_name(bundle: Path, run: Run) -> None:
+    """`Exchange` has the id 1 in the model, and 0 in this data."""
+    pairs = [(text, label) for text, label in rows() if label != "card_lost"]
+    write_csv(Path("two.csv"), pairs)
+    config = write_yaml(Path("o.yaml"), dataset_name="two.csv", output_dir="other")
+    assert run(etl.main, "--config", config).code == 0
+
+    record = record_of(run, "--data", "other")
+    write_csv(Path("may.csv"), read_tested("other"))
+    assert record["metrics"] == record_of(run, "--data", "may.csv")["metrics"]
+    assert record["absent_intents"] == ["card_lost"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "expected"),
+    [
+        ("- a\n- b\n", ConfigError, "no list of renamed intents"),
+        ("a: {b: c}\n", ConfigError, "line 1 does not rename one intent"),
+        ("a: pin\na: card\n", ConfigError, 'line 2: "a" stands twice'),
+        ("a: b\n  c: : d\n", ConfigError, "is not YAML"),
+        ("a: pim\n", LabelError, 'names that are no intents of the model: "pim"'),
+        ("pin: a\n", LabelError, "the names on the left are the model's"),
+    ],
+)
+def test_a_wrong_file_of_names_is_refused(text: str, error: type[Exception], expected: str) -> None:
+    path = Path("renamed.yaml")
+    path.write_text(text)
+    labels = LabelSchema(("card", "pin"))
+
+    def read_and_rename() -> None:
+        renames = label_names.read_renames(path)
+        label_names.label_ids(["pin"], labels, renames, "may.csv", "the model")
+
+    with pytest.raises(error, match=re.escape(expected)):
+        read_and_rename()
+
+
+def test_renamed_names_are_texts_as_they_are_written() -> None:
+    Path("renamed.yaml").write_text("yes: no\n007: 1_0\n'#a': ~\n")
+    renames = label_names.read_renames(Path("renamed.yaml"))
+    assert renames == {"yes": "no", "007": "1_0", "#a": "~"}
+
+
+def test_more_than_a_few_bad_rows_of_a_table_are_an_error(bundle: Path, run: Run) -> None:
+    write_csv(Path("may.csv"), [*read_tested(), ("", "top_up")])
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    message = run(evaluate.main, *words).one_line_error()
+    assert "1 of the 7 rows of may.csv cannot be used" in message
+    assert "bad_rows: drop" in message
+
+    result = run(evaluate.main, *words, "--set", "bad_rows=drop")
+    assert result.code == 0, result.err
+    assert "1 of 7 rows left out: 1 x empty text" in result.out
+    assert "may.csv line 8" in result.out
+    record = json.loads(Path("artifacts/evals/bundle-may/metrics.json").read_text())
+    assert record["refused_rows"] == {"empty text": 1}
+
+    # One of 31 is few, and none at all is asked for by `fail`.
+    write_csv(Path("may.csv"), [*rows()[:30], ("", "top_up")])
+    assert run(evaluate.main, *words).code == 0
+    assert run(evaluate.main, *words, "--set", "bad_rows=fail").code == 2
+
+
+def test_a_table_has_no_splits_and_a_folder_has_its_own(bundle: Path, run: Run) -> None:
+    pairs = read_tested()
+    write_csv(Path("may.csv"), pairs)
+    words = ("--checkpoint_path", bundle, *NO_TRACKING, "--split", "val")
+    message = run(evaluate.main, *words, "--data", "may.csv").one_line_error()
+    assert "one table without parts" in message
+
+    Path("parts").mkdir()
+    for name, part in (("train", pairs[:1]), ("test", pairs[:2]), ("valid", pairs[:3])):
+        write_csv(Path(f"parts/{name}.csv"), part)
+    assert record_of(run, "--data", "parts", "--split", "val")["rows"] == 3
+    assert record_of(run, "--data", "parts")["rows"] == 2
+    message = run(evaluate.main, *words, "--data", "nowhere.csv").one_line_error()
+    assert "nowhere.csv does not exist" in message
+
+
+def test_rows_that_the_model_was_trained_on_are_counted(bundle: Path, run: Run) -> None:
+    train = pq.read_table("data/train.parquet").to_pylist()
+    seen = [(row["text"].upper(), row["label_text"]) for row in train[:4]]
+    write_csv(Path("may.csv"), [*read_tested(), *seen])
+    words = ("--checkpoint_path", bundle, "--data", "may.csv", *NO_TRACKING)
+    result = run(evaluate.main, *words)
+    assert result.code == 0, result.err
+    assert "4 of 10 rows also stand in the training data" in " ".join(result.out.split())
+
+    shutil.rmtree("data")
+    assert record_of(run, "--data", "may.csv")["trained_on"] is None
+
+
+def test_the_training_rows_of_a_few_shot_run_are_those_that_it_drew(bundle: Path) -> None:
+    checkpoint = layout.open_checkpoint(bundle)
+    assert checkpoint.manifest is not None
+    identity = {"settings": {"few_shot": 2, "seed": 5}}
+    few = replace(checkpoint, manifest=replace(checkpoint.manifest, identity=identity))
+    table = labelled.LabelledRows(Path("may.csv"), "may.csv", "0", "test", [], [], [])
+
+    everything = labelled.trained_rows(checkpoint, table)
+    drawn = labelled.trained_rows(few, table)
+    assert everything is not None
+    assert drawn == everything.few_shot(2, 5)
+    assert len(drawn) == 6

@@ -3,21 +3,24 @@
 import json
 import re
 import shutil
+import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from conftest import Run, train_config
+from rich.console import Console
 from serving_fixtures import LABELS, TEXTS, reference_of, write_tiny_model
 from tiny_models import ARCHITECTURES, tiny_encoder
 
 import multiregime
-from bankintent import process
-from bankintent.bundle import layout
+from bankintent import console, process, progress
+from bankintent.bundle import formats, layout
 from bankintent.config import ExportSection
 from bankintent.errors import ModelError
-from bankintent.export import gate, int8, onnx_export
+from bankintent.export import gate, int8, onnx_export, steps
 from bankintent.export.gate import ReferenceAnswers
 from bankintent.inference.exported_runtime import KINDS, REDUCED_TOLERANCE, ExportedModel
 from bankintent.labels import LabelSchema
@@ -186,8 +189,8 @@ def test_gates_refuse_what_differs(tiny, float_folder: Path) -> None:
     shifted = gate.judge_float32(Wrong(model, lambda logits: logits + 0.01), reference)
     assert "a logit differs by 1.0e-02" in str(shifted.reason)
     mirrored = gate.judge_reduced(Wrong(model, lambda logits: -logits), reference)
-    assert "points of accuracy" in str(mirrored.reason)
-    assert "agrees on" in str(mirrored.reason)
+    assert "points of accuracy, the limit is 0.2" in str(mirrored.reason)
+    assert "of the labels, the limit is 99 %" in str(mirrored.reason)
 
     def shift_by_batch_size(logits):
         return logits + len(logits) * np.abs(logits).max() / 10
@@ -214,11 +217,15 @@ def test_what_cannot_be_exported_is_left_out_with_its_reason(
     def refuse(*_: object) -> None:
         raise RuntimeError("no such operator\nand a long trace")
 
-    with monkeypatch.context() as patch:
+    record = tmp_path / "steps.txt"
+    with monkeypatch.context() as patch, steps.recorded(record):
         patch.setattr(onnx_export, "write_int8", refuse)
         published = onnx_export.write_formats(
             tiny, "tiny", tmp_path / "a", reference, TEXTS, ExportSection()
         )
+    begun = record.read_text().splitlines()
+    assert begun[:2] == ["making and checking onnx", "making and checking onnx-int8"]
+    assert len(begun) == steps.count(ExportSection()) - steps.count(ExportSection(onnx=False))
     assert published.left_out["onnx-int8"] == "RuntimeError: no such operator"
     assert "onnx" in published.formats
     assert not (tmp_path / "a" / "model_int8.onnx").exists()
@@ -267,12 +274,107 @@ def test_an_exporter_that_dies_takes_no_model_with_it(
         return "ended by signal 9 (is memory short?)"
 
     monkeypatch.setattr(process, "run_module", killed)
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.0)
     bundle = tmp_path / "bundle"
     config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle, epochs=1)
     result = run(multiregime.main, "--config", config, "--regime", "full-ft")
     assert result.code == 0, result.err
     assert "onnx was left out: its export was cut off: ended by signal 9" in result.out
     assert not (bundle / "onnx").exists()
+
+    prefix = f"{steps.TITLE}: "
+    said = [line for line in result.out.splitlines() if line.startswith(prefix)]
+    assert [line.removeprefix(prefix) for line in said[1:]] == [
+        "saving the model",
+        "answering the validation split",
+        "loading it in a fresh process",
+        "comparing the saved forms",
+        "writing the records, sealing",
+    ]
+    assert len(said[1:]) == steps.count(ExportSection(onnx=False))
+
+
+def test_what_is_left_out_is_told_with_its_limit_its_cost_and_what_to_do() -> None:
+    float32 = {"rows": 64, "largest_logit_difference": {"batch 1": 9e-6}}
+    openvino = {"rows": 431, "accuracy": 0.78, "lost_accuracy": -0.0046, "agreement": 0.993}
+    reasons = {
+        "onnx-int8": "it agrees on 97.9 % of the labels, the limit is 99 %",
+        "openvino": "it loses 0.24 points of accuracy, the limit is 0.2; answers depend on ...",
+    }
+    parity = {"formats": {"onnx": float32}, "left_out": reasons}
+    assert formats.summarise_formats(parity) == [
+        "onnx: float32, every logit within 9e-06 of the trained model",
+        "onnx-int8 was left out: it agrees on 97.9 % of the labels, the limit is 99 %",
+        "openvino was left out: it loses 0.24 points of accuracy, the limit is 0.2",
+        "float32 is served instead, about half as fast; what to do: README.md",
+    ]
+    *_, cost = formats.describe_formats(parity)
+    assert "float32 is served instead, about half as fast. Nothing has to be done" in cost
+    assert reasons["openvino"] in formats.describe_formats(parity)[2]
+
+    # What is served is the fastest that is left; where that lost nothing, there is nothing to say.
+    slower = {"onnx": float32, "openvino": openvino}
+    parity = {"formats": slower, "left_out": {"onnx-int8": "RuntimeError: " + 60 * "no such "}}
+    lines = formats.summarise_formats(parity)
+    assert lines[1] == "openvino: accuracy 78.00 % (0.46 points more), 99.3 % same labels"
+    assert "bf16 is served instead, about three quarters as fast" in lines[-1]
+    assert max(map(len, lines)) <= formats.WIDTH
+    fastest = {"formats": {"onnx-int8": openvino}, "left_out": {"openvino": reasons["openvino"]}}
+    assert not any("instead" in line for line in formats.describe_formats(fastest))
+
+
+@pytest.mark.parametrize("agreement", [0.98999, 0.98])
+def test_a_figure_outside_its_limit_never_looks_as_if_it_kept_it(agreement: float) -> None:
+    logits = np.zeros((gate.GATE_ROWS, 2))
+    logits[:, 0] = 1
+    changed = logits.copy()
+    flips = int(np.ceil((1 - agreement) * gate.GATE_ROWS))
+    changed[:flips] = [0, 1]
+
+    class Flipped:
+        def tokenize(self, texts: list[str]) -> list[int]:
+            return [int(text) for text in texts]
+
+        def logits(self, items: list[int]) -> np.ndarray:
+            return changed[items]
+
+    texts = [str(row) for row in range(gate.GATE_ROWS)]
+    label_ids = np.zeros(gate.GATE_ROWS, dtype=int)
+    verdict = gate.judge_reduced(Flipped(), ReferenceAnswers(texts, label_ids, logits))
+    share = re.search(r"agrees on ([\d.]+) %", str(verdict.reason))
+    assert share is not None
+    assert float(share[1]) < 99
+
+
+def test_the_steps_of_publishing_fit_a_terminal_and_come_from_both_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(console, "stdout", terminal)
+    monkeypatch.setattr(steps, "POLL_SECONDS", 0.01)
+    file = tmp_path / "steps.txt"
+
+    with steps.shown(2):
+        steps.begin("loading it in a fresh process")
+        terminal.print("between")
+        with steps.followed(file):
+            # As the other process writes them: the second line is not yet whole.
+            file.write_text("making and checking onnx-int8\nmaking an")
+            deadline = time.monotonic() + 30
+            while "onnx-int8" not in screen.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.getvalue())
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", shown)]
+    assert max(map(len, lines)) <= 80
+    assert any(
+        re.match(r"Publishing: loading it in a fresh process .* 1/2 ", line) for line in lines
+    )
+    assert any(
+        re.match(r"Publishing: making and checking onnx-int8 .* 2/2 ", line) for line in lines
+    )
+    assert not any("making an " in line for line in lines)
 
 
 def test_a_check_that_ends_well_without_a_result_is_named(

@@ -178,6 +178,92 @@ def test_pooling_survives_training_and_export(
     assert getattr(merged, "classifier_pooling", "mean") == "mean"
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize("architecture", POOLED)
+def test_going_on_from_a_bundle_appends_no_second_mean_layer(
+    architecture: str, pooling: str, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    from transformers import AutoConfig
+
+    from bankintent.inference.predictor import Predictor
+
+    encoder = tiny_encoder(architecture, tmp_path / "encoder")
+    places = [encoder, tmp_path / "one", tmp_path / "two" / "merged", tmp_path / "three"]
+    layers = []
+    for start, name, own in zip(
+        places, ("one", "two", "three"), ("mean", pooling, pooling), strict=False
+    ):
+        path = tmp_path / f"{name}.yaml"
+        more = {"pooling": own, "epochs": 1, "lr": 1e-6}
+        config = train_config(path, start, data_dir, tmp_path / name, **more)
+        result = run(multiregime.main, "--config", config, "--regime", "full-ft")
+        assert result.code == 0, result.err
+        layers.append(AutoConfig.from_pretrained(tmp_path / name / "merged").num_hidden_layers)
+
+        goes_on = name != "one"
+        assert ("3 of 3 intents keep their rows" in result.out) == goes_on
+        says = "reads the mean of the tokens, in its last layer, and goes on to" in result.out
+        assert says == (goes_on and pooling == "first")
+    assert layers == [2 if architecture == "modernbert" else 3] * 3
+
+    # A step of 1e-6 changes next to nothing: the third model is still the first.
+    first = Predictor.load(tmp_path / "one").logits(TEXTS)
+    assert np.ptp(first) > 1e-3
+    np.testing.assert_allclose(
+        Predictor.load(tmp_path / "three").logits(TEXTS), first, atol=np.ptp(first) / 20
+    )
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_a_mean_layer_without_its_marker_is_known_by_its_weights(
+    architecture: str, tmp_path: Path
+) -> None:
+    import json
+
+    import torch
+
+    from bankintent.training import backbones
+    from bankintent.training.pooling import MARKER
+
+    encoder = tiny_encoder(architecture, tmp_path / "encoder")
+    plain = backbones.load_backbone(str(encoder), LABELS, 32)
+    assert not plain.took_mean
+    first = backbones.load_backbone(str(encoder), LABELS, 32, pooling="mean")
+    assert not first.took_mean
+    with torch.no_grad():
+        # As far as fine-tuning moves a weight.
+        for parameter in first.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    first.model.save_pretrained(tmp_path / "old")
+    first.tokenizer.save_pretrained(tmp_path / "old")
+
+    path = tmp_path / "old" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop(MARKER) == "mean"
+    path.write_text(json.dumps(config))
+    again = backbones.load_backbone(str(tmp_path / "old"), LABELS, 32, pooling="mean")
+    assert again.took_mean
+    assert again.model.config.num_hidden_layers == 3
+    assert again.kept_rows == 3
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor)
+
+
+def test_a_head_that_read_the_first_token_is_made_new_for_the_mean(tmp_path: Path) -> None:
+    import torch
+
+    from bankintent.training import backbones
+
+    encoder = tiny_encoder("bert", tmp_path / "encoder")
+    first = backbones.load_backbone(str(encoder), LABELS, 32)
+    first.model.save_pretrained(tmp_path / "first")
+    first.tokenizer.save_pretrained(tmp_path / "first")
+    mean = backbones.load_backbone(str(tmp_path / "first"), LABELS, 32, pooling="mean")
+    assert (mean.kept_rows, mean.took_mean) == (0, False)
+    assert mean.new_modules == ("classifier",)
+    assert not torch.equal(mean.model.classifier.weight, first.model.classifier.weight)
+
+
 def test_pooling_that_an_architecture_cannot_do_is_refused_in_one_line(
     data_dir: Path, tmp_path: Path, run: Run
 ) -> None:

@@ -15,8 +15,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from typer.main import get_command
 
 from bankintent import cli, config, configfile
-from bankintent.errors import OutputError
-from notebooks import execute
+from bankintent.errors import ConfigError, OutputError
+from notebooks import colab, execute
 
 NOTEBOOK = REPOSITORY / "notebooks" / "walkthrough.ipynb"
 STUDIES = ("walkthrough", "walkthrough-hub")
@@ -82,16 +82,41 @@ def test_no_output_names_a_machine(book: Any) -> None:
     assert nbformat.writes(book) == before
 
 
-def test_the_address_is_a_placeholder_in_one_place(book: Any) -> None:
-    assert NOTEBOOK.read_text(encoding="utf-8").count("github.com") == 1
-    first = code(book)[0]
-    names = [node.targets[0].id for node in ast.parse(first).body]  # type: ignore[attr-defined]
-    assert names == ["REPO_URL", "HUB"]
-    assert "/OWNER/" in first
-    readme = re.findall(
-        r"colab\.research\.google\.com/github/(\S+?)/blob", (REPOSITORY / "README.md").read_text()
-    )
-    assert all(f'"https://github.com/{place}"' in first for place in readme)
+def test_the_readme_and_the_notebook_name_the_address_of_pyproject(book: Any) -> None:
+    address = colab.read_address(REPOSITORY)
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"https://colab\S+blob\S+", readme) == re.findall(
+        r"https://colab\S+blob\S+", colab.badge(address)
+    )  # else: make badge
+    assert code(book)[0].startswith(f'REPO_URL = "{address}"\n')
+
+
+def test_an_address_is_put_in_and_taken_out_again(tmp_path: Path) -> None:
+    readme, notebook = tmp_path / "README.md", tmp_path / "walkthrough.ipynb"
+    readme.write_text("# bankintent\n\nText\n")
+    before = NOTEBOOK.read_text(encoding="utf-8")
+    notebook.write_text(before, encoding="utf-8")
+    for address in ("https://github.com/someone/intents", "https://github.com/another/intents"):
+        colab.write_badge(readme, address)
+        colab.write_notebook(notebook, address)
+        title, badge, text = readme.read_text().strip().split("\n\n")
+        assert badge.count(address.removeprefix("https://github.com/")) == 1
+        assert code(nbformat.read(notebook, as_version=4))[0].startswith(
+            f'REPO_URL = "{address}"\n'
+        )
+        assert (title, text) == ("# bankintent", "Text")
+    colab.write_badge(readme, "")
+    colab.write_notebook(notebook, "")
+    assert readme.read_text() == "# bankintent\n\nText\n"
+    assert nbformat.read(notebook, as_version=4) == nbformat.reads(before, as_version=4)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/someone/intents", "someone/intents"])
+def test_an_address_elsewhere_than_on_github_is_refused(tmp_path: Path, address: str) -> None:
+    project = f'[project]\nname = "x"\n[project.urls]\nRepository = "{address}"\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(ConfigError, match=r"Expected https://github\.com/owner/name"):
+        colab.read_address(tmp_path)
 
 
 def test_the_notebook_defines_no_function_of_its_own(book: Any) -> None:
@@ -118,7 +143,9 @@ def test_every_command_is_one_of_the_shell(book: Any) -> None:
             ("bankintent.__main__", words.pop(0)) if name == "bankintent" else (name, "main")
         )
         app = typer.Typer(**cli.APP)
-        app.command()(getattr(importlib.import_module(module), function))
+        app.command(context_settings=cli.CONTEXT)(
+            getattr(importlib.import_module(module), function)
+        )
         get_command(app).make_context(name, words)  # raises where an option or a value is none
 
 

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,8 +30,8 @@ from rich.console import Console
 from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, settings
 
 from bankintent import __main__ as verbs
-from bankintent import console
-from bankintent.corpus import tables
+from bankintent import console, progress
+from bankintent.corpus import csv_tables
 from bankintent.errors import DataError, ModelError, OutputError
 from bankintent.scoring import answers
 from bankintent.scoring import output as outputs
@@ -62,6 +63,26 @@ def score(
     return scoring.score(settings(source, output, **more), overwrite, load=lambda: loaded)
 
 
+def test_text_formats_have_the_names_of_classes() -> None:
+    feature = {"label": {"_type": "ClassLabel", "names": ["top_up", "lost"]}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": feature}}).encode()}
+    table = pa.table({"text": ["now", "card", "please"], "label": [1, 0, None]})
+    pq.write_table(table.replace_schema_metadata(metadata), "in.parquet")
+
+    for name in ("out.csv", "out.jsonl"):
+        score(Path("in.parquet"), Path(name), prefix="p_")
+    assert [row[1] for row in read_csv(Path("out.csv"))] == ["label", "lost", "top_up", ""]
+    lines = Path("out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["lost", "top_up", None]
+
+
+def test_a_label_in_a_list_of_one_is_written_as_the_label() -> None:
+    lines = [json.dumps({"text": text, "label": ["lost"]}) for text in ("card", "my card")]
+    Path("in.jsonl").write_text("\n".join(lines))
+    score(Path("in.jsonl"), Path("out.csv"), prefix="p_")
+    assert {row[1] for row in read_csv(Path("out.csv"))[1:]} == {"lost"}
+
+
 def open_text(path: Path, mode: str) -> Any:
     """A CSV or TSV file, zipped where its name ends so."""
     opener = gzip.open if path.suffix == ".gz" else open
@@ -79,6 +100,15 @@ def write_table(path: Path, texts: list[str]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.table({"id": ids, "text": texts}), path)
         return path
+    if path.suffix == ".xlsx":
+        write_workbook(path, [("id", "text"), *zip(ids, texts, strict=True)])
+        return path
+
+    records = [{"id": id_, "text": text} for id_, text in zip(ids, texts, strict=True)]
+    if ".json" in path.name:
+        with open_text(path, "wt") as file:
+            file.write(as_json(records, is_lines=".jsonl" in path.name))
+        return path
 
     with open_text(path, "wt") as file:
         writer = csv.writer(file, delimiter="\t" if ".tsv" in path.name else ",")
@@ -87,10 +117,27 @@ def write_table(path: Path, texts: list[str]) -> Path:
     return path
 
 
+def write_workbook(path: Path, table: list[tuple[str, ...]]) -> None:
+    workbook = openpyxl.Workbook()
+    for row in table:
+        workbook.worksheets[0].append(row)
+    workbook.save(path)
+
+
+def as_json(records: list[dict[str, str]], is_lines: bool) -> str:
+    if is_lines:
+        return "\n".join(map(json.dumps, records))
+    return json.dumps({"messages": records})
+
+
 def read_columns(path: Path) -> dict[str, list[Any]]:
     """The columns of a table in the format of the ending, scores as numbers."""
     if path.suffix == ".parquet":
         return dict(pq.read_table(path).to_pydict())
+    if ".jsonl" in path.name:
+        with open_text(path, "rt") as file:
+            records = list(map(json.loads, file))
+        return {name: [record[name] for record in records] for name in records[0]}
 
     header, *rows = read_csv(path, "\t" if ".tsv" in path.name else ",")
     columns: dict[str, list[Any]] = {}
@@ -105,8 +152,12 @@ def answers_in(columns: dict[str, list[Any]]) -> list[tuple[Any, Any]]:
     return list(zip(columns["label"], columns["score"], strict=True))
 
 
-@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.csv.gz", "out.parquet"])
-@pytest.mark.parametrize("source", ["in.csv", "in.TSV", "in.csv.gz", "in.parquet"])
+SOURCES = ["in.csv", "in.TSV", "in.csv.gz", "in.parquet", "in.json.gz", "in.jsonl", "in.xlsx"]
+TARGETS = ["out.csv", "out.tsv", "out.csv.gz", "out.parquet", "out.jsonl", "out.jsonl.gz"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
 def test_every_format_becomes_every_other(source: str, target: str) -> None:
     texts = sentences(40)
     table = write_table(Path(source.lower()), texts).rename(source)
@@ -212,6 +263,54 @@ def test_a_csv_keeps_short_rows_repeated_and_nameless_columns() -> None:
     assert pq.read_schema("out.parquet").names == ["", "a", "text", "a", "label", "score"]
 
 
+def test_json_lines_hold_the_values_of_every_type() -> None:
+    columns = {
+        "text": ["card", None],
+        "n": [1, None],
+        "share": [0.5, float("nan")],
+        "yes": [True, None],
+        "when": pa.array([datetime(2024, 1, 2, 3, 4), None], pa.timestamp("ms")),
+        "text.raw": ["grüße", "x\ny"],
+    }
+    pq.write_table(pa.table(columns), "in.parquet")
+    score(Path("in.parquet"), Path("out.jsonl"))
+
+    first, second = map(json.loads, Path("out.jsonl").read_text().splitlines())
+    label, value = expected("card")
+    assert first == {
+        "text": "card",
+        "n": 1,
+        "share": 0.5,
+        "yes": True,
+        "when": "2024-01-02 03:04:00.000",
+        "text.raw": "grüße",
+        "label": label,
+        "score": value,
+    }
+    assert list(second.values()) == [None, None, None, None, None, "x\ny", None, None]
+
+
+def test_json_lines_refuse_two_columns_of_one_name(run: Run) -> None:
+    Path("in.csv").write_text("a,text,a\n1,2,3\n")
+    error = run(verbs.score, "in.csv", "out.jsonl", "--model-dir", write_model_stub())
+    assert 'JSON lines cannot hold 2 columns "a"' in error.one_line_error()
+
+
+def test_what_a_table_does_not_say_of_itself_is_told_by_keys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("in.csv").write_bytes("Nr:Mail\n1:Käufe; für\n".encode("cp1252"))
+    keys = {"encoding": "cp1252", "delimiter": ":", "text_column": "Mail"}
+    score(Path("in.csv"), Path("out.csv"), **keys)
+
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == 'Reading the texts in "Mail" of in.csv (CSV, delimiter :, cp1252).'
+    label, value = expected("Käufe; für")
+    assert Path("out.csv").read_text() == (
+        f"Nr:Mail:label:score\n1:Käufe; für:{label}:{value:.6g}\n"
+    )
+
+
 def test_no_rows_are_no_rows() -> None:
     Path("in.csv").write_text("text\n")
     assert score(Path("in.csv"), Path("out.csv")).rows == 0
@@ -230,6 +329,7 @@ def test_rows_without_a_text_are_kept_without_an_answer(
 
     summary = score(Path("in.parquet"), Path("out.parquet"), model)
 
+    assert capsys.readouterr().out.startswith('Reading the texts in "text" of in.parquet (Parquet)')
     assert (summary.rows, summary.without_text, summary.truncated) == (13, 10, 1)
     columns = read_columns(Path("out.parquet"))
     assert columns["text"] == texts
@@ -256,7 +356,7 @@ def test_rows_without_a_text_may_be_refused_before_a_model_is_loaded() -> None:
 
 
 def test_the_summary_names_what_could_not_be_scored(capsys: pytest.CaptureFixture[str]) -> None:
-    scoring.show(scoring.Summary(Path("out.csv"), 1000, 12, 3, scored=500, seconds=2.0))
+    scoring.show(scoring.ScoreSummary(Path("out.csv"), 1000, 12, 3, scored=500, seconds=2.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1,000 rows, 250 rows/s."
     assert lines[1] == "12 rows have no text, and so neither label nor score."
@@ -318,7 +418,7 @@ def test_the_model_gets_sorted_batches_and_rows_stay_in_order() -> None:
 REFUSED = {
     "unclosed.csv": (
         b'text\nfine\n"open\nanother\n',
-        "unclosed.csv line 4: unexpected end of data. Correct the quotes",
+        "unclosed.csv line 3 (to line 4): unexpected end of data. Correct the quotes",
     ),
     "quote.csv": (b'text\n"a"b\n', "quote.csv line 2: ',' expected after '\"'"),
     "wide.csv": (
@@ -327,15 +427,19 @@ REFUSED = {
     ),
     "latin.csv": (
         b"text\n" + b"fine\n" * 9000 + b"\xe9t\xe9\n",
-        "latin.csv is not UTF-8 text (at line ",
+        "latin.csv is not UTF-8 text (line 9002); it looks like cp1252",
     ),
-    "utf16.csv": ("text\na\n".encode("utf-16"), "utf16.csv is not UTF-8 text. Save it as UTF-8."),
+    "utf16.csv": (
+        "text\na\n".encode("utf-16-le"),
+        "utf16.csv is not UTF-8 text; it looks like utf-16-le",
+    ),
     "empty.csv": (b"", "empty.csv is empty. Expected a header line"),
     "cut.csv.gz": (gzip.compress(b"text\na\n")[:-9], "cut.csv.gz cannot be read"),
     "plain.csv.gz": (b"text\na\n", "plain.csv.gz cannot be read (Not a gzipped file"),
     "no.parquet": (b"text\na\n", "no.parquet is not a readable Parquet file"),
     "cut.parquet": (b"PAR1" + b"\0" * 50, "cut.parquet is not a readable Parquet file"),
-    "rows.xlsx": (b"", "rows.xlsx has an unknown ending. Expected one of .parquet, .csv"),
+    "rows.xlsx": (b"", "rows.xlsx is not a readable .xlsx workbook"),
+    "rows.xls": (b"", "rows.xls has an unknown ending. Expected .csv, .tsv, .jsonl, .json"),
     "other.csv": (b"a,b\n1,2\n", "other.csv has none of the columns text, sentence, utterance"),
     "twice.csv": (b"text,text\n1,2\n", 'twice.csv has 2 columns "text". Rename all but one.'),
     "label.csv": (
@@ -399,7 +503,10 @@ def test_a_place_that_cannot_be_written_is_refused_first(
             ("in.csv", "old.csv/out.csv"),
             "old.csv/out.csv cannot be written: old.csv is not a folder",
         ),
-        (("in.csv", "out.json"), "out.json has an unknown ending"),
+        (
+            ("in.csv", "out.json"),
+            "out.json has an ending that is not written. Expected one of .parquet",
+        ),
         (("folder.csv", "out.csv"), "folder.csv is a folder, not a file"),
         (("none.csv", "out.csv"), "none.csv does not exist"),
     ]:
@@ -422,7 +529,7 @@ def killed(source: Path, output: Path, stage: str) -> None:
     command = [sys.executable, str(script), str(source), str(output), stage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
+        assert "waiting\n" in iter(process.stdout.readline, "")
         process.kill()
     assert process.returncode == -9
     assert not output.exists()
@@ -489,6 +596,7 @@ def failing_after(count: int, error: Exception) -> WordModel:
         (lambda: ({}, WordModel(version="two")), "another model"),
         (lambda: ({"chunk_rows": 5}, WordModel()), "another settings"),
         (lambda: ({"text_column": "id"}, WordModel()), "another settings"),
+        (lambda: ({"encoding": "cp1252"}, WordModel()), "another reading"),
         (
             lambda: (text_csv(Path("in.csv"), sentences(40, seed=1)) and {}, WordModel()),
             "another input",
@@ -598,7 +706,7 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
     words = ("in.csv", "out.csv", "--model-dir", "m", "--set", f"chunk_rows={CHUNK_ROWS}")
 
     @contextlib.contextmanager
-    def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    def row_progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
         counted = 0
 
         def advance(rows: int) -> None:
@@ -610,7 +718,7 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
         yield advance
 
     with monkeypatch.context() as patch:
-        patch.setattr(console, "progress", progress)
+        patch.setattr(scoring.progress, "row_progress", row_progress)
         result = run(verbs.score, *words)
     assert result.code == 130
     assert "Run the same command again to go on." in result.err
@@ -671,7 +779,7 @@ class Holdings:
         self.rows = max(self.rows, self.read - answered)
 
 
-RECORDS = tables.read_csv_records
+RECORDS = csv_tables.read_csv_records
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -707,7 +815,7 @@ def test_a_long_table_needs_no_more_memory_than_a_short_one(
                 yield append_and_look
 
         monkeypatch.setattr(scoring, "writing", writing)
-        monkeypatch.setattr(tables, "read_csv_records", holdings.records)
+        monkeypatch.setattr(csv_tables, "read_csv_records", holdings.records)
         score(source, Path(f"out{rows}{ending}"), model, chunk_rows=200, batch_tokens=400)
         return holdings
 
@@ -721,8 +829,8 @@ def test_a_long_table_needs_no_more_memory_than_a_short_one(
 def test_progress_is_a_line_now_and_then_or_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "REPORT_SECONDS", 0)
-    with console.progress("scoring", 4000, done=1000) as advance:
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0)
+    with progress.row_progress("scoring", 4000, done=1000) as advance:
         advance(500)
         advance(2500)
     first, last = capsys.readouterr().out.splitlines()
@@ -734,7 +842,7 @@ def test_progress_is_a_line_now_and_then_or_a_bar(
 
     screen = io.StringIO()
     monkeypatch.setattr(console, "stdout", Console(file=screen, force_terminal=True, width=100))
-    with console.progress("scoring", 4000) as advance:
+    with progress.row_progress("scoring", 4000) as advance:
         advance(1500)
     assert "1,500 of 4,000 rows" in screen.getvalue()
 

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from conftest import Run, write_yaml
+from conftest import REPOSITORY, Run, write_yaml
 from study_fixtures import InProcess, write_recipe, write_recipes, write_study
 
 from bankintent import __main__ as verbs
@@ -49,6 +50,39 @@ def test_a_key_says_what_makes_the_run_and_nothing_else(data_dir: Path, tmp_path
     with_rank = keys(study, data_dir, "set={lora.r: 2}")
     is_same = [a == b for a, b in zip(with_rank, plain, strict=True)]
     assert is_same == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("study", "config", "recipes"),
+    [
+        ("banking77", "compare.yaml", {"head-only", "lora", "full-ft"}),
+        ("clinc150", "compare.yaml", {"head-only", "lora", "full-ft"}),
+        ("contrastive", "contrastive/compare.yaml", {"without-contrastive", "hard-negatives"}),
+        ("few-shot", "few-shot/compare.yaml", {"label-names", "pseudo-labels"}),
+    ],
+)
+def test_the_recorded_results_are_those_of_the_shipped_recipes(
+    study: str, config: str, recipes: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    paths = sorted((REPOSITORY / "docs" / "results" / study / "runs").glob("*.json"))
+    records = [json.loads(path.read_text()) for path in paths]
+    settings = load(CompareConfig, REPOSITORY / "configs" / config)
+    data: Any = SimpleNamespace(
+        hash=records[0]["data_hash"],
+        labels=SimpleNamespace(hash=records[0]["labels_hash"]),
+        unlabelled_hash=None,
+    )
+    runs = plan.make_runs(settings, load_recipes(settings), data)
+
+    recorded = {record["key"] for record in records}
+    found = [run for run in runs if run.key in recorded]
+    assert recipes <= {run.recipe.name for run in found}
+    # What is missing starts from a model that is not in the repository.
+    of_the_rest = [record for record in records if record["key"] not in {run.key for run in found}]
+    assert {Path(record["settings"]["model_name"]).name for record in of_the_rest} <= {
+        "bundled-full-ft"
+    }
 
 
 def test_a_key_does_not_depend_on_names_but_on_the_data(data_dir: Path, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ class Pretended:
         self.fault(len(self.runs))
         for epoch in range(1, run.config.epochs + 1):
             score = self.score(run.config, epoch)
-            run.tracker.metrics({"val_macro_f1": score, "val_loss": 1.0}, step=epoch)
+            # The other way round, so that one metric's best epoch is the other's worst.
+            figures = {"val_macro_f1": score, "val_accuracy": 1 - score, "val_loss": 1.0}
+            run.tracker.metrics(figures, step=epoch)
 
 
 @pytest.fixture
@@ -206,22 +208,32 @@ def test_a_trial_that_falls_behind_is_stopped_early(
     assert all(trial["state"] == "complete" for trial in result.trials[:4])
     pruned = [trial for trial in result.trials if trial["state"] == "pruned"]
     assert pruned
+    # Nothing of a stopped trial stays, whichever was the last.
+    names = {path.name for path in (tmp_path / "study" / "sweep").iterdir()}
+    assert names <= {"lora.json", "optuna.db", "cache"}
     assert all(2 <= len(trial["after_each_epoch"]) < 6 for trial in pruned)
     assert f"from 14 trials, {len(pruned)} of them stopped early" in result.describe()
 
 
-def test_early_stopping_scores_the_epoch_that_is_kept(
+def test_a_trial_is_scored_by_the_epoch_that_is_kept(
     data_dir: Path, tmp_path: Path, run: Run, start: InProcess, fit: Pretended
 ) -> None:
     scores = {1: 0.5, 2: 0.8, 3: 0.6}
     fit.score = lambda config, epoch: scores[epoch] + config.lr
     start.invents = True
     sweep = {"trials": 2, "space": {"lora": {"lr": [1e-4, 1e-3]}}}
-    for early_stopping, expected in ((2, scores[2]), (None, scores[3])):
-        recipe = write_recipe(tmp_path, "lora", epochs=3, early_stopping=early_stopping)
+    for keep, expected in (("best", scores[2]), ("last", scores[3])):
+        recipe = write_recipe(tmp_path, "lora", epochs=3, keep=keep)
         study = write_study(tmp_path, [recipe], data_dir, sweep=sweep)
         assert compare(run, study).code == 0
         assert sweep_result(tmp_path).value == pytest.approx(expected + 1e-3, abs=1e-3)
+
+        # Training chooses by macro-F1, whatever the sweep maximises.
+        by_accuracy = write_study(
+            tmp_path, [recipe], data_dir, sweep=sweep | {"metric": "accuracy"}
+        )
+        assert compare(run, by_accuracy).code == 0
+        assert sweep_result(tmp_path).value == pytest.approx(1 - expected, abs=1e-3)
 
 
 def test_a_trial_that_overflows_is_recorded_as_failed(

@@ -85,6 +85,29 @@ def tiny_tokenizer(texts: list[str] | None = None, **options: Any) -> Any:
     )
 
 
+def byte_level_tokenizer(**options: Any) -> Any:
+    """Byte-level BPE without merges: every byte is a token, so no difference of two texts is lost."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocabulary = ["[PAD]", "[CLS]", "[SEP]", *sorted(splitter.alphabet())]
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(ids, merges=[]))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "attention_mask"],
+        **options,
+    )
+
+
 def tiny_config(architecture: str, tokenizer: Any, **more: Any) -> Any:
     """The config of a model of two layers and 32 hidden units."""
     from transformers import AutoConfig

@@ -20,6 +20,7 @@ from bankintent.config import BaselineConfig
 if TYPE_CHECKING:
     from bankintent.corpus.dataset import Dataset
     from bankintent.inference.evaluation import Evaluation
+    from bankintent.inference.labelled import EvaluationData
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,21 @@ def measure_references(data: "Dataset", config: BaselineConfig) -> Iterator["Eva
     Raises OutputError before the first where the place of a report is taken.
     """
     # Late: it brings matplotlib, for which the refusal of a config need not wait.
-    from bankintent.inference import evaluation
+    from bankintent.inference import evaluation, evaluation_report
+    from bankintent.inference.labelled import EvaluationData
 
     train = data.read("train")
-    rows = data.read(config.split)
+    test = EvaluationData.of_split(data, config.split)
     phrases = label_phrases(data.labels, config.label_texts)
-    make_task = partial(ReferenceTask, config, data.labels, phrases, train, rows.texts)
+    make_task = partial(ReferenceTask, config, data.labels, phrases, train, test.rows.texts)
 
     # All places first: a refusal after an hour of work would be too late.
     subjects = {name: ReferenceSubject(f"{config.name}-{name}") for name in config.references}
-    folders = _report_folders(subjects, config)
+    folders = _report_folders(subjects, test, config)
 
     for name, subject in subjects.items():
         started = time.perf_counter()
-        with _show_progress(name) as progress:
+        with show_progress(name) as progress:
             answer = REFERENCES[name].answer(make_task(progress))
         seconds = round(time.perf_counter() - started, 3)
 
@@ -60,23 +62,23 @@ def measure_references(data: "Dataset", config: BaselineConfig) -> Iterator["Eva
             seconds=seconds,
             config=config.model_dump(mode="json", exclude={"tracking"}),
         )
-        result = evaluation.evaluate(answer.logits, rows, subject, data, config)
+        result = evaluation.evaluate(answer.logits, test, subject, config, train)
         result = replace(result, reference=record)
-        evaluation.write(folders[name], result, answer.logits, rows, data.labels)
+        evaluation_report.write(folders[name], result, answer.logits, test)
         evaluation.log(result, folders[name], config)
         yield result
 
 
 def _report_folders(
-    subjects: dict[str, ReferenceSubject], config: BaselineConfig
+    subjects: dict[str, ReferenceSubject], data: "EvaluationData", config: BaselineConfig
 ) -> dict[str, Path]:
     """The report folder of each reference; OutputError where one holds something else."""
-    from bankintent.inference import evaluation
+    from bankintent.inference import evaluation, evaluation_report
 
     folders = {}
     for name, subject in subjects.items():
-        folder = evaluation.default_folder(subject, config.split, config.output_dir)
-        evaluation.REPORT.require_replaceable(folder)
+        folder = evaluation.report_folder(subject.name, data.source, config.output_dir)
+        evaluation_report.REPORT.require_replaceable(folder)
         folders[name] = folder
     return folders
 
@@ -113,7 +115,7 @@ def print_references(results: list["Evaluation"], config: BaselineConfig) -> Non
 
 
 @contextlib.contextmanager
-def _show_progress(name: str) -> Iterator[ReportProgress]:
+def show_progress(name: str) -> Iterator[ReportProgress]:
     """A bar in a terminal, gone when the work is finished."""
     from rich import progress
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bankintent.config import BaselineConfig
-from bankintent.console import Advance
 from bankintent.errors import ConfigError, LabelError
+from bankintent.inference.label_names import find_similar
 from bankintent.labels import LabelSchema
+from bankintent.progress import Advance
 
 if TYPE_CHECKING:
     from bankintent.corpus.dataset import SplitData
@@ -224,9 +225,9 @@ def label_phrases(labels: LabelSchema, texts: dict[str, str]) -> tuple[str, ...]
     for name in texts:
         if name not in labels.label2id:
             hint = "labels.json of the data lists them"
-            similar = difflib.get_close_matches(name, labels.names, n=1)
-            if similar:
-                hint = f'Did you mean "{similar[0]}"?'
+            similar = find_similar(name, labels)
+            if similar is not None:
+                hint = f'Did you mean "{similar}"?'
             raise LabelError(f'label_texts names "{name}", which is no intent of this data', hint)
 
     names_and_phrases = zip(labels.names, labels.phrases, strict=True)

@@ -12,9 +12,10 @@ from transformers.utils import logging
 
 from bankintent import hub
 from bankintent.config import NliSection
-from bankintent.console import Advance
 from bankintent.errors import ConfigError, ModelError
 from bankintent.inference.predictor import Predictor
+from bankintent.progress import Advance
+from bankintent.texts import fold
 from bankintent.training import backbones
 
 NAME_NLI_MODEL = "Name a model that was trained for NLI with --set nli.model_name=..."
@@ -64,6 +65,8 @@ class NliModel:
         `advance` is called with the number of pairs of each batch. Raises ConfigError where a
         hypothesis leaves no room for a premise.
         """
+        texts = list(map(fold, texts))
+        hypotheses = list(map(fold, hypotheses))
         # Pairs of similar length share a batch, so that little is padded.
         pair_lengths = np.add.outer(self._token_counts(texts), self._added_tokens(hypotheses))
         # Longer pairs are cut, so that they all have this length.

@@ -12,13 +12,15 @@ import jinja2
 import yaml
 
 from bankintent import console, files
-from bankintent.bundle import attribution, layout
+from bankintent.bundle import attribution, formats, layout
 from bankintent.bundle.attribution import Origin
+from bankintent.files import JsonObject
 from bankintent.measures import metrics
+from bankintent.measures.shares import in_percent
 
 Part = Literal["bundle", "merged", "adapter"]
 
-Facts = dict[str, Any]
+Facts = JsonObject
 """The record of a training run as plain JSON values, which `training/record.py` makes."""
 
 DESCRIPTIONS = {
@@ -37,14 +39,14 @@ FORMS = {"merged": "`merged/`", "base + adapter": "`adapter/` on its base"}
 
 def write(staging: Path, facts: Facts) -> None:
     """Write the cards of a bundle that is not yet sealed."""
-    files.write_text(staging / layout.CARD, render(facts))
-    files.write_text(staging / layout.MERGED / layout.CARD, render(facts, "merged"))
+    files.write_text(staging / layout.CARD, card_text(facts))
+    files.write_text(staging / layout.MERGED / layout.CARD, card_text(facts, "merged"))
 
     if (staging / layout.ADAPTER).is_dir():
-        files.write_text(staging / layout.ADAPTER / layout.CARD, render(facts, "adapter"))
+        files.write_text(staging / layout.ADAPTER / layout.CARD, card_text(facts, "adapter"))
 
 
-def render(facts: Facts, part: Part = "bundle") -> str:
+def card_text(facts: Facts, part: Part = "bundle") -> str:
     """README.md of a bundle or of one of its parts, from the facts of the run.
 
     The snippets on it are run from within the folder that holds it.
@@ -69,7 +71,7 @@ def render(facts: Facts, part: Part = "bundle") -> str:
         results=console.markdown_table(*results),
         confused=_confused_table(validation["confused_pairs"]),
         parity_rows=_parity_table(facts["parity"]["largest_logit_difference"]),
-        formats=describe_formats(facts["parity"]),
+        formats=formats.describe_formats(facts["parity"]),
         recipe=_yaml(portable(facts["settings"])),
         tracked=facts.get("tracked"),
         teacher=facts.get("distilled_from"),
@@ -94,7 +96,7 @@ def _yaml(value: Any) -> str:
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-def front_matter(facts: Facts, part: Part) -> dict[str, Any]:
+def front_matter(facts: Facts, part: Part) -> JsonObject:
     """The Hub's metadata of a card; keys without a known value are left out.
 
     https://huggingface.co/docs/hub/model-cards
@@ -127,7 +129,7 @@ def _base_model_relation(base_model_id: str | None, part: Part) -> str | None:
     return "adapter" if part == "adapter" else "finetune"
 
 
-def _evaluation_result(facts: Facts, origin: Origin) -> dict[str, Any]:
+def _evaluation_result(facts: Facts, origin: Origin) -> JsonObject:
     """The validation figures in the Hub's model-index form."""
     figures = facts["metrics"]["val"]
     source = facts["data"]["source"]
@@ -149,33 +151,6 @@ def _evaluation_result(facts: Facts, origin: Origin) -> dict[str, Any]:
         "dataset": dataset,
         "metrics": [accuracy, macro_f1],
     }
-
-
-def describe_formats(parity: dict[str, Any]) -> list[str]:
-    """One line for each format of `onnx/`: the result of its gate, or why it was left out."""
-    lines = []
-    for name, figures in parity.get("formats", {}).items():
-        lines.append(f"{name}: {_describe_gate(figures)}")
-
-    for name, reason in parity.get("left_out", {}).items():
-        lines.append(f"{name} was left out: {reason}")
-    return lines
-
-
-def _describe_gate(figures: dict[str, Any]) -> str:
-    # A reduced format is judged by its answers, float32 by its logits.
-    is_reduced = "accuracy" in figures
-    if not is_reduced:
-        worst = max(figures["largest_logit_difference"].values())
-        return f"float32, every logit within {worst:.0e} of the trained model"
-
-    accuracy = 100 * figures["accuracy"]
-    lost = 100 * figures["lost_accuracy"]
-    agreement = 100 * figures["agreement"]
-    return (
-        f"validation accuracy {accuracy:.2f} % ({lost:.2f} points lost), same label as float32"
-        f" for {agreement:.1f} % of {figures['rows']:,}"
-    )
 
 
 def portable(settings: Any) -> Any:
@@ -213,17 +188,12 @@ def _one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def percent(share: float) -> str:
-    """A share of one in percent, with two decimals."""
-    return f"{100 * share:.2f} %"
-
-
 def thousands(number: int) -> str:
     """A number with commas between the thousands."""
     return f"{number:,}"
 
 
-def _confused_table(pairs: list[dict[str, Any]]) -> list[str]:
+def _confused_table(pairs: list[JsonObject]) -> list[str]:
     """Lines of a Markdown table; none where nothing was confused."""
     if not pairs:
         return []
@@ -266,6 +236,7 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
 
-    for text_filter in (code, plain, percent, thousands):
+    environment.filters["percent"] = in_percent
+    for text_filter in (code, plain, thousands):
         environment.filters[text_filter.__name__] = text_filter
     return environment.get_template("card.md.jinja")

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bankintent import files
 from bankintent.bundle.record import FileRecord, Manifest
 from bankintent.errors import LabelError, ModelError
+from bankintent.files import JsonObject
 from bankintent.labels import LabelSchema
 
 MERGED = "merged"
@@ -82,7 +82,7 @@ class Formats:
         return self.root / ONNX
 
     @property
-    def passed(self) -> dict[str, dict[str, Any]]:
+    def passed(self) -> dict[str, JsonObject]:
         """The formats that passed their gate at publishing, with its figures."""
         return self.manifest.formats
 
@@ -135,6 +135,17 @@ def open_formats(path: Path) -> Formats | None:
     manifest = read_manifest(root)
     labels = _read_labels(root, manifest)
     return Formats(root, labels, manifest)
+
+
+def find_manifest(path: Path) -> Manifest | None:
+    """The manifest of the bundle at a path or around it; None for any other folder.
+
+    ModelError where it cannot be read. No file is verified.
+    """
+    root = _root(path)
+    if not (root / MANIFEST).is_file():
+        return None
+    return read_manifest(root)
 
 
 def _root(path: Path) -> Path:
@@ -286,7 +297,7 @@ def _find_fault(path: Path, record: FileRecord | None) -> str | None:
     return None
 
 
-def seal(staging: Path, facts: dict[str, Any]) -> None:
+def seal(staging: Path, facts: JsonObject) -> None:
     """Write the manifest: the given facts, then size and sha256 of every file.
 
     It is written last of all, so that a bundle with a manifest is whole.

@@ -50,6 +50,8 @@ class Manifest:
     """The fields of `Parity`; bundles of earlier releases lack some of them."""
     versions: dict[str, str] = field(default_factory=dict)
     """Package -> its version at training."""
+    run_id: str | None = None
+    """The MLflow run that trained it."""
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -68,6 +70,7 @@ class Manifest:
             data_hash=content.get("data_hash"),
             parity=content.get("parity"),
             versions=content.get("versions", {}),
+            run_id=content.get("run_id"),
         )
 
     @property

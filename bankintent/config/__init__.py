@@ -5,17 +5,20 @@ Unknown keys are refused, values are checked, and the docstring under each key d
 
 from bankintent.config.base import (
     Fraction,
+    LabelledTableKeys,
     Name,
     Regime,
     RuntimeName,
     Section,
     Slug,
     Split,
+    TableKeys,
     TrackingConfig,
 )
 from bankintent.config.data import DataConfig
 from bankintent.config.evaluation import (
     BaselineConfig,
+    CompareModelsConfig,
     EmbeddingSection,
     EvalConfig,
     NliSection,
@@ -43,6 +46,7 @@ __all__ = [
     "BatchingSection",
     "Choices",
     "CompareConfig",
+    "CompareModelsConfig",
     "ContrastiveSection",
     "DataConfig",
     "DistillSection",
@@ -52,6 +56,7 @@ __all__ = [
     "FoldsSection",
     "Fraction",
     "FrontendConfig",
+    "LabelledTableKeys",
     "LimitsSection",
     "LoraSection",
     "Name",
@@ -66,6 +71,7 @@ __all__ = [
     "Slug",
     "Split",
     "SweepSection",
+    "TableKeys",
     "TrackingConfig",
     "TrainConfig",
 ]

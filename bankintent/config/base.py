@@ -1,9 +1,10 @@
 """The base of every section of every YAML file, and the types that several of them share."""
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 Regime = Literal["head-only", "lora", "full-ft"]
 """Which weights of a model learn."""
@@ -47,6 +48,61 @@ class Section(BaseModel):
         return value
 
 
+def _known_encoding(name: str) -> str:
+    """The encoding's name in Python; ValueError where it is none of text."""
+    try:
+        codec = codecs.lookup(name)
+    except (LookupError, ValueError):
+        raise ValueError(f"{name!r} is no encoding; try utf-8 or cp1252") from None
+    # codecs.lookup also knows transformations of bytes, such as base64.
+    if not getattr(codec, "_is_text_encoding", True):
+        raise ValueError(f"{name!r} is no encoding of text; try utf-8 or cp1252")
+    return codec.name
+
+
+def _one_delimiter(value: str) -> str:
+    """The character that a delimiter or its name stands for."""
+    delimiter = DELIMITER_NAMES.get(value.lower(), value)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        names = ", ".join(DELIMITER_NAMES)
+        raise ValueError(f"a delimiter is one character or one of {names}; found {value!r}")
+    return delimiter
+
+
+DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+"""Words for delimiters that are awkward to write in YAML or in a shell."""
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+"""An encoding that Python knows."""
+
+Delimiter = Annotated[str, AfterValidator(_one_delimiter)]
+"""A character between the cells of a CSV, or its name."""
+
+
+class TableKeys(Section):
+    """The keys of every config that reads tables: what cannot be told from the file itself."""
+
+    text_column: str | None = None
+    """Column that holds the sentence; found by name (text, sentence, utterance, query, message)
+    when not given."""
+    encoding: Encoding | None = None
+    """Encoding of CSV and JSON files that are not Unicode, for example cp1252; UTF-8 is expected
+    when not given. A file that is UTF-8, or that begins with a byte order mark, is read as such."""
+    delimiter: Delimiter | None = None
+    """The character between the cells of a CSV, or `tab`; found in the first lines when not
+    given."""
+    sheet: str | None = None
+    """Sheet of an .xlsx workbook; the first when not given."""
+
+
+class LabelledTableKeys(TableKeys):
+    """The same for tables with intents."""
+
+    label_column: str | None = None
+    """Column that holds the intent; found by name (label_text, label, category, intent, class)
+    when not given."""
+
+
 class TrackingConfig(Section):
     """`tracking:` logging of runs to MLflow."""
 
@@ -60,6 +116,10 @@ class TrackingConfig(Section):
     """MLflow experiment name."""
     files: bool = True
     """false logs parameters and metrics, but no plots and no models."""
+    models: Literal["link", "copy", "none"] = "link"
+    """How a run holds its bundle. link: its large files are hard links to the bundle's, which take
+    no space, where the tracking store is on the same disk, and copies elsewhere. none: by the tag
+    `bundle` alone, which has its path."""
 
 
 def no_repeats(value: list[Any]) -> list[Any]:

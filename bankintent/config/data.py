@@ -3,12 +3,22 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from bankintent.config.base import Fraction, Name, Section
+from bankintent.config.base import Fraction, LabelledTableKeys, Name
+
+MERGE = "merge:"
+"""Begins the policy for rare intents that names another intent."""
 
 
-class DataConfig(Section):
+def _rare_policy(value: str) -> str:
+    is_merge = value.startswith(MERGE) and value.removeprefix(MERGE).strip()
+    if value not in ("refuse", "train_only", "drop") and not is_merge:
+        raise ValueError(f"expected refuse, train_only, drop or merge:NAME, found '{value}'")
+    return value
+
+
+class DataConfig(LabelledTableKeys):
     """data.yaml: from a source of labelled sentences to Parquet splits."""
 
     dataset_name: Name
@@ -18,21 +28,21 @@ class DataConfig(Section):
     """Hub revision (commit, tag or branch); `banking77` brings its own."""
     subset: str | None = None
     """Hub configuration name, for datasets that have several."""
-    text_column: str | None = None
-    """Column that holds the sentence; found by name (text, sentence, utterance, query, message)
-    when not given."""
-    label_column: str | None = None
-    """Column that holds the intent; found by name (label_text, label, category, intent, class)
-    when not given."""
-    split: Literal["stratified", "official"] = "stratified"
-    """stratified: all rows are pooled and split at random, each intent in the same shares.
-    official: the source's test split is kept whole, and so is its validation split; without one,
-    validation is a stratified share of train."""
+    split: Literal["official", "stable", "stratified"] | None = None
+    """official: the source's test split is kept whole, and so is its validation split; without one,
+    validation is a share of train, drawn at random. stable: all rows are pooled, and a row's place
+    follows from its text and `seed`, each intent in the same shares, so that other rows stay where
+    they are when some are added, corrected or moved. stratified: all rows are pooled and drawn at
+    random, each intent in the same shares. Default: official where the source has a test split and
+    test_split is not given, else stable."""
     test_split: Fraction = 0.10
-    """Share of each intent's rows for test (stratified only)."""
+    """Share of each intent's rows for test (not for official)."""
     val_split: Fraction = 0.10
-    """Share of each intent's rows for validation: of all rows when stratified, of train when
-    official."""
+    """Share of each intent's rows for validation: of all rows, or of train when official."""
+    rare: Annotated[str, AfterValidator(_rare_policy)] = "refuse"
+    """Intents with too few rows to stand in every split, or without training rows. refuse: an error
+    that lists them; train_only: they are trained on and not evaluated; drop: their rows are left
+    out; merge:NAME: they become the intent NAME."""
     few_shot: Annotated[int, Field(ge=1)] | None = None
     """Keep only this many training sentences of each intent, drawn with `seed`."""
     extra_train: Name | None = None
@@ -47,8 +57,9 @@ class DataConfig(Section):
     leakage: Literal["report", "drop", "fail"] = "report"
     """Rows that are nearly word for word in two splits: report them, drop them from the split that
     is not evaluated on, or fail."""
-    bad_rows: Literal["drop", "fail"] = "drop"
-    """Rows that are empty, undecodable or over-long: drop and list them, or fail."""
+    bad_rows: Literal["few", "drop", "fail"] = "few"
+    """Rows that are empty, undecodable or over-long. few: they are left out and listed, and more
+    than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
     max_chars: Annotated[int, Field(ge=1)] = 5000
     """Longest sentence in characters; a row with a longer text is a bad row."""
     output_dir: Path = Path("data/processed")
@@ -57,6 +68,16 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _shares_leave_train(self) -> Self:
         evaluated = self.test_split + self.val_split
-        if self.split == "stratified" and evaluated >= 1:
+        if self.split != "official" and evaluated >= 1:
             raise ValueError(f"test_split + val_split is {evaluated:g}, which leaves no train")
         return self
+
+    @property
+    def asks_for_test_split(self) -> bool:
+        """Whether test_split is given: then the source's own test split is not the one to keep."""
+        return "test_split" in self.model_fields_set
+
+    @property
+    def merge_into(self) -> str:
+        """The NAME of `rare: merge:NAME`; empty with another policy."""
+        return self.rare.removeprefix(MERGE).strip() if self.rare.startswith(MERGE) else ""

@@ -6,25 +6,33 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from bankintent.config.base import (
+    LabelledTableKeys,
     Name,
     RuntimeName,
     Section,
     Slug,
     Split,
+    TableKeys,
     TrackingConfig,
     no_repeats,
 )
 
 
-class EvalConfig(Section):
+class EvalConfig(LabelledTableKeys):
     """eval.yaml: one evaluation of one checkpoint."""
 
     checkpoint_path: Path
     """A bundle, its merged/, or a transformers checkpoint folder with labels."""
     data_dir: Path | None = None
-    """ETL's output; by default the one recorded with the model."""
+    """ETL's output, or a labelled table or a folder of tables as such; by default ETL's output that
+    is recorded with the model."""
+    label_map: Path | None = None
+    """A YAML file of `name in the table: name in the model`, where the intents have other names."""
     split: Split = "test"
-    """Which split to read."""
+    """Which split of ETL's output or of a folder of tables; a table as such has none."""
+    bad_rows: Literal["few", "drop", "fail"] = "few"
+    """Rows of a table that are empty, undecodable or over-long. few: they are left out and listed,
+    and more than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Sentences in one forward pass; does not change the result."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
@@ -32,8 +40,36 @@ class EvalConfig(Section):
     seed: int = 6
     """Seed of the bootstrap."""
     output_dir: Path | None = None
-    """Folder of the report; by default artifacts/evals/<run>."""
+    """Folder of the report; by default artifacts/evals/<run>, and <run>-<table> for a table."""
     tracking: TrackingConfig = TrackingConfig()
+
+
+class CompareModelsConfig(LabelledTableKeys):
+    """The keys of `python -m bankintent compare-models`: two models on the same rows."""
+
+    model_a: Path
+    """The model to compare with, for example the one that is served: a bundle, its merged/, or a
+    transformers checkpoint folder with labels."""
+    model_b: Path
+    """The model that may take its place."""
+    data_dir: Path | None = None
+    """A labelled table, a folder of tables or ETL's output; by default the data that both models
+    record, where it is the same."""
+    label_map: Path | None = None
+    """A YAML file of `old name: new name` for intents that the table or one of the models calls
+    otherwise."""
+    split: Split = "test"
+    """Which split of ETL's output or of a folder of tables; a table as such has none."""
+    bad_rows: Literal["few", "drop", "fail"] = "few"
+    """Rows of a table that are empty, undecodable or over-long: as for `python -m eval`."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Sentences in one forward pass; does not change the result."""
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples behind the 95 % intervals."""
+    seed: int = 6
+    """Seed of the bootstrap."""
+    output_dir: Path | None = None
+    """Folder of the report; by default artifacts/comparisons/<a>-vs-<b>."""
 
 
 def _one_gap(template: str) -> str:
@@ -107,17 +143,15 @@ class BaselineConfig(Section):
     _unique = field_validator("references")(no_repeats)
 
 
-class ScoreConfig(Section):
+class ScoreConfig(TableKeys):
     """score.yaml: a label and a score for every row of a table."""
 
     input: Path
-    """A Parquet, CSV or TSV file, also .csv.gz or .tsv.gz."""
+    """A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped."""
     output: Path
     """The file to write, in the format of its ending."""
     model_dir: Path
     """A bundle, its merged/, or a sequence classification folder."""
-    text_column: str | None = None
-    """Column of the sentences; by default one named text, sentence, utterance, query or message."""
     prefix: str = ""
     """Prefix of the names of the added columns, for example predicted_ where the table already has
     a `label`."""

@@ -107,13 +107,12 @@ class FrontendConfig(Section):
     top_k: Annotated[int, Field(ge=1)] = 5
     """Intents shown for a sentence."""
     max_rows: Annotated[int, Field(ge=1)] = 20_000
-    """Most rows of an uploaded CSV; all of them are held in memory."""
+    """Most rows of an uploaded table; all of them are held in memory."""
     max_file_mb: Annotated[int, Field(ge=1)] = 20
-    """Largest uploaded CSV, in megabytes."""
-    examples: list[Name] = [
-        "My card still has not arrived, can you track it?",
-        "Why was I charged for a cash withdrawal?",
-        "How do I change my PIN?",
-        "The exchange rate you used looks wrong",
-    ]
-    """Example sentences to click."""
+    """Largest uploaded file, in megabytes."""
+    examples: list[Name] | None = None
+    """Example sentences to click; `[]` shows none.
+
+    By default a page on loopback takes some of the test sentences of the model's own data, where
+    ETL's output that the bundle names is on this machine and unchanged; otherwise there are none.
+    """

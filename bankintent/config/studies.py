@@ -87,8 +87,8 @@ class SweepSection(Section):
     ] = "val"
     """val: the validation split; {kfold: 5}: cross-validation of the train split."""
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
-    """The metric that the search maximises: its value after the last epoch, or, with early
-    stopping, in the best epoch."""
+    """The metric that the search maximises: its value in the best epoch or, with `keep: last`,
+    after the last."""
     seed: int = 6
     """Seed of the trials' runs, of the folds and of the values that are tried."""
     space: Annotated[dict[str, dict[str, Choices]], Field(min_length=1)]

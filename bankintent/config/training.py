@@ -91,7 +91,8 @@ class TrainConfig(Section):
     """train.yaml: one training run of any regime."""
 
     model_name: Name
-    """A Hub name, a folder (also a bundle), or `bundled/all-MiniLM-L6-v2`."""
+    """A Hub name, a folder (also a bundle), or `bundled/all-MiniLM-L6-v2`. A trained head keeps the
+    rows of the intents that the data has too."""
     revision: str | None = None
     """Hub revision of the model."""
     regime: Regime
@@ -122,11 +123,11 @@ class TrainConfig(Section):
     """Peak learning rate of the classification head where it differs from `lr`."""
     head_init: Literal["random", "probe"] = "random"
     """probe: the head starts as a logistic regression on the frozen encoder's features, which takes
-    one pass over the data."""
+    one pass over the data; all of it, also where a trained head has rows to keep."""
     pooling: Literal["first", "mean"] = "first"
     """Input of the classifier: the first token, as in the plain transformers class, or the mean
-    over all tokens, which suits sentence encoders and costs one more layer (none for
-    ModernBERT)."""
+    over all tokens, which suits sentence encoders and costs one more layer (none for ModernBERT, or
+    for a bundle that has it)."""
     cache_dir: Path = Path("artifacts/cache")
     """Folder for features of frozen encoders, which later runs read; it can be removed."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -152,9 +153,12 @@ class TrainConfig(Section):
     frozen)."""
     distill: DistillSection | None = None
     """Train a smaller model on the answers of the trained model `model_name` (full-ft only)."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights are published: those of the epoch with the best validation macro-F1, where a
+    head that starts from a probe counts as epoch 0, or those of the last epoch."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs without a better validation macro-F1 and keep the best epoch's
-    weights; without it the last epoch is kept."""
+    """Stop after this many epochs without a better validation macro-F1. The probe before training
+    does not count here."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of training; weights stay float32. auto: bf16 where the hardware has it, fp16 on
     older CUDA GPUs, otherwise fp32."""

@@ -1,8 +1,8 @@
-"""Names of the columns that a table is searched for, and the delimiter of a CSV's header."""
+"""Names of the columns that a table is searched for."""
 
 from collections.abc import Iterable, Sequence
 
-from bankintent.config import DataConfig
+from bankintent.config import LabelledTableKeys
 from bankintent.errors import DataError
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
@@ -10,14 +10,6 @@ TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
 
 LABEL_COLUMNS = ("label_text", "label", "category", "intent", "class")
 """Names of a column of intents; `label_text` first, because `label` then holds numbers."""
-
-DELIMITERS = ",;\t"
-"""The earlier one counts where a header has as many of two."""
-
-
-def find_delimiter(header: str) -> str:
-    """Comma, semicolon or tab: the one that the header line has most of."""
-    return max(DELIMITERS, key=header.count)
 
 
 def find_column(
@@ -30,31 +22,68 @@ def find_column(
 ) -> str:
     """The configured column, otherwise the first of the known names, in upper or lower case.
 
-    Raises DataError that lists the columns of `where` (a file's name) and gives the hint, or
+    A column without a name is one that nobody reads. Raises DataError where there is no such
+    column, or more than one; it lists the columns of `where` (a file's name) and gives the hint, or
     names the config key to set.
     """
-    listed = ", ".join(columns)
+    named = [column for column in columns if column.strip()]
+    listed = _list_names(named)
     if configured is not None:
-        if configured in columns:
-            return configured
-        raise DataError(f'{where} has no column "{configured}"; it has {listed}', f"Correct {key}")
-
-    # Of columns that differ by case alone, the first one counts.
-    by_name: dict[str, str] = {}
-    for column in columns:
-        by_name.setdefault(column.strip().lower(), column)
+        if configured not in named:
+            raise DataError(
+                f'{where} has no column "{configured}"; it has {listed}', f"Correct {key}"
+            )
+        return _require_one([configured] * named.count(configured), where, key)
 
     for name in known:
-        if name in by_name:
-            return by_name[name]
+        matches = [column for column in named if column.strip().lower() == name]
+        if matches:
+            return _require_one(matches, where, key)
     raise DataError(
         f"{where} has none of the columns {', '.join(known)}; it has {listed}",
-        hint or f"Name the column with --set {key}=...",
+        hint or f"Name the column with --set {key}=NAME",
     )
 
 
-def find_text_and_label(columns: Sequence[str], config: DataConfig, where: str) -> tuple[str, str]:
+def _list_names(names: Sequence[str]) -> str:
+    """Names in a sentence; one that holds a comma is quoted, because it looks like two."""
+    shown = [f'"{name}"' if "," in name else name for name in names]
+    return ", ".join(shown) or "no column with a name"
+
+
+def _require_one(matches: list[str], where: str, key: str) -> str:
+    """The only one of the columns that bear a name; DataError where there are more."""
+    name = matches[0]
+    if len(matches) == 1:
+        return name
+    if matches.count(name) == len(matches):
+        raise DataError(f'{where} has {len(matches)} columns "{name}"', "Rename all but one")
+
+    listed = " and ".join(f'"{match}"' for match in matches)
+    raise DataError(f"{where} has the columns {listed}", f"Name one of them with --set {key}=NAME")
+
+
+def find_text(columns: Sequence[str], configured: str | None, where: str, hint: str = "") -> str:
+    """The name of the column of sentences of a table that needs no labels.
+
+    It is the configured one, the only one that has a name, or one of a known name; raises like
+    `find_column`.
+    """
+    named = [column for column in columns if column.strip()]
+    if configured is None and len(named) == 1:
+        return named[0]
+    return find_column(columns, "text_column", configured, TEXT_COLUMNS, where, hint)
+
+
+def find_text_and_label(
+    columns: Sequence[str], keys: LabelledTableKeys, where: str
+) -> tuple[str, str]:
     """The names of the two columns that a labelled table must have; raises like `find_column`."""
-    text = find_column(columns, "text_column", config.text_column, TEXT_COLUMNS, where)
-    label = find_column(columns, "label_column", config.label_column, LABEL_COLUMNS, where)
+    text = find_column(columns, "text_column", keys.text_column, TEXT_COLUMNS, where)
+    label = find_column(columns, "label_column", keys.label_column, LABEL_COLUMNS, where)
+    if text == label:
+        raise DataError(
+            f'the column "{text}" of {where} cannot be both text and label',
+            "Name another one with text_column or label_column",
+        )
     return text, label

@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bankintent.config import DataConfig
-from bankintent.corpus.cleaning import (
-    Cleaned,
-    Example,
-    RefusedRow,
-    count_reasons,
-    normalise,
-    normalised_texts,
-)
-from bankintent.corpus.leaks import NEAR, Leak, SplitLeaks
-from bankintent.corpus.rows import SourceIdentity
-from bankintent.corpus.splits import EXTRA_PREFIX, Corpus, intents, pool
+from bankintent.corpus import language
+from bankintent.corpus.cleaning import Cleaned, Example, normalised_texts
+from bankintent.corpus.label_notes import alike_names
+from bankintent.corpus.leaks import Leak, SplitLeaks
+from bankintent.corpus.near import NEAR
+from bankintent.corpus.refusals import RefusedRow, count_reasons
+from bankintent.corpus.rows import Reading, SourceIdentity, Sources
+from bankintent.corpus.splits import EXTRA_PREFIX, Corpus, RareIntents, count_intents, intents, pool
 from bankintent.files import JsonObject
+from bankintent.labels import in_order
+from bankintent.texts import normalise
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class SplitFigures:
     two_labels: int
     """Texts that carry two labels in this split."""
     per_intent: dict[str, int]
-    """Rows of each intent, in alphabetical order."""
+    """Rows of each intent, in the order of labels.json where that has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,17 @@ class LeakageFigures:
 
 
 @dataclass(frozen=True)
+class RareFigures:
+    """Intents with too few rows to stand in every split."""
+
+    policy: str
+    rows: dict[str, int]
+    """Rows of each, by name, as they were found."""
+    note: str | None
+    """What was done with them, as a sentence; None where all of them stay."""
+
+
+@dataclass(frozen=True)
 class TwoLabels:
     """The rows of one text, after normalisation, that carry more than one label."""
 
@@ -102,7 +112,16 @@ class DataReport:
 
     source: SourceIdentity
     """What identifies the source, as in the manifest."""
+    reading: list[Reading]
+    """What was taken of each file of the dataset, then of extra_train and unlabelled."""
+    unread: list[str]
+    """Files beside them of which nothing was taken."""
+    languages: dict[str, float]
+    """ISO 639 code -> share of a sample of the sentences."""
     split: str
+    split_note: str
+    """How the rows were divided, and why, as a sentence."""
+    rare: RareFigures
     few_shot: int | None
     extra_train: int
     """Rows of train that come from extra_train."""
@@ -112,6 +131,8 @@ class DataReport:
     refused: RefusedFigures
     leakage: LeakageFigures
     two_labels: list[TwoLabels]
+    alike_labels: list[dict[str, int]]
+    """Groups of intents whose names differ by next to nothing, each name with its rows."""
 
     def to_json(self) -> JsonObject:
         """The report as plain JSON values."""
@@ -122,11 +143,12 @@ def describe_data(
     corpus: Corpus,
     rows: Cleaned,
     leaks: list[SplitLeaks],
-    source: SourceIdentity,
+    sources: Sources,
     config: DataConfig,
 ) -> DataReport:
-    """The data report of a corpus; `rows` are those that it was made of, `source` its identity."""
+    """The data report of a corpus; `rows` are those that it was made of, read from `sources`."""
     everything = pool(corpus.splits)
+    counts = Counter(row.label_text for row in everything)
     extra = [row for row in corpus.splits["train"] if row.id.startswith(EXTRA_PREFIX)]
 
     splits = {}
@@ -134,16 +156,22 @@ def describe_data(
         splits[name] = _describe_split(part)
 
     return DataReport(
-        source=source,
-        split=config.split,
+        source=sources.identity,
+        reading=sources.reading,
+        unread=sources.dataset.unread,
+        languages=language.detect([row.text for row in everything]).shares,
+        split=corpus.division.name,
+        split_note=corpus.division.note,
+        rare=_describe_rare(corpus.rare),
         few_shot=config.few_shot,
         extra_train=len(extra),
         unlabelled=_describe_unlabelled(corpus, rows),
-        intents=len(intents(everything)),
+        intents=len(counts),
         splits=splits,
         refused=_describe_refused(rows.refusals, config.bad_rows),
         leakage=_describe_leakage(leaks, config.leakage),
         two_labels=_find_two_labels(everything),
+        alike_labels=alike_names(counts),
     )
 
 
@@ -154,9 +182,9 @@ def _describe_unlabelled(corpus: Corpus, rows: Cleaned) -> UnlabelledFigures | N
 
 
 def _describe_split(rows: list[Example]) -> SplitFigures:
-    counts = Counter(row.label_text for row in rows)
+    counts = count_intents(rows)
     per_intent = {}
-    for label in sorted(counts, key=str.lower):
+    for label in in_order(counts):
         per_intent[label] = counts[label]
 
     # Words are what blanks separate: an estimate of length that needs no tokenizer.
@@ -202,6 +230,10 @@ def _find_two_labels(rows: list[Example]) -> list[TwoLabels]:
 
 def _describe_refused(refusals: list[RefusedRow], policy: str) -> RefusedFigures:
     return RefusedFigures(policy, len(refusals), count_reasons(refusals), refusals)
+
+
+def _describe_rare(rare: RareIntents) -> RareFigures:
+    return RareFigures(rare.policy, rare.rows, rare.note)
 
 
 def _describe_leakage(leaks: list[SplitLeaks], policy: str) -> LeakageFigures:

@@ -6,8 +6,9 @@ from typing import Any
 
 from bankintent import files, hub
 from bankintent.config import DataConfig
+from bankintent.corpus.class_names import name_class
 from bankintent.corpus.columns import find_text_and_label
-from bankintent.corpus.rows import SPLIT_NAMES, Row, Source
+from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source
 from bankintent.errors import DataError, SourceUnavailable
 
 
@@ -21,19 +22,23 @@ def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
     commit = _loaded_commit(parts, repository, revision)
 
     rows: dict[str, list[Row]] = {}
+    reading: list[Reading] = []
+    unread: list[str] = []
     label_order: tuple[str, ...] | None = None
     for key, part in parts.items():
-        split = SPLIT_NAMES.get(str(key))
+        split = SPLIT_NAMES.get(str(key).lower())
         if split is None:
             # Some datasets have more parts, for example one without labels.
+            unread.append(str(key))
             continue
 
         text, label = find_text_and_label(part.column_names, config, f"{name} ({key})")
-        names = getattr(part.features[label], "names", None)
+        names = _class_names(part.features[label])
         if names:
-            label_order = tuple(names)
+            label_order = names
 
         rows[split] = _read_split(str(key), part[text], part[label], names)
+        reading.append(Reading(str(key), "Hub dataset", len(rows[split]), text, label))
 
     if "train" not in rows:
         listed = ", ".join(map(str, parts))
@@ -45,7 +50,15 @@ def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
         "revision": commit,
         "content": _content_hash(rows),
     }
-    return Source(identity, rows, label_order=label_order)
+    return Source(identity, rows, label_order=label_order, reading=reading, unread=unread)
+
+
+def _class_names(feature: Any) -> tuple[str, ...] | None:
+    """The names of a ClassLabel's classes, or of a list of them; None where there are none."""
+    names = getattr(feature, "names", None) or getattr(
+        getattr(feature, "feature", None), "names", None
+    )
+    return tuple(names) if names else None
 
 
 def _load(repository: str, revision: str, config: DataConfig) -> Any:
@@ -86,14 +99,13 @@ def _loaded_commit(parts: Any, repository: str, revision: str) -> str:
     return commit
 
 
-def _read_split(origin: str, texts: Any, labels: Any, names: list[str] | None) -> list[Row]:
+def _read_split(origin: str, texts: Any, labels: Any, names: tuple[str, ...] | None) -> list[Row]:
     """Rows of one split; ids of a ClassLabel, which has `names`, become names."""
     rows = []
     pairs = zip(texts, labels, strict=True)
     for number, (text, label) in enumerate(pairs, 1):
-        # The id -1 marks a row without a label and names none.
-        if names and label >= 0:
-            label = names[label]
+        if names:
+            label = name_class(label, names, f"the split {origin}")
         rows.append(Row(origin, number, text, label))
     return rows
 

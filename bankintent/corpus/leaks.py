@@ -1,24 +1,20 @@
 """Rows of one split that stand, nearly word for word, in another, and the policy for them."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bankintent.corpus.cleaning import Example, normalised_texts
-from bankintent.corpus.splits import Corpus, Splits, only_new, pool, require_usable
+from bankintent.corpus.near import Nearest, find_nearest
+from bankintent.corpus.splits import Corpus, Splits, only_new, pool, require_usable_splits
 from bankintent.errors import DataError
-
-NEAR = 0.95
-"""Cosine of TF-IDF weighted character 3- to 5-grams from which two texts are nearly the same."""
 
 KEEP_ORDER = ("test", "val", "train")
 """The first of two splits that share a text keeps it: evaluation data is never changed."""
-
-BLOCK = 1000
-"""Rows that are compared at a time: the product of two large splits does not fit into memory."""
 
 
 class Leak(NamedTuple):
@@ -29,7 +25,7 @@ class Leak(NamedTuple):
     other: str
     """Id of the row in the other split."""
     similarity: float
-    """1.0 where the texts are the same after normalisation, otherwise from NEAR to 0.999."""
+    """1.0 where the texts are the same after normalisation, otherwise from near.NEAR to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +38,7 @@ class SplitLeaks:
     rows: list[Leak]
 
 
-@dataclass(frozen=True)
-class _Grams:
-    """A split's rows, their normalised texts and their weighted n-grams, aligned."""
-
-    rows: list[Example]
-    texts: list[str]
-    matrix: Any
-    """(rows, n-grams), sparse, each row of length 1."""
-
-
-def resolve(corpus: Corpus, policy: str) -> tuple[Corpus, list[SplitLeaks]]:
+def resolve_leaks(corpus: Corpus, policy: str) -> tuple[Corpus, list[SplitLeaks]]:
     """Find the leaks between the splits and apply the policy `leakage` to them.
 
     Sentences without labels can be spared: whatever the policy, those go that are known, or that
@@ -62,7 +48,7 @@ def resolve(corpus: Corpus, policy: str) -> tuple[Corpus, list[SplitLeaks]]:
     leaks = find_leaks(corpus.splits)
 
     splits = apply_policy(corpus.splits, leaks, policy)
-    require_usable(splits)
+    require_usable_splits(splits)
 
     unlabelled = corpus.unlabelled
     if unlabelled is not None:
@@ -74,68 +60,56 @@ def resolve(corpus: Corpus, policy: str) -> tuple[Corpus, list[SplitLeaks]]:
 
 def find_leaks(splits: Splits) -> list[SplitLeaks]:
     """The rows of one split that are nearly in another, for each pair of splits with rows."""
-    grams = _vectorise(splits)
-    names = [name for name in KEEP_ORDER if name in grams]
+    names = [name for name in KEEP_ORDER if splits[name]]
+    texts = sorted(set(normalised_texts(pool(splits))))
+
+    ids_by_split = {}
+    for name in names:
+        ids_by_split[name] = _first_ids(splits[name])
+    # The last split keeps nothing: there is none after it.
+    keeping = names[:-1]
+    masks = [np.array([text in ids_by_split[name] for text in texts]) for name in keeping]
+    nearest = dict(zip(keeping, find_nearest(texts, masks), strict=True))
 
     leaks = []
     for kept, other in combinations(names, 2):
-        rows = list(_compare(grams[kept], grams[other]))
-        leaks.append(SplitLeaks(kept, other, rows))
+        kept_rows = _KeptRows(ids_by_split[kept], texts, nearest[kept])
+        leaks.append(SplitLeaks(kept, other, list(kept_rows.leaks_into(splits[other]))))
     return leaks
 
 
-def _vectorise(splits: Splits) -> dict[str, _Grams]:
-    """The n-grams of every split that has rows, weighted over all of them."""
-    # Imported here because it takes seconds, and a fault of the source should show before that.
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # One vocabulary and one set of weights, so that the vectors of two splits can be compared.
-    # 32-bit weights need half the memory, and two decimals of the cosine are enough.
-    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
-    all_texts = normalised_texts(pool(splits))
-    # A text of signs alone is empty after normalisation.
-    vectorizer.fit([text or " " for text in all_texts])
-
-    grams = {}
-    for name, rows in splits.items():
-        if rows:
-            texts = normalised_texts(rows)
-            grams[name] = _Grams(rows, texts, vectorizer.transform(texts))
-    return grams
+def _first_ids(rows: list[Example]) -> dict[str, str]:
+    """The id of the first row of each normalised text."""
+    ids: dict[str, str] = {}
+    for row, text in zip(rows, normalised_texts(rows), strict=True):
+        ids.setdefault(text, row.id)
+    return ids
 
 
-def _compare(kept: _Grams, other: _Grams) -> Iterator[Leak]:
-    """For each row of `other` that leaks, the row of `kept` that it is most like."""
-    # Equal texts are found by comparing them: n-grams do not tell the order of the words.
-    first_ids: dict[str, str] = {}
-    for row, text in zip(kept.rows, kept.texts, strict=True):
-        first_ids.setdefault(text, row.id)
+@dataclass(frozen=True)
+class _KeptRows:
+    """The rows of a split, and which of them is nearest to each text of the corpus."""
 
-    for start in range(0, len(other.rows), BLOCK):
-        block = slice(start, start + BLOCK)
-        # Compressed by row, because rows are taken out one by one.
-        similarities = (other.matrix[block] @ kept.matrix.T).tocsr()
+    ids: dict[str, str]
+    """By normalised text."""
+    texts: list[str]
+    """Those of the corpus, sorted."""
+    nearest: Nearest
 
-        pairs = zip(other.rows[block], other.texts[block], strict=True)
-        for offset, (row, text) in enumerate(pairs):
-            if text in first_ids:
-                kept_id = first_ids[text]
-                yield Leak(kept_id, row.id, 1.0)
+    def leaks_into(self, rows: list[Example]) -> Iterator[Leak]:
+        """For each row of another split that leaks, the kept row that it is most like."""
+        for row, text in zip(rows, normalised_texts(rows), strict=True):
+            if text in self.ids:
+                yield Leak(self.ids[text], row.id, 1.0)
                 continue
 
-            index, similarity = _most_similar(similarities.getrow(offset))
-            if similarity >= NEAR:
+            place = bisect_left(self.texts, text)
+            nearest = int(self.nearest.index[place])
+            if nearest >= 0:
+                similarity = float(self.nearest.similarity[place])
                 # 1.0 means the same text, so rounding must not reach it.
                 rounded = min(round(similarity, 3), 0.999)
-                yield Leak(kept.rows[index].id, row.id, rounded)
-
-
-def _most_similar(row: Any) -> tuple[int, float]:
-    """Column and value of the largest entry of a sparse row; (-1, 0) where it has none."""
-    if not row.nnz:
-        return -1, 0.0
-    best = int(row.data.argmax())
-    return int(row.indices[best]), float(row.data[best])
+                yield Leak(self.ids[self.texts[nearest]], row.id, rounded)
 
 
 def apply_policy(splits: Splits, leaks: list[SplitLeaks], policy: str) -> Splits:

@@ -1,143 +1,167 @@
-"""Numbered records of one file: CSV, TSV, JSON lines, JSON or Parquet."""
+"""What every table offers, whatever its format: columns, numbered records, chunks of columns."""
 
+import datetime
 import json
-from collections.abc import Callable
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bankintent.corpus import tables
+import pyarrow as pa
+
 from bankintent.errors import DataError
 
-Record = dict[str, Any]
-"""The values of one record by the names of its columns."""
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-PARQUET_ROWS = 1 << 16
-"""Rows of a Parquet file that are turned into Python values at a time."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of a character that stand alone, which are no Unicode text."""
 
 
-class Records(NamedTuple):
-    """The records of a file."""
+class Record(NamedTuple):
+    """One record of a table."""
 
-    rows: list[tuple[int, Record]]
-    """Each with its number, counted from 1 (its line in a file of JSON lines)."""
-    columns: list[str]
-    """Names of the columns, in the order in which they are first met."""
-
-
-def read_records(path: Path) -> Records:
-    """Read a file by its ending; DataError where it is no table that can be read."""
-    suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise DataError(f"{path} has an unknown ending", f"Expected one of {', '.join(SUFFIXES)}")
-    return _READERS[suffix](path)
+    number: int
+    """Counted from 1, blank lines not; in a file of JSON lines it is the line."""
+    line: int | None
+    """The line of the file (the row of the sheet) on which it begins, counted from 1 as an editor
+    counts it; None where the format has none."""
+    cells: list[Any]
+    """The value of each column as a Python value; None, or in a CSV an empty text, where it is
+    missing."""
+    surplus: int = 0
+    """Cells for which a CSV has no column; where there are any, `cells` cannot be trusted."""
 
 
-def parse_json(path: Path) -> Any:
-    """The content of a JSON file; DataError where it is none."""
-    try:
-        return json.loads(_decode(path))
-    except ValueError as error:
+@dataclass(frozen=True)
+class Table(ABC):
+    """A file of records under named columns.
+
+    A fault in the file is a DataError, whenever it comes to light.
+    """
+
+    path: Path
+    schema: pa.Schema
+    """Names and types of the columns in `chunks`, in order. A column without a name has an empty
+    one."""
+    format: str
+    """Its name for people, for example CSV."""
+    delimiter: str | None = None
+    """The character between the cells of a CSV."""
+    encoding: str | None = None
+    """The encoding of a text file."""
+    sheet: str | None = None
+    """The sheet of a workbook that is read."""
+    unread: tuple[str, ...] = ()
+    """Sheets of a workbook that hold something and are not read."""
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the classes of a column, in id order; `records` gives them in place of the ids."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(self.schema.names)
+
+    @abstractmethod
+    def records(self) -> Iterator[Record]:
+        """All records in order; one with surplus cells too."""
+
+    @abstractmethod
+    def chunks(self, rows: int, column: int | None = None) -> Iterator[pa.Table]:
+        """All rows in order, in tables of `rows` rows (the last may be shorter).
+
+        The tables have one column where `column` is its index, otherwise all. Raises DataError
+        where a record has surplus cells, because every row must come back.
+        """
+
+    def place(self, record: Record) -> str:
+        """Where a record stands, for people: the file, and its line or number."""
+        if record.line is None:
+            return f"{self.path} record {record.number}"
+        return f"{self.path} line {record.line}"
+
+    def require_whole(self, record: Record, next_step: str = "") -> None:
+        """Raise DataError where a record has surplus cells: its columns are lost."""
+        if not record.surplus:
+            return
+
+        width = len(self.schema)
+        quotes = "Put quotes around a text that holds the delimiter"
         raise DataError(
-            f"{path} is not JSON ({error})", "A file of JSON lines must end in .jsonl"
-        ) from None
-
-
-def _read_csv(path: Path) -> Records:
-    _refuse_utf16(path)
-    # Bytes that are not UTF-8 become lone surrogates, so that cleaning refuses just their rows.
-    table = tables.open_csv(path, errors="surrogateescape")
-
-    rows: list[tuple[int, Record]] = []
-    for number, record in enumerate(table.records(), 1):
-        # Without values, a record with surplus cells is refused as one that has no text.
-        values = [] if record.surplus else record.cells
-        rows.append((number, dict(zip(table.header, values, strict=False))))
-
-    # A column without a name holds no text and no label: it is a note or an index.
-    columns = list(filter(None, table.header))
-    return Records(rows, columns)
-
-
-def _read_jsonl(path: Path) -> Records:
-    rows: list[tuple[int, Record]] = []
-    columns: dict[str, None] = {}
-
-    # Not splitlines, which also breaks lines at characters that JSON allows inside a string.
-    for number, line in enumerate(_decode(path).split("\n"), 1):
-        if not line.strip():
-            continue
-
-        record = _parse_line(line, f"{path} line {number}")
-        rows.append((number, record))
-        columns |= dict.fromkeys(record)
-
-    return Records(rows, list(columns))
-
-
-def _parse_line(line: str, where: str) -> Record:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        raise DataError(f"{where} is not JSON", "Correct or remove that line") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is not a JSON object", 'Expected {"text": ..., "label": ...}')
-    return record
-
-
-def _read_json(path: Path) -> Records:
-    content = parse_json(path)
-    if not _is_list_of_objects(content):
-        raise DataError(
-            f"{path} is neither a list of objects nor CLINC150's layout",
-            'Expected [{"text": ..., "label": ...}, ...]',
+            f"{self.place(record)} has {width + record.surplus} cells, the header {width}",
+            f"{quotes}{next_step}",
         )
 
-    # A dict keeps the order in which the columns are met, which a set does not.
-    columns: dict[str, None] = {}
-    for record in content:
-        columns |= dict.fromkeys(record)
 
-    rows = list(enumerate(content, 1))
-    return Records(rows, list(columns))
+@dataclass(frozen=True)
+class HeldTable(Table):
+    """A table that is held in memory, because its format cannot be read in pieces."""
 
+    held: Sequence[Record] = ()
 
-def _is_list_of_objects(value: Any) -> bool:
-    if not isinstance(value, list):
-        return False
-    return all(isinstance(item, dict) for item in value)
+    def records(self) -> Iterator[Record]:
+        return iter(self.held)
 
+    def chunks(self, rows: int, column: int | None = None) -> Iterator[pa.Table]:
+        schema = self.schema
+        indices: Sequence[int] = range(len(schema))
+        if column is not None:
+            indices = [column]
+            schema = pa.schema([schema.field(column)])
 
-def _read_parquet(path: Path) -> Records:
-    table = tables.open_parquet(path)
-    records: list[Record] = []
-    for chunk in table.chunks(PARQUET_ROWS):
-        records += chunk.to_pylist()
+        for start in range(0, len(self.held), rows):
+            block = self.held[start : start + rows]
+            arrays = []
+            for index, kind in zip(indices, schema.types, strict=True):
+                arrays.append(self._column(block, index, kind))
+            yield pa.Table.from_arrays(arrays, schema=schema)
 
-    rows = list(enumerate(records, 1))
-    return Records(rows, table.schema.names)
+    def _column(self, block: Sequence[Record], index: int, kind: pa.DataType) -> pa.Array:
+        values = [record.cells[index] for record in block]
+        if kind != pa.string():
+            return pa.array(values, kind)
 
-
-_READERS: dict[str, Callable[[Path], Records]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}
-
-
-def _decode(path: Path) -> str:
-    """The file's text; bytes that are not UTF-8 become lone surrogates."""
-    _refuse_utf16(path)
-    return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        texts = [as_text(value) for value in values]
+        for record, text in zip(block, texts, strict=True):
+            # As JSON may hold it, by an escape.
+            if text and SURROGATE.search(text):
+                raise DataError(f"{self.place(record)} holds a lone surrogate", "Correct it")
+        return pa.array(texts, kind)
 
 
-def _refuse_utf16(path: Path) -> None:
-    with path.open("rb") as file:
-        mark = file.read(2)
-    if mark in UTF16_MARKS:
-        raise DataError(f"{path} is UTF-16 text", "Save it as UTF-8")
+def infer_schema(names: Sequence[str], records: Sequence[Record]) -> pa.Schema:
+    """Types of the columns of records; values of several types in one column are text."""
+    fields = []
+    for index, name in enumerate(names):
+        values = [record.cells[index] for record in records]
+        # Arrow refuses a name that is not Unicode.
+        printable = name.encode("utf-8", "backslashreplace").decode()
+        fields.append(pa.field(printable, _infer_type(values)))
+    return pa.schema(fields)
+
+
+def _infer_type(values: list[Any]) -> pa.DataType:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        # A number of any size is a valid one in JSON.
+        with_ints = [value for value in values if isinstance(value, int)]
+        if any(abs(value) >= 1 << 63 for value in with_ints):
+            return pa.string()
+        return pa.array(values).type
+
+    # Of nested values Arrow would add the keys that only other rows have.
+    is_plain = len(kinds) == 1 and kinds <= {bool, datetime.date, datetime.datetime, datetime.time}
+    return pa.array(values).type if is_plain else pa.string()
+
+
+def as_text(value: Any) -> str | None:
+    """A value as a cell of text: nested ones and truth values as in JSON; None stays None.
+
+    A list of one, in which some tools wrap a label, is its only value.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 1:
+        return as_text(value[0])
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

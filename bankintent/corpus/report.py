@@ -3,26 +3,75 @@
 from pathlib import Path
 
 from bankintent import console
-from bankintent.corpus.cleaning import list_reasons
 from bankintent.corpus.figures import DataReport, LeakageFigures, RefusedFigures, Spread
-from bankintent.corpus.rows import SourceIdentity
+from bankintent.corpus.label_notes import show_name
+from bankintent.corpus.language import Languages, encoder_note
+from bankintent.corpus.refusals import list_reasons
+from bankintent.corpus.rows import Reading, SourceIdentity
+from bankintent.labels import in_order
+from bankintent.texts import list_some
 
 FEW = 5
 """Training sentences below which an intent is pointed out."""
 
-NAMED = 5
-"""Rows or intents that a note names at most."""
+FACT_WIDTH = 10
+"""Columns of the name of a fact."""
+
+DELIMITERS = {"\t": "tab", " ": "blank"}
+"""Characters that a reader cannot see, by name."""
 
 
 def show(report: DataReport, title: str, folder: Path) -> None:
-    """Print the overview and the notes, and the folder that holds the whole report."""
+    """Print what was read, the overview and the notes, and the folder with the whole report."""
+    for name, value in facts(report):
+        console.say_beside(name.ljust(FACT_WIDTH), value)
+
     num_intents = f"{report.intents} intents (ranges, medians in brackets)"
     header, rows = overview_table(report)
     console.print_table(f"{title}: {num_intents}", header, rows)
 
     for note in notes(report):
-        console.say(note)
+        console.say(f"- {note}")
     console.say(f"Written to {console.show_path(folder)} (report.md has every intent's rows).")
+
+
+def facts(report: DataReport) -> list[tuple[str, str]]:
+    """(name, value) of what was taken of the source; a name that goes on is empty."""
+    lines: list[tuple[str, str]] = []
+    for reading in report.reading:
+        lines.append(("" if lines else "Read", _describe_reading(reading)))
+
+    # The files of one source mostly have the same columns.
+    columns = dict.fromkeys(filter(None, map(_describe_columns, report.reading)))
+    if columns:
+        lines.append(("Columns", "; ".join(columns)))
+    if report.unread:
+        lines.append(("Not read", list_some(report.unread)))
+
+    lines.append(("Language", Languages(report.languages).describe()))
+    return lines
+
+
+def _describe_reading(reading: Reading) -> str:
+    """For example `export.csv: 2,110 rows, CSV, cp1252, delimiter ";"`."""
+    parts = [f"{reading.file}: {reading.rows:,} rows", reading.format]
+    if reading.encoding is not None:
+        parts.append(reading.encoding)
+    if reading.delimiter is not None:
+        shown = DELIMITERS.get(reading.delimiter, f'"{reading.delimiter}"')
+        parts.append(f"delimiter {shown}")
+    if reading.sheet is not None:
+        parts.append(f'sheet "{reading.sheet}"')
+    return ", ".join(parts)
+
+
+def _describe_columns(reading: Reading) -> str:
+    """The columns that were taken; empty where the format has none."""
+    if reading.text is None:
+        return ""
+    if reading.label is None:
+        return f'sentences in "{reading.text}"'
+    return f'sentences in "{reading.text}", intents in "{reading.label}"'
 
 
 def overview_table(report: DataReport) -> tuple[list[str], list[list[str]]]:
@@ -52,7 +101,10 @@ def _range(spread: Spread) -> str:
 
 def notes(report: DataReport) -> list[str]:
     """What a reader should know besides the table, one sentence each."""
-    lines = []
+    lines = [report.split_note]
+    if report.rare.note:
+        lines.append(report.rare.note)
+    lines += _untested_notes(report)
     if report.extra_train:
         lines.append(f"{report.extra_train:,} rows of train come from extra_train.")
 
@@ -63,7 +115,31 @@ def notes(report: DataReport) -> list[str]:
     if report.two_labels:
         lines.append(f"{len(report.two_labels)} texts carry two labels (ids in report.json).")
 
+    lines += _alike_notes(report.alike_labels)
     lines += _rare_notes(report)
+    lines += _language_notes(report)
+    return lines
+
+
+def _untested_notes(report: DataReport) -> list[str]:
+    """Intents that are trained on, and that val or test lacks."""
+    trained = report.splits["train"].per_intent
+
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for name, count in trained.items():
+        splits = tuple(
+            split for split in ("val", "test") if name not in report.splits[split].per_intent
+        )
+        if splits:
+            lacking.setdefault(splits, []).append(f"{name} ({count})")
+
+    lines = []
+    for splits, names in lacking.items():
+        intents = "intent has" if len(names) == 1 else "intents have"
+        lines.append(
+            f"{len(names)} {intents} no {' and no '.join(splits)} rows and cannot be judged there "
+            f"(training rows in brackets): {list_some(names)}."
+        )
     return lines
 
 
@@ -100,8 +176,27 @@ def _refused_notes(refused: RefusedFigures) -> list[str]:
 
     rows = "row was" if refused.count == 1 else "rows were"
     reasons = list_reasons(refused.reasons)
-    ids = _name_some([row.id for row in refused.rows])
-    return [f"{refused.count} {rows} left out: {reasons} ({ids})."]
+    places = list_some([row.place for row in refused.rows])
+    return [f"{refused.count} {rows} left out: {reasons} ({places})."]
+
+
+def _alike_notes(groups: list[dict[str, int]]) -> list[str]:
+    """One note for each group of intents, with their rows."""
+    notes = []
+    for group in groups:
+        named = ", ".join([f"{show_name(name)} ({rows})" for name, rows in group.items()])
+        notes.append(
+            f"{len(group)} intents have names that differ by case, blanks, _, - or hidden"
+            f" characters alone: {named}. If they are one intent, give it one name in the data."
+        )
+    return notes
+
+
+def _language_notes(report: DataReport) -> list[str]:
+    note = encoder_note(Languages(report.languages))
+    if note is None:
+        return []
+    return [f"{note}."]
 
 
 def _rare_notes(report: DataReport) -> list[str]:
@@ -116,7 +211,7 @@ def _rare_notes(report: DataReport) -> list[str]:
 
     # By count alone, so that intents with as many sentences stay in alphabetical order.
     rare.sort(key=counts.__getitem__)
-    named = _name_some([f"{label} ({counts[label]})" for label in rare])
+    named = list_some([f"{label} ({counts[label]})" for label in rare])
     intents = "intent has" if len(rare) == 1 else "intents have"
     return [
         f"{len(rare)} {intents} fewer than {FEW} training sentences and will hardly be learned: "
@@ -124,17 +219,12 @@ def _rare_notes(report: DataReport) -> list[str]:
     ]
 
 
-def _name_some(names: list[str]) -> str:
-    listed = ", ".join(names[:NAMED])
-    if len(names) > NAMED:
-        listed += ", ..."
-    return listed
-
-
 def markdown(report: DataReport) -> str:
     """The content of report.md."""
     lines = ["# Data report", ""]
     lines += [f"Source: {_describe_source(report.source)}. Split: {report.split}.", ""]
+    lines += [f"- {name}: {value}" for name, value in _named_facts(report)]
+    lines.append("")
     lines += console.markdown_table(*overview_table(report))
 
     lines.append("")
@@ -147,6 +237,16 @@ def markdown(report: DataReport) -> str:
     lines += ["", "## Rows of each intent", ""]
     lines += _rows_by_intent(report)
     return "\n".join(lines) + "\n"
+
+
+def _named_facts(report: DataReport) -> list[tuple[str, str]]:
+    """The facts, each with a name."""
+    named = []
+    last_name = ""
+    for name, value in facts(report):
+        last_name = name or last_name
+        named.append((last_name, value))
+    return named
 
 
 def _describe_source(source: SourceIdentity) -> str:
@@ -183,8 +283,7 @@ def _rows_by_intent(report: DataReport) -> list[str]:
         intents |= split.per_intent.keys()
 
     rows = []
-    # By name as well: a set has no order to fall back on where names differ by case alone.
-    for intent in sorted(intents, key=lambda name: (name.lower(), name)):
+    for intent in in_order(intents):
         counts = [str(split.per_intent.get(intent, 0)) for split in splits]
         rows.append([intent, *counts])
     return console.markdown_table(["intent", *report.splits], rows)

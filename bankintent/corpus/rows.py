@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from bankintent.corpus.records import Table
+
 SPLIT_NAMES = {
     "train": "train",
     "test": "test",
@@ -28,6 +30,40 @@ class Row:
     """Its number in `origin`, counted from 1."""
     text: Any
     label: Any
+    line: int | None = None
+    """The line of the file on which it begins, as an editor counts it; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was taken of one file, or of one split of the Hub."""
+
+    file: str
+    """Name of the file, or of the split."""
+    format: str
+    """For example CSV."""
+    rows: int
+    text: str | None
+    """Name of the column of sentences; None where the format has no columns."""
+    label: str | None
+    """Name of the column of intents; None where there is none."""
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+
+    @classmethod
+    def of(cls, table: Table, rows: int, text: str, label: str | None) -> "Reading":
+        """What was taken of a table."""
+        return cls(
+            table.path.name,
+            table.format,
+            rows,
+            text,
+            label,
+            table.delimiter,
+            table.encoding,
+            table.sheet,
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +77,11 @@ class Source:
     out_of_scope: dict[str, list[Row]] = field(default_factory=dict)
     """Rows that have none of the intents, by split."""
     label_order: tuple[str, ...] | None = None
-    """Label names in id order where the source defines one (a Hub ClassLabel)."""
+    """Label names in id order where the source defines one (a ClassLabel of `datasets`)."""
+    reading: list[Reading] = field(default_factory=list)
+    """What was taken of each file or split."""
+    unread: list[str] = field(default_factory=list)
+    """Files, sheets and splits beside them of which nothing was taken."""
 
     def pooled(self) -> list[Row]:
         """The records of all splits, one split after the other."""
@@ -58,6 +98,15 @@ class Sources:
     dataset: Source
     extra_train: Source | None = None
     unlabelled: Source | None = None
+
+    @property
+    def reading(self) -> list[Reading]:
+        """What was taken of each file, the dataset's first."""
+        reading = list(self.dataset.reading)
+        for source in (self.extra_train, self.unlabelled):
+            if source is not None:
+                reading += source.reading
+        return reading
 
     @property
     def identity(self) -> SourceIdentity:

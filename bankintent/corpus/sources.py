@@ -1,14 +1,18 @@
 """Labelled sentences from the Hub, a file, a folder of files or the bundled dataset."""
 
+import itertools
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bankintent import files
-from bankintent.config import DataConfig
-from bankintent.corpus import hub_source
-from bankintent.corpus.columns import TEXT_COLUMNS, find_column, find_text_and_label
-from bankintent.corpus.records import SUFFIXES, parse_json, read_records
-from bankintent.corpus.rows import SPLIT_NAMES, Row, Source, SourceIdentity, Sources
+from bankintent.config import DataConfig, TableKeys
+from bankintent.corpus import hub_source, json_tables
+from bankintent.corpus.columns import find_text, find_text_and_label
+from bankintent.corpus.records import Table
+from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source, SourceIdentity, Sources
+from bankintent.corpus.tables import ENDINGS_IN_WORDS, find_ending, open_table
 from bankintent.errors import DataError
 
 BUNDLED = Path(__file__).parents[2] / "data" / "bundled" / "sentences.csv"
@@ -20,6 +24,12 @@ HUB_ALIASES = {
     "banking77": ("mteb/banking77", "0fd18e25b25c072e09e0d92ab615fda904d66300"),
 }
 """Short names of Hub datasets: the repository and the commit that is read."""
+
+SHARD = re.compile(r"-\d+-of-\d+$")
+"""The end of a split's name where the library `datasets` has divided it into several files."""
+
+NO_DATA = re.compile(r"\..*|.*\.md|(readme|licen[cs]e|notice|citation).*", re.IGNORECASE)
+"""Names of files that stand beside data in every repository."""
 
 
 def read_all(config: DataConfig) -> Sources:
@@ -46,7 +56,7 @@ def read(config: DataConfig) -> Source:
     name = config.dataset_name
     if name == "bundled":
         source = _read_file(BUNDLED, config)
-        return Source(source.identity | {"kind": "bundled"}, source.rows)
+        return replace(source, identity=source.identity | {"kind": "bundled"})
 
     path = Path(name).expanduser()
     if path.is_dir():
@@ -67,19 +77,24 @@ def read(config: DataConfig) -> Source:
 
 def _looks_like_path(name: str) -> bool:
     """Whether a name cannot be one of the Hub, which are `name` or `owner/name`."""
-    has_suffix = Path(name).suffix.lower() in SUFFIXES
-    return has_suffix or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return (
+        find_ending(Path(name)) is not None
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+    )
 
 
 def read_extra(config: DataConfig) -> Source:
     """Read the source that `extra_train` names."""
-    # Revision, subset and column names are those of the dataset.
+    # These are the dataset's; an encoding also serves files that are no Unicode beside it.
     changes = {
         "dataset_name": config.extra_train,
         "revision": None,
         "subset": None,
         "text_column": None,
         "label_column": None,
+        "delimiter": None,
+        "sheet": None,
     }
     return read(config.model_copy(update=changes))
 
@@ -89,27 +104,19 @@ def read_unlabelled(path: Path, config: DataConfig) -> Source:
     if not path.is_file():
         raise DataError(
             f"{config.unlabelled} is no file",
-            f"Correct unlabelled: a table, {', '.join(SUFFIXES)}",
+            f"Correct unlabelled: a table, {ENDINGS_IN_WORDS}",
         )
 
-    records = read_records(path)
-    column = _find_sentences(records.columns, config, path.name)
-
-    rows = []
-    for number, record in records.rows:
-        rows.append(Row(path.name, number, record.get(column), label=None))
-    return Source(_file_identity("file", [path]), {"all": rows})
-
-
-def _find_sentences(columns: list[str], config: DataConfig, where: str) -> str:
-    """The only column, otherwise one of the configured or of a known name."""
-    if len(columns) == 1:
-        return columns[0]
-
+    table = open_table(path, TableKeys(encoding=config.encoding))
     # text_column is the dataset's: this table need not have it.
-    configured = config.text_column if config.text_column in columns else None
+    configured = config.text_column if config.text_column in table.columns else None
     hint = "Rename its column of sentences to text"
-    return find_column(columns, "text_column", configured, TEXT_COLUMNS, where, hint)
+    text = find_text(table.columns, configured, path.name, hint)
+
+    rows = _read_rows(table, text, None, config)
+    reading = [Reading.of(table, len(rows), text, None)]
+    unread = _unread_sheets(table)
+    return Source(_file_identity("file", [path]), {"all": rows}, reading=reading, unread=unread)
 
 
 def _file_identity(kind: str, paths: list[Path]) -> SourceIdentity:
@@ -120,62 +127,114 @@ def _file_identity(kind: str, paths: list[Path]) -> SourceIdentity:
 
 
 def _read_file(path: Path, config: DataConfig) -> Source:
-    if path.suffix.lower() == ".json":
-        content = parse_json(path)
+    if find_ending(path) in (".json", ".json.gz"):
+        content = json_tables.parse_json(path, config)
         if _is_clinc(content):
             return _read_clinc(path, content)
-
-    rows = _read_rows(path, config)
-    return Source(_file_identity("file", [path]), {"all": rows})
+    return _read_tables("file", {"all": [path]}, config)
 
 
-def _read_rows(path: Path, config: DataConfig) -> list[Row]:
-    records = read_records(path)
-    text, label = find_text_and_label(records.columns, config, path.name)
+def _read_tables(kind: str, paths: dict[str, list[Path]], config: DataConfig) -> Source:
+    """The labelled tables of each split, one after the other."""
+    rows: dict[str, list[Row]] = {}
+    reading: list[Reading] = []
+    unread: list[str] = []
+    orders: set[tuple[str, ...] | None] = set()
+
+    for split, parts in paths.items():
+        rows[split] = []
+        for path in parts:
+            table = open_table(path, config)
+            text, label = find_text_and_label(table.columns, config, path.name)
+            part = _read_rows(table, text, label, config)
+
+            rows[split] += part
+            reading.append(Reading.of(table, len(part), text, label))
+            unread += _unread_sheets(table)
+            orders.add(table.class_names.get(label))
+
+    # Files that order their classes in other ways have no order in common.
+    order = orders.pop() if len(orders) == 1 else None
+    all_paths = list(itertools.chain.from_iterable(paths.values()))
+    return Source(_file_identity(kind, all_paths), rows, {}, order, reading, unread)
+
+
+def _read_rows(table: Table, text: str, label: str | None, config: DataConfig) -> list[Row]:
+    """The rows of a table, in order.
+
+    Raises DataError where a record has more cells than the header, whose columns are lost; with
+    `bad_rows: drop` it is a row without text and label.
+    """
+    name = table.path.name
+    text_index = table.columns.index(text)
+    label_index = None if label is None else table.columns.index(label)
 
     rows = []
-    for number, record in records.rows:
-        rows.append(Row(path.name, number, record.get(text), record.get(label)))
+    for record in table.records():
+        if record.surplus:
+            if config.bad_rows != "drop":
+                table.require_whole(record, ", or leave such rows out with bad_rows: drop")
+            rows.append(Row(name, record.number, None, None, record.line))
+            continue
+
+        label_value = None if label_index is None else record.cells[label_index]
+        rows.append(Row(name, record.number, record.cells[text_index], label_value, record.line))
     return rows
+
+
+def _unread_sheets(table: Table) -> list[str]:
+    return [f'the sheet "{sheet}" of {table.path.name}' for sheet in table.unread]
 
 
 def _read_folder(folder: Path, config: DataConfig) -> Source:
     """A folder with one table for each split, or with a single table of any name."""
     paths, others = _split_files(folder)
-    if not paths and len(others) == 1:
-        return _read_file(others[0], config)
-
-    if "train" not in paths:
+    tables = [path for path in others if find_ending(path)]
+    if not paths and len(tables) == 1:
+        source = _read_file(tables[0], config)
+        others.remove(tables[0])
+    elif "train" not in paths:
         names = ", ".join(path.name for path in others) or "no table at all"
         raise DataError(
             f"{folder} holds no train file ({names})",
-            f"Expected train and, if you have them, val and test as {', '.join(SUFFIXES)}",
+            f"Expected train and, if you have them, val and test as {ENDINGS_IN_WORDS}",
         )
+    else:
+        source = _read_tables("folder", paths, config)
 
-    rows = {}
-    for split, path in paths.items():
-        rows[split] = _read_rows(path, config)
-    return Source(_file_identity("folder", list(paths.values())), rows)
+    unread = [path.name for path in others]
+    return replace(source, unread=source.unread + unread)
 
 
-def _split_files(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """(tables named after a split, by split; the other tables)."""
-    paths: dict[str, Path] = {}
+def _split_files(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """(tables named after a split, by split; the other files and folders)."""
+    paths: dict[str, list[Path]] = {}
     others = []
     for path in sorted(folder.iterdir()):
-        # A licence or a readme is no hindrance.
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-
-        split = SPLIT_NAMES.get(path.stem.lower())
-        if split is None:
+        split = _split_of(path)
+        if split is not None:
+            paths.setdefault(split, []).append(path)
+        elif not NO_DATA.fullmatch(path.name):
             others.append(path)
-        elif split in paths:
-            names = f"{paths[split].name} and {path.name}"
+
+    for split, parts in paths.items():
+        is_whole = [not SHARD.search(_stem(path)) for path in parts]
+        if len(parts) > 1 and any(is_whole):
+            names = " and ".join(path.name for path in parts)
             raise DataError(f"{folder} holds two {split} files, {names}", "Keep one")
-        else:
-            paths[split] = path
     return paths, others
+
+
+def _split_of(path: Path) -> str | None:
+    """The split that a file is named after; None where it is no such table."""
+    if find_ending(path) is None or not path.is_file():
+        return None
+    return SPLIT_NAMES.get(SHARD.sub("", _stem(path)))
+
+
+def _stem(path: Path) -> str:
+    """The name of a table without its ending, in lower case."""
+    return path.name.lower().removesuffix(find_ending(path) or "")
 
 
 def _is_clinc(content: Any) -> bool:
@@ -186,6 +245,7 @@ def _read_clinc(path: Path, content: files.JsonObject) -> Source:
     """CLINC150's data_full.json: [text, intent] pairs by split, out of scope under oos_<split>."""
     rows: dict[str, list[Row]] = {}
     out_of_scope: dict[str, list[Row]] = {}
+    reading: list[Reading] = []
 
     for key, pairs in content.items():
         if not _is_list_of_pairs(pairs):
@@ -196,6 +256,7 @@ def _read_clinc(path: Path, content: files.JsonObject) -> Source:
         part = []
         for number, (text, label) in enumerate(pairs, 1):
             part.append(Row(key, number, text, label))
+        reading.append(Reading(key, "CLINC150's JSON", len(part), None, None))
 
         if key.startswith("oos_"):
             out_of_scope[key.removeprefix("oos_")] = part
@@ -203,7 +264,7 @@ def _read_clinc(path: Path, content: files.JsonObject) -> Source:
             rows[key] = part
 
     splits = {split: rows[split] for split in ("train", "val", "test")}
-    return Source(_file_identity("clinc150", [path]), splits, out_of_scope)
+    return Source(_file_identity("clinc150", [path]), splits, out_of_scope, reading=reading)
 
 
 def _is_list_of_pairs(value: Any) -> bool:

@@ -18,6 +18,7 @@ from bankintent.corpus.dataset import (
     UNLABELLED_SCHEMA,
 )
 from bankintent.corpus.figures import DataReport
+from bankintent.corpus.moves import AGAINST_FORMER, Moves
 from bankintent.corpus.report import markdown
 from bankintent.corpus.splits import Corpus, Splits
 from bankintent.labels import LabelSchema
@@ -41,9 +42,16 @@ Records = list[files.JsonObject]
 """Rows of a Parquet file, by the names of its columns."""
 
 
-def write(corpus: Corpus, labels: LabelSchema, report: DataReport, config: DataConfig) -> None:
+def write(
+    corpus: Corpus,
+    labels: LabelSchema,
+    report: DataReport,
+    moves: Moves | None,
+    config: DataConfig,
+) -> None:
     """Write `output_dir` as a whole: a reader sees the old data or the new.
 
+    `moves` compares it with the former output, where there is one.
     Raises OutputError where the folder holds a file that ETL does not write.
     """
     with files.replacing(config.output_dir, LAYOUT) as staging:
@@ -55,6 +63,9 @@ def write(corpus: Corpus, labels: LabelSchema, report: DataReport, config: DataC
 
         # Last, because it lists the other files with their hashes.
         manifest = _describe_files(staging, corpus, labels, report, config)
+        comparison = moves.record(manifest["data_hash"]) if moves is not None else None
+        if comparison is not None:
+            manifest[AGAINST_FORMER] = comparison
         files.write_text(staging / MANIFEST, files.json_text(manifest))
 
 
@@ -116,7 +127,9 @@ def _describe_files(
 
     manifest = {
         "source": report.source,
+        "languages": report.languages,
         "config": config.model_dump(mode="json"),
+        "split": corpus.division.name,
         "labels_hash": labels.hash,
         "data_hash": _rows_hash(corpus.splits, labels),
         "files": entries,

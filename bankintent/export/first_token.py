@@ -123,7 +123,7 @@ def _find_cuts(node: ir.Node, axis: int) -> Cuts | None:
 
 def _selects_first(node: ir.Node) -> bool:
     """Whether a node is `hidden[:, 0]` of a (batch, positions, hidden) value."""
-    if node.op_type != "Gather" or _rank(node.inputs[0]) != 3 or _axis(node, 0) != 1:
+    if node.op_type != "Gather" or _num_dimensions(node.inputs[0]) != 3 or _axis(node, 0) != 1:
         return False
 
     index = node.inputs[1]
@@ -136,9 +136,9 @@ def _selects_first(node: ir.Node) -> bool:
 
 def _rule(node: ir.Node, axis: int) -> Cuts | None:
     """The cuts with which the outputs become their first slice on an axis; None without a rule."""
-    rank = _rank(node.outputs[0])
+    rank = _num_dimensions(node.outputs[0])
     inputs = [value for value in node.inputs if value is not None]
-    if node.domain or rank is None or any(_rank(value) is None for value in inputs):
+    if node.domain or rank is None or any(_num_dimensions(value) is None for value in inputs):
         return None
 
     operation = node.op_type
@@ -150,7 +150,7 @@ def _rule(node: ir.Node, axis: int) -> Cuts | None:
     if operation == "Split" and _axis(node, 0) != axis:
         return {0: axis}
     # A row of a product needs that row of the left input and all of the right one.
-    if operation == "MatMul" and axis == last - 1 and _rank(node.inputs[0]) == rank:
+    if operation == "MatMul" and axis == last - 1 and _num_dimensions(node.inputs[0]) == rank:
         return {0: axis}
     if operation == "Transpose":
         return {0: node.attributes["perm"].as_ints()[axis]}
@@ -171,7 +171,7 @@ def _element_rule(node: ir.Node, from_end: int) -> Cuts:
 
 def _own_axis(value: ir.Value | None, from_end: int) -> int | None:
     """The axis of a broadcast input; None where it lacks the axis or is of length 1 on it."""
-    rank = _rank(value)
+    rank = _num_dimensions(value)
     if value is None or value.shape is None or rank is None:
         return None
     if rank < -from_end:
@@ -208,7 +208,7 @@ def _dimensions(value: ir.Value | None) -> list[str]:
     return [str(dimension) for dimension in value.shape or ()]
 
 
-def _rank(value: ir.Value | None) -> int | None:
+def _num_dimensions(value: ir.Value | None) -> int | None:
     if value is None or value.shape is None:
         return None
     return len(value.shape)
@@ -218,7 +218,7 @@ def _axis(node: ir.Node, default: int) -> int:
     """The `axis` attribute, counted from the front."""
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else default
     if axis < 0:
-        return axis + (_rank(node.inputs[0]) or 0)
+        return axis + (_num_dimensions(node.inputs[0]) or 0)
     return axis
 
 
@@ -230,7 +230,7 @@ def _select_first(graph: ir.Graph, before: ir.Node, value: ir.Value, axis: int) 
 def _shape_with_one(graph: ir.Graph, reshape: ir.Node, axis: int) -> ir.Value:
     """The shape that a reshape makes, with 1 on the axis."""
     shape = reshape.inputs[1]
-    rank = _rank(reshape.outputs[0])
+    rank = _num_dimensions(reshape.outputs[0])
     assert shape is not None
     assert rank is not None
 

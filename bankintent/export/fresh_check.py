@@ -18,6 +18,7 @@ from bankintent import files, process
 from bankintent.bundle.layout import ADAPTER, LABELS, MERGED, ONNX, Checkpoint, base_folder
 from bankintent.config import ExportSection
 from bankintent.config.base import Section
+from bankintent.export import steps
 from bankintent.export.gate import BATCH_SIZES, FormatResults, ReferenceAnswers
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
@@ -26,6 +27,8 @@ REQUEST = "parity.json"
 LOGITS = "parity.safetensors"
 DIFFERENCES = "differences.json"
 FORMATS = "formats.json"
+STEPS = "steps.txt"
+"""What the process is doing, a line as each step begins."""
 
 
 class CheckRequest(Section):
@@ -55,6 +58,13 @@ class CheckRequest(Section):
 
 def main(staging: Path, work: Path) -> None:
     """Compare every saved form, then export what the request names."""
+    with steps.recorded(work / STEPS):
+        check_forms(staging, work)
+
+
+def check_forms(staging: Path, work: Path) -> None:
+    """`main` without the record of its steps."""
+    steps.begin("comparing the saved forms")
     request = CheckRequest.load(work)
     logits = load_file(work / LOGITS)
     reference = logits["reference"]

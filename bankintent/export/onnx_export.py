@@ -18,7 +18,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from bankintent.config import ExportSection
 from bankintent.errors import ModelError
-from bankintent.export import gate, int8
+from bankintent.export import gate, int8, steps
 from bankintent.export.first_token import narrow_to_first_token
 from bankintent.export.gate import FormatResults, ReferenceAnswers, Verdict
 from bankintent.inference.exported_runtime import (
@@ -118,11 +118,12 @@ def try_format(
 
     A format that cannot be written or run gets a verdict with that reason.
     """
+    steps.begin(f"making and checking {name}")
     try:
         write()
         model = ExportedModel(folder, KINDS[name], torch.get_num_threads())
         verdict = judge(model)
-        probes = model.logits(model.tokenize(list(PROBES))).tolist()
+        probes = model.logits(model.encode(list(PROBES))).tolist()
     # A boundary: exporters and engines fail in many ways, none of them ours.
     except Exception as error:  # noqa: BLE001
         return FormatOutcome(Verdict({}, _describe_error(error)), [])

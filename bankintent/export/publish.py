@@ -20,7 +20,7 @@ from bankintent.bundle.work import WorkFolder
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import SplitData
 from bankintent.errors import ModelError
-from bankintent.export import fresh_check
+from bankintent.export import fresh_check, steps
 from bankintent.export.fresh_check import CheckRequest
 from bankintent.export.gate import PARITY_ROWS
 from bankintent.inference.predictor import Predictor
@@ -62,6 +62,7 @@ def export(
     Raises ModelError where they disagree. The formats of `onnx/` that fail are left out; int8 takes
     its scales from sentences of `train`.
     """
+    steps.begin("saving the model")
     tokenizer = trained.tokenizer
     labels = trained.labels
     # Before merging, which changes the trained model: on the CPU, as the fresh process computes.
@@ -71,6 +72,7 @@ def export(
     merged = save_models(trained, work)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     merged = merged.to(device)
+    steps.begin("answering the validation split")
     val_logits = compute_logits(merged, tokenizer, labels, val.texts, config.eval_batch_size)
 
     request = CheckRequest(
@@ -81,6 +83,7 @@ def export(
         export=config.export,
     )
     parity = check_parity(reference, val_logits, request, work)
+    files.share_identical(work.bundle)
     return Exported(val_logits, parity)
 
 
@@ -134,7 +137,7 @@ def _save_adapter(model: PeftModel, trained: Trained, work: WorkFolder) -> None:
     # PEFT's own template of a card.
     (folder / layout.CARD).unlink(missing_ok=True)
     _save_tokenizer(trained.tokenizer, folder)
-    shutil.copytree(work.base, work.bundle / layout.base_folder(trained.labels))
+    files.link_tree(work.base, work.bundle / layout.base_folder(trained.labels))
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
@@ -158,11 +161,13 @@ def check_parity(
     request.save(check)
     save_file({"reference": reference, "validation": val_logits}, check / fresh_check.LOGITS)
 
-    failure = process.run_module(
-        "bankintent.export.fresh_check",
-        [staging.absolute(), check.absolute()],
-        log=check / "output.log",
-    )
+    steps.begin("loading it in a fresh process")
+    with steps.followed(check / fresh_check.STEPS):
+        failure = process.run_module(
+            "bankintent.export.fresh_check",
+            [staging.absolute(), check.absolute()],
+            log=check / "output.log",
+        )
     # A process can end well without its results only by a fault of ours.
     reason = failure or "the check left no result"
 

@@ -22,7 +22,8 @@ class Trouble(Exception):
 class ApiPrediction:
     """The best intents of a text with their scores, and how long the answer took."""
 
-    scores: dict[str, float]
+    top_k: list[dict[str, Any]]
+    """Each with its `label` and its `score`, best first."""
     truncated: bool
     milliseconds: float
 
@@ -51,8 +52,7 @@ class Client:
         milliseconds = 1000 * (time.perf_counter() - started)
 
         body = response.json()
-        scores = {row["label"]: row["score"] for row in body["top_k"]}
-        return ApiPrediction(scores, body["truncated"], milliseconds)
+        return ApiPrediction(body["top_k"], body["truncated"], milliseconds)
 
     def predict_many(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The API's answers for several texts; waits and tries again while it is busy."""
@@ -87,7 +87,7 @@ class Client:
             response = self._request(method, path, **options)
 
         if not response.is_success:
-            raise Trouble(explain(response))
+            raise Trouble(explain_refusal(response))
         return response
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -110,7 +110,7 @@ def retry_delay(response: httpx.Response) -> float:
     return min(max(float(seconds), 1), 10)
 
 
-def explain(response: httpx.Response) -> str:
+def explain_refusal(response: httpx.Response) -> str:
     """A refusal of the API as a sentence for the person at the page."""
     reason = _reason(response)
 

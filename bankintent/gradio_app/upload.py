@@ -1,33 +1,73 @@
-"""Reads an uploaded CSV, and writes the same rows with predictions."""
+"""Reads an uploaded table, and writes the same rows with predictions."""
 
-import csv
+import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+
+from bankintent.config import LabelledTableKeys
 from bankintent.corpus import tables
-from bankintent.corpus.columns import TEXT_COLUMNS, find_column
+from bankintent.corpus.columns import LABEL_COLUMNS, find_column, find_text
+from bankintent.corpus.encoding import EncodingFault
+from bankintent.corpus.records import Table, as_text
 from bankintent.errors import DataError
 from bankintent.gradio_app.client import Client, Trouble
+from bankintent.scoring import output
 
-ADDED = ("predicted_intent", "score", "note")
+ADDED = pa.schema(
+    [
+        pa.field("predicted_intent", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("note", pa.string()),
+    ]
+)
 """The columns that scoring adds."""
+
+AS_FOUND = LabelledTableKeys()
+"""Nothing is chosen: what can be found in a table is."""
 
 BATCH_ROWS = 32
 """Most rows of one request: few, so that progress is seen and other users need not wait long."""
+
+READ_ROWS = 1000
+"""Rows that are read at a time, so that the reading ends soon after the most that are allowed."""
 
 Progress = Callable[[float], None]
 """Called with the share of the rows that are scored."""
 
 
+class UnknownEncoding(Trouble):
+    """A file whose encoding a person has to choose."""
+
+    def __init__(self, message: str, looks_like: str) -> None:
+        super().__init__(message)
+        self.looks_like = looks_like
+        """The encoding that it seems to be in, by Python's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadedTable:
-    """An uploaded CSV: its header, its rows, and the index of the column of sentences."""
+    """An uploaded table in memory, and which of its columns count."""
 
-    header: list[str]
-    rows: list[list[str]]
-    column: int
-    delimiter: str
+    source: Table
+    rows: pa.Table
+    texts: list[str]
+    """The sentence of each row; empty where it has none."""
+    labels: list[str] | None
+    """The intent that each row has already, empty where it has none; None without such a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswer:
+    """What scoring says about a row."""
+
+    intent: str | None
+    """None for a row that cannot be sent."""
+    score: float | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,66 +78,94 @@ class Limits:
     max_chars: float
 
 
-def read_upload(path: Path, max_rows: int) -> UploadedTable:
-    """Read a CSV, TSV or semicolon file in UTF-8.
+def read_upload(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -> UploadedTable:
+    """Read a table of any kind that ETL and `score` read.
 
-    Raises Trouble where it is not well formed, has no column of sentences, or has no rows or too
-    many.
+    `keys` name the column of sentences, otherwise it is found by its name, and the column of
+    intents, otherwise there is none. Raises Trouble where the file is not well formed, has no such
+    columns, or has no rows or too many.
     """
     try:
-        source = tables.open_csv(path)
-        column = find_sentences(source.header, path.name)
-        rows = list(source.rows())
+        source = tables.open_table(path, keys)
+        hint = "Choose the column of messages"
+        text_column = find_text(source.columns, keys.text_column, path.name, hint)
+        label_column = find_label(source.columns, keys, path.name)
+        rows = read_all_rows(source, max_rows)
+        texts = read_cells(source, text_column)
+        labels = None if label_column is None else read_cells(source, label_column)
     except DataError as error:
-        # The message names the file as the person chose it, without the folder of uploads.
-        raise Trouble(str(error).replace(str(path), path.name)) from None
+        raise explain_trouble(error, path) from None
 
-    if not rows:
-        raise Trouble("The file holds no rows below its header.")
-    if len(rows) > max_rows:
-        raise Trouble(
-            f"The file holds {len(rows):,} rows; at most {max_rows:,} are allowed. Split it."
-        )
-
-    return UploadedTable(list(source.header), rows, column, source.delimiter)
+    if labels is not None:
+        labels = [label.strip() for label in labels]
+    return UploadedTable(source, rows, texts, labels)
 
 
-def find_sentences(header: Sequence[str], name: str) -> int:
-    """Index of the column of sentences of the file `name`: the only one, or found by its name."""
-    if len(header) == 1:
-        return 0
+def explain_trouble(error: DataError, path: Path) -> Trouble:
+    """The error as the page shows it: with the file's name, without the folder of uploads."""
+    found = f"{error.found.replace(str(path), path.name)}."
 
-    column = find_column(
-        header, "text_column", None, TEXT_COLUMNS, name, hint="Rename its column of sentences"
-    )
-    return header.index(column)
+    if isinstance(error, EncodingFault) and error.looks_like is not None:
+        encoding = codecs.lookup(error.looks_like).name
+        return UnknownEncoding(f"{found} Choose its encoding.", encoding)
+
+    message = str(error).replace(str(path), path.name)
+    # The next step of the reader may be one on a command line.
+    return Trouble(found if "--set" in message else message)
 
 
-def score_upload(
-    client: Client, table: UploadedTable, target: Path, progress: Progress
-) -> list[list[str]]:
-    """Write the table with its predictions to `target`, and return the rows as written.
+def find_label(columns: Sequence[str], keys: LabelledTableKeys, name: str) -> str | None:
+    """The column of intents that was chosen, if any."""
+    if keys.label_column is None:
+        return None
+    return find_column(columns, "label_column", keys.label_column, LABEL_COLUMNS, name)
 
-    A row that cannot be sent (empty, too long) gets a note in place of a prediction.
-    """
+
+def read_all_rows(source: Table, max_rows: int) -> pa.Table:
+    """All rows of a table; DataError where there are none, or more than `max_rows`."""
+    chunks: list[pa.Table] = []
+    count = 0
+
+    for chunk in source.chunks(READ_ROWS):
+        chunks.append(chunk)
+        count += chunk.num_rows
+        if count > max_rows:
+            raise DataError(
+                f"{source.path} holds more than {max_rows:,} rows", "Split it, or use `score`"
+            )
+
+    if count == 0:
+        raise DataError(f"{source.path} holds no rows below its header")
+    return pa.concat_tables(chunks)
+
+
+def read_cells(source: Table, column: str) -> list[str]:
+    """The values of a column as text; empty where there is none."""
+    index = source.columns.index(column)
+    # Records, because they have the names of classes in place of their ids.
+    return [to_text(record.cells[index]) for record in source.records()]
+
+
+def to_text(value: Any) -> str:
+    """A value as a cell of text; empty where there is none."""
+    # A column of whole numbers in which some are missing is one of floats.
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return as_text(value) or ""
+
+
+def score_upload(client: Client, table: UploadedTable, progress: Progress) -> list[RowAnswer]:
+    """The answer to each row; a row that cannot be sent (empty, too long) gets a note instead."""
     limits = _limits(client)
     batch_rows = min(BATCH_ROWS, limits.max_texts)
-    scored: list[list[str]] = []
+    answers: list[RowAnswer] = []
 
-    for start in range(0, len(table.rows), batch_rows):
-        rows = table.rows[start : start + batch_rows]
-        texts = [row[table.column] for row in rows]
-        for row, cells in zip(rows, predict_cells(client, texts, limits.max_chars), strict=True):
-            scored.append(row + cells)
+    for start in range(0, len(table.texts), batch_rows):
+        texts = table.texts[start : start + batch_rows]
+        answers += answer_texts(client, texts, limits.max_chars)
+        progress(len(answers) / len(table.texts))
 
-        progress(len(scored) / len(table.rows))
-
-    # An empty newline: otherwise line breaks within cells would change on some systems.
-    with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=table.delimiter, lineterminator="\n")
-        writer.writerow([*table.header, *ADDED])
-        writer.writerows(scored)
-    return scored
+    return answers
 
 
 def _limits(client: Client) -> Limits:
@@ -105,24 +173,29 @@ def _limits(client: Client) -> Limits:
     return Limits(int(limits["max_texts"]), limits["max_chars"])
 
 
-def predict_cells(client: Client, texts: list[str], max_chars: float) -> list[list[str]]:
-    """The cells of the ADDED columns for each text."""
-    refusals = [_refusal(text, max_chars) for text in texts]
-    usable = [text for text, refusal in zip(texts, refusals, strict=True) if not refusal]
+def answer_texts(client: Client, texts: list[str], max_chars: float) -> list[RowAnswer]:
+    """One answer for each text."""
+    refusals = []
+    usable = []
+    for text in texts:
+        refusal = _refusal(text, max_chars)
+        refusals.append(refusal)
+        if not refusal:
+            usable.append(text)
 
     # The API refuses a request without texts.
     predictions = iter(client.predict_many(usable) if usable else [])
 
-    cells = []
+    answers = []
     for refusal in refusals:
         if refusal:
-            cells.append(["", "", refusal])
+            answers.append(RowAnswer(None, None, refusal))
             continue
 
         prediction = next(predictions)
         note = "cut to the model's length" if prediction["truncated"] else ""
-        cells.append([prediction["label"], f"{prediction['score']:.4f}", note])
-    return cells
+        answers.append(RowAnswer(prediction["label"], prediction["score"], note))
+    return answers
 
 
 def _refusal(text: str, max_chars: float) -> str:
@@ -132,3 +205,77 @@ def _refusal(text: str, max_chars: float) -> str:
     if len(text) > max_chars:
         return f"over {max_chars:.0f} characters"
     return ""
+
+
+def write_scored(table: UploadedTable, answers: list[RowAnswer], folder: Path) -> Path:
+    """Write the rows with the ADDED columns into a folder; the path of the file.
+
+    The kind is that of the upload; a workbook and JSON become a CSV, and a table that does not fit
+    into text becomes a Parquet file.
+    """
+    scored = add_answers(table.rows, answers)
+    kind = _output_kind(table.source, scored.schema)
+    target = folder / f"{_stem_of(table.source.path)}-predictions{kind}"
+
+    with output.writing(target, kind, scored.schema, table.source) as write:
+        write(scored)
+
+    if _is_for_a_spreadsheet(table.source, kind):
+        # Without the mark Excel would read it in the code page of its machine.
+        target.write_bytes(codecs.BOM_UTF8 + target.read_bytes())
+    return target
+
+
+def add_answers(rows: pa.Table, answers: list[RowAnswer]) -> pa.Table:
+    """The rows with the ADDED columns, under names that the table does not have yet."""
+    intents = []
+    scores = []
+    notes = []
+    for answer in answers:
+        intents.append(answer.intent)
+        scores.append(None if answer.score is None else round(answer.score, 4))
+        notes.append(answer.note)
+
+    for field, values in zip(ADDED, (intents, scores, notes), strict=True):
+        named = field.with_name(_free_name(field.name, rows.schema.names))
+        rows = rows.append_column(named, pa.array(values, field.type))
+    return rows
+
+
+def _free_name(name: str, columns: Sequence[str]) -> str:
+    """The name, with a number where the table was scored before."""
+    free = name
+    number = 2
+    while free in columns:
+        free = f"{name}_{number}"
+        number += 1
+    return free
+
+
+def _output_kind(source: Table, schema: pa.Schema) -> str:
+    """The ending of the scored file: the same kind where it is written, otherwise CSV."""
+    kind = tables.require_ending(source.path).removesuffix(".gz")
+    if kind not in output.ENDINGS:
+        kind = ".csv"
+
+    try:
+        output.require_writable(schema, Path(f"scored{kind}"))
+    except DataError:
+        return ".parquet"
+    return kind
+
+
+def _stem_of(path: Path) -> str:
+    return path.name.removesuffix(tables.require_ending(path))
+
+
+def _is_for_a_spreadsheet(source: Table, kind: str) -> bool:
+    """Whether a CSV is of a workbook, or of text in an encoding other than plain UTF-8."""
+    if kind not in (".csv", ".tsv"):
+        return False
+    if source.sheet is not None:
+        return True
+
+    with source.path.open("rb") as file:
+        has_mark = file.read(3) == codecs.BOM_UTF8
+    return has_mark or source.encoding not in (None, "utf-8", "utf-8-sig")

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
+from bankintent.texts import fold
 
 LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """Loading never runs code from a checkpoint and never connects to the Hub."""
@@ -60,11 +61,12 @@ class Predictor:
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
     def encode(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        """Token ids of each text, truncated to the model's length, not padded."""
+        """Token ids of each folded text, truncated to the model's length, not padded."""
         if not texts:
             return []  # a tokenizer takes no empty list
 
-        columns = self.tokenizer(texts, truncation=True)
+        folded = list(map(fold, texts))
+        columns = self.tokenizer(folded, truncation=True)
         rows = []
         for index in range(len(texts)):
             rows.append({key: columns[key][index] for key in columns})
@@ -88,16 +90,22 @@ class Predictor:
 
     def batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
         """Indices of the texts of each batch, shortest first, and their padded tensors."""
-        encoded = self.encode(texts)
-        lengths = [len(features["input_ids"]) for features in encoded]
-        # A stable sort: texts of one length keep their order.
-        order = sorted(range(len(texts)), key=lambda row: lengths[row])
-
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            features = [encoded[row] for row in rows]
-            batch = self.tokenizer.pad(features, return_tensors="pt")
+        for rows, batch in padded_batches(self.tokenizer, self.encode(texts), batch_size):
             yield rows, batch.to(self.device)
+
+
+def padded_batches(
+    tokenizer: Any, encoded: list[dict[str, Any]], batch_size: int
+) -> Iterator[tuple[list[int], Any]]:
+    """Indices of the encoded texts of each batch, shortest first, and their padded tensors."""
+    lengths = [len(features["input_ids"]) for features in encoded]
+    # A stable sort: texts of one length keep their order.
+    order = sorted(range(len(encoded)), key=lambda row: lengths[row])
+
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        features = [encoded[row] for row in rows]
+        yield rows, tokenizer.pad(features, return_tensors="pt")
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:

@@ -57,7 +57,7 @@ class Runtime(Protocol):
     """How many calls of `logits` may run at once."""
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
-        """Token ids of each text, cut to the model's longest input."""
+        """Token ids of each text, folded (`texts.fold`) and cut to the model's longest input."""
         ...
 
     def logits(self, items: list[Tokens]) -> Logits:

@@ -6,6 +6,7 @@ import torch
 from bankintent.bundle.layout import Checkpoint
 from bankintent.inference.predictor import Predictor
 from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
+from bankintent.texts import fold
 
 
 class TorchRuntime:
@@ -42,7 +43,7 @@ class TorchRuntime:
         )
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
-        """Token ids of each text, cut to the model's longest input."""
+        """Token ids of each folded text, cut to the model's longest input."""
         items = []
         for text, features in zip(texts, self._predictor.encode(texts), strict=True):
             items.append(Tokens(features, self._is_cut(text, features)))
@@ -54,7 +55,7 @@ class TorchRuntime:
             return False
 
         # Not verbose: this would warn that the text is longer than the model reads.
-        whole = self._predictor.tokenizer(text, verbose=False)["input_ids"]
+        whole = self._predictor.tokenizer(fold(text), verbose=False)["input_ids"]
         return len(whole) > self._max_length
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from bankintent.measures.metrics import Floats, Ints
+from bankintent.measures.metrics import Bools, Floats, Ints
 
 LEVEL = 0.95
 """Level of every interval here."""
@@ -43,7 +43,7 @@ class Discordance:
     """Exact and two-sided: the probability of a division at least as uneven as this one."""
 
 
-def mcnemar(a_right: Ints, b_right: Ints) -> Discordance:
+def mcnemar(a_right: Bools | Ints, b_right: Bools | Ints) -> Discordance:
     """The exact McNemar test (1947) of two models on the same rows.
 
     Both arrays are (rows,) booleans. Under equal error rates the rows on which the models
@@ -71,7 +71,9 @@ def plurality(predicted: Ints) -> Ints:
     return np.asarray(predicted[winner, rows])
 
 
-def bootstrap_difference(a_right: Ints, b_right: Ints, resamples: int, seed: int) -> list[float]:
+def bootstrap_difference(
+    a_right: Bools | Ints, b_right: Bools | Ints, resamples: int, seed: int
+) -> list[float]:
     """95 % percentile interval of the mean accuracy of A minus that of B.
 
     Both arrays are (seeds, rows) booleans. Each resample draws rows and seeds with

@@ -1,27 +1,60 @@
 """Pictures of an evaluation, as PNG files, without a display."""
 
+import re
+import textwrap
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import EngFormatter
 
-from bankintent.measures.metrics import ConfidenceBin, Floats, IntentFigures, Ints
+from bankintent.measures.metrics import ConfidenceBin, IntentFigures
 
 PLAIN: dict[str, Any] = {"Software": None}
 """PNG metadata without the version of matplotlib: the same figures give the same bytes."""
 
-PLAIN_TEXT = {"text.parse_math": False}
-"""Settings under which a dollar sign in a label is text, not the start of a formula."""
+OWN_FONT = "DejaVu Sans"
+"""The font that comes with matplotlib: Latin, Greek, Cyrillic, Arabic and more."""
+
+OTHER_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "Nirmala UI",
+    "PingFang SC",
+    "Arial Unicode MS",
+)
+"""Fonts of other scripts, of which those are used that the machine has."""
+
+PLAIN_TEXT: dict[str, Any] = {
+    # A dollar sign in a label is text, not the start of a formula.
+    "text.parse_math": False,
+    # Each character is taken from the first font that has it.
+    "font.family": [OWN_FONT, *(name for name in OTHER_FONTS if name in get_font_names())],
+}
+"""Settings under which any label can be drawn."""
 
 DPI = 150
 """Dots per inch: in a matrix of 77 intents, figures of 5.5 points are readable."""
 
 MARKERS = "osD^vPX"
 """One for each series, so that they also differ without colours."""
+
+OVERVIEW_INCHES = (5.4, 3.7)
+"""Small, so that its words can still be read where a page is as narrow as a phone."""
+
+LETTERS_PER_INCH = 11.5
+"""Of a title, and of the names below a picture."""
+
+NAME_WIDTH = 36
+"""Characters of a name in one line; a longer one is broken at its separators."""
 
 STEP = 0.05
 """Distance between the points of two series at one place, so that no interval hides another."""
@@ -38,69 +71,32 @@ class Point:
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
-def confusion_matrix(counts: Ints, names: tuple[str, ...], path: Path, title: str) -> None:
-    """Row-normalised confusion matrix in per cent, readable at 77 labels."""
-    # An intent without rows has only zeros to divide.
-    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shares = 100 * counts / totals
-    # A label takes 0.31 inches at 7 points; 77 of them fill the largest side.
-    side = max(6.0, min(24.0, 0.31 * len(names)))
-    font = 7 if len(names) > 30 else 9
-
-    figure, axes = _figure(side, side)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
-    axes.set_yticks(range(len(names)), names, fontsize=font)
-    axes.tick_params(length=0)
-    _write_cells(axes, counts, shares, font - 1.5)
-
-    axes.set_xlabel("predicted intent", fontsize=font + 4)
-    axes.set_ylabel("true intent", fontsize=font + 4)
-    axes.set_title(f"{title}: per cent of each true intent", fontsize=font + 6)
-
-    # Minor ticks lie between the cells, where the grid is drawn; major ones carry the names.
-    edges = np.arange(len(names) + 1) - 0.5
-    axes.set_xticks(edges, minor=True)
-    axes.set_yticks(edges, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.4)
-    axes.tick_params(which="minor", length=0)
-    figure.colorbar(image, ax=axes, shrink=0.5, pad=0.01, label="per cent")
-    _save(figure, path)
-
-
-def _write_cells(axes: Any, counts: Ints, shares: Floats, font: float) -> None:
-    """Write the share into every cell that is not empty."""
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        share = shares[row, column]
-        # The cells of large shares are dark.
-        colour = "white" if share > 55 else "black"
-        text = f"{share:.0f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
-
-
-@matplotlib.rc_context(PLAIN_TEXT)
 def reliability_diagram(bins: list[ConfidenceBin], ece: float, path: Path) -> None:
     """Accuracy against confidence; the diagonal is perfect calibration."""
     rows = sum(one.rows for one in bins)
-    confidence = [one.confidence for one in bins]
-    accuracy = [one.accuracy for one in bins]
-    # Not below 8, so that even a bin with a single row shows as a dot.
-    areas = [8 + 200 * one.rows / rows for one in bins]
+    confidence = []
+    accuracy = []
+    areas = []
+    for one in bins:
+        confidence.append(one.confidence)
+        accuracy.append(one.accuracy)
+        # Not below 8, so that even a bin with a single row shows as a dot.
+        areas.append(8 + 200 * one.rows / rows)
 
-    figure, axes = _figure(5, 5)
+    figure, axes = make_figure(5, 5)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect calibration")
     axes.plot(confidence, accuracy, color="C0", linewidth=1)
     axes.scatter(confidence, accuracy, s=areas, color="C0", label="model (area: share of rows)")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"Calibration: expected error {ece:.3f}")
     axes.legend(loc="upper left", frameon=False)
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
 def accuracy_by_parameters(points: list[Point], path: Path, title: str) -> None:
     """Mean accuracy with its interval against the number of trainable parameters."""
-    figure, axes = _figure(7, 4.5)
+    figure, axes = make_figure(*OVERVIEW_INCHES)
     for index, point in enumerate(points):
         _draw_series(axes, [point], index, label=point.series, line="none")
 
@@ -108,10 +104,11 @@ def accuracy_by_parameters(points: list[Point], path: Path, title: str) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.15)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.set(xlabel="trainable parameters", ylabel="accuracy, %", title=title)
+    axes.set(xlabel="trainable parameters", ylabel="accuracy, %")
+    _set_title(axes, title)
     _lighten(axes)
-    _add_legend(figure)
-    _save(figure, path)
+    _add_legend(figure, axes)
+    save_picture(figure, path)
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
@@ -120,7 +117,7 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
 
     The named sizes are evenly spaced: `x` of a point is its size's place in the list.
     """
-    figure, axes = _figure(7, 4.5)
+    figure, axes = make_figure(*OVERVIEW_INCHES)
     names = list(dict.fromkeys(point.series for point in points))
     for index, name in enumerate(names):
         shift = STEP * (index - (len(names) - 1) / 2)
@@ -129,10 +126,11 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
 
     axes.set_xticks(range(len(sizes)), sizes)
     axes.margins(x=0.08)
-    axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %", title=title)
+    axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %")
+    _set_title(axes, title)
     _lighten(axes)
-    _add_legend(figure)
-    _save(figure, path)
+    _add_legend(figure, axes)
+    save_picture(figure, path)
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
@@ -146,17 +144,17 @@ def intent_differences(
     gains = [intent for intent in intents if intent.difference > 0]
     losses = [intent for intent in intents if intent.difference < 0]
     shown = gains[:most] + losses[-most:]
-    names = [intent.intent for intent in shown]
     differences = [intent.difference for intent in shown]
-    colours = ["C0" if difference > 0 else "C1" for difference in differences]
-    places = range(len(shown))
 
-    figure, axes = _figure(8, 1.6 + 0.26 * max(len(shown), 3))
-    axes.barh(places, differences, color=colours, height=0.7)
+    figure, axes = make_figure(7.5, 1.6 + 0.26 * max(len(shown), 3))
+    names = []
     for place, intent in enumerate(shown):
-        _write_counts(axes, place, intent)
+        colour = "C0" if intent.difference > 0 else "C1"
+        axes.barh(place, intent.difference, color=colour, height=0.7)
+        _annotate_counts(axes, place, intent)
+        names.append(break_name(intent.intent))
 
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(range(len(shown)), names, fontsize=8)
     # The largest gain at the top: bars are numbered from below.
     axes.invert_yaxis()
     axes.axvline(0, color="0.3", linewidth=0.8)
@@ -165,12 +163,23 @@ def intent_differences(
     axes.set_xlim(-reach, reach)
     axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
     title = f"{a} against {b}: {len(shown)} of {len(intents)} intents, those that differ most"
-    axes.set_title(title, fontsize=11)
+    _set_title(axes, title)
     _lighten(axes, "x")
-    _save(figure, path)
+    save_picture(figure, path)
 
 
-def _write_counts(axes: Any, place: int, intent: IntentFigures) -> None:
+def break_name(name: str) -> str:
+    """A long name in several lines, broken after a space or a separator."""
+    if len(name) <= NAME_WIDTH:
+        return name
+    # After a separator a space, where the line may end, and which is taken out again.
+    mark = "\0"
+    with_places = re.sub(r"(?<=[_/.-])(?=\w)", f"{mark} ", name)
+    lines = textwrap.wrap(with_places, NAME_WIDTH, break_on_hyphens=False)
+    return "\n".join(line.replace(f"{mark} ", "").replace(mark, "") for line in lines)
+
+
+def _annotate_counts(axes: Any, place: int, intent: IntentFigures) -> None:
     """Write the counts of an intent on the empty side of zero, where they always have room."""
     text = f"{intent.a_right:.1f} against {intent.b_right:.1f} of {intent.rows}"
     bar_is_right = intent.difference > 0
@@ -187,11 +196,13 @@ def _write_counts(axes: Any, place: int, intent: IntentFigures) -> None:
 
 def _draw_series(axes: Any, points: list[Point], index: int, label: str, line: str) -> None:
     """Points of one series in per cent, with their intervals where they have one."""
-    x = [point.x for point in points]
-    means = [100 * point.mean for point in points]
+    x = []
+    means = []
     below = []
     above = []
     for point in points:
+        x.append(point.x)
+        means.append(100 * point.mean)
         # One seed has no interval: its bar has no length.
         interval = point.interval or [point.mean]
         below.append(100 * (point.mean - interval[0]))
@@ -209,7 +220,7 @@ def _draw_series(axes: Any, points: list[Point], index: int, label: str, line: s
     )
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def make_figure(width: float, height: float) -> tuple[Figure, Any]:
     """A figure of this size in inches, and its axes."""
     # Not from pyplot, which keeps every figure and looks for a display.
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -222,10 +233,26 @@ def _lighten(axes: Any, grid: str = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _add_legend(figure: Figure) -> None:
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+def _set_title(axes: Any, title: str) -> None:
+    width = axes.get_figure().get_figwidth()
+    axes.set_title(textwrap.fill(title, int(LETTERS_PER_INCH * width)), fontsize=11)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _add_legend(figure: Figure, axes: Any) -> None:
+    """The names of the series below the picture, as many in a row as fit."""
+    _, names = axes.get_legend_handles_labels()
+    # A marker takes the room of some letters.
+    longest = max(map(len, names)) + 8
+    columns = max(1, int(LETTERS_PER_INCH * figure.get_figwidth()) // longest)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata=PLAIN)
+    with warnings.catch_warnings():
+        # A character that no font has is drawn as a box; the tables beside the picture have it.
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font", category=UserWarning
+        )
+        figure.savefig(path, metadata=PLAIN)

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bankintent.console import Advance
 from bankintent.errors import ModelError
 from bankintent.inference.runtime import Logits, Runtime, Tokens
 from bankintent.measures.metrics import softmax
+from bankintent.progress import Advance
 from bankintent.scoring.precheck import has_text
 
 ANSWER = pa.schema([pa.field("label", pa.string()), pa.field("score", pa.float64())])
@@ -68,7 +68,9 @@ def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def answer(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance) -> pa.Table:
+def answer_chunk(
+    chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance
+) -> pa.Table:
     """The ANSWER columns of a chunk in the order of its rows; null where there is no text.
 
     Raises ModelError where the model gives a logit that is not finite.

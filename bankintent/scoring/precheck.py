@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bankintent import files
 from bankintent.config import ScoreConfig
-from bankintent.corpus.columns import TEXT_COLUMNS, find_column
-from bankintent.corpus.tables import Table
+from bankintent.corpus import columns
+from bankintent.corpus.records import Table
 from bankintent.errors import DataError
 
 MAX_EXAMPLES = 5
@@ -32,18 +32,13 @@ class InputSummary:
     """Size and time of the last change, which tell whether the file has been written since."""
 
 
-def find_text(table: Table, settings: ScoreConfig) -> int:
+def find_text_index(table: Table, settings: ScoreConfig) -> int:
     """Index of the column of texts.
 
     Raises DataError where there is no such column, more than one, or one of another type.
     """
-    names = table.schema.names
     file_name = table.path.name
-    name = find_column(names, "text_column", settings.text_column, TEXT_COLUMNS, file_name)
-
-    count = names.count(name)
-    if count > 1:
-        raise DataError(f'{file_name} has {count} columns "{name}"', "Rename all but one")
+    name = columns.find_text(table.columns, settings.text_column, file_name)
 
     kind = table.schema.field(name).type
     if not _may_hold_text(kind):
@@ -51,7 +46,7 @@ def find_text(table: Table, settings: ScoreConfig) -> int:
             f'the column "{name}" of {file_name} holds {kind}, not texts',
             "Name another text_column",
         )
-    return names.index(name)
+    return table.columns.index(name)
 
 
 def _may_hold_text(kind: pa.DataType) -> bool:
@@ -117,7 +112,9 @@ def texts_of(chunk: pa.Table) -> pa.Array:
 
 def has_text(texts: pa.Array) -> NDArray[np.bool_]:
     """Which texts are neither null nor blank."""
-    is_visible = pc.not_equal(pc.utf8_trim_whitespace(texts), "")
+    # A byte order mark is folded away before the model reads a text.
+    visible = pc.replace_substring(texts, "\ufeff", "")
+    is_visible = pc.not_equal(pc.utf8_trim_whitespace(visible), "")
     return np.asarray(pc.fill_null(is_visible, False))
 
 

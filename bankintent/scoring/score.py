@@ -19,15 +19,16 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from bankintent import console, files
+from bankintent import console, files, progress
 from bankintent.config import ScoreConfig
 from bankintent.corpus import tables
-from bankintent.corpus.tables import Table
+from bankintent.corpus.csv_tables import name_delimiter
+from bankintent.corpus.records import Table
 from bankintent.errors import OutputError
 from bankintent.inference import choice
 from bankintent.inference.runtime import Runtime
 from bankintent.scoring import precheck
-from bankintent.scoring.answers import ANSWER, Chunk, answer, tokenize
+from bankintent.scoring.answers import ANSWER, Chunk, answer_chunk, tokenize
 from bankintent.scoring.output import output_schema, require_free, writing
 from bankintent.scoring.parts import Parts
 from bankintent.scoring.precheck import InputSummary
@@ -37,7 +38,7 @@ Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
-class Summary:
+class ScoreSummary:
     """The counts of a finished run."""
 
     output: Path
@@ -52,7 +53,7 @@ class Summary:
 
 def score(
     settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None
-) -> Summary:
+) -> ScoreSummary:
     """Write `settings.output`: the rows and columns of `settings.input`, with label and score.
 
     Parts are kept in `<output>.work/`; the same call after a kill continues with them. They belong
@@ -60,10 +61,11 @@ def score(
     `overwrite`, which begins anew and replaces an existing output. `load` gives the runtime; it
     defaults to the one that `settings` name.
     """
-    table = tables.open_table(settings.input)
-    column = precheck.find_text(table, settings)
+    table = tables.open_table(settings.input, settings)
+    column = precheck.find_text_index(table, settings)
     schema = output_schema(table, settings)
     require_free(settings, overwrite)
+    console.say(describe_input(table, column))
 
     # The model is looked for before the first long reading, but loaded after it.
     if load is None:
@@ -72,7 +74,7 @@ def score(
 
     with files.exclusive(settings.output) as work:
         runtime = load()
-        identity = run_identity(source, runtime, table.schema.names[column], settings)
+        identity = run_identity(source, runtime, table, column, settings)
 
         with _disk_errors(work, settings.output):
             parts = Parts.begin(work, identity, source.rows, settings.chunk_rows, overwrite)
@@ -83,11 +85,27 @@ def score(
         # The output is in its place: parts that cannot be removed are no reason to fail.
         shutil.rmtree(work, ignore_errors=True)
 
-    return Summary(settings.output, source.rows, source.without_text, truncated, scored, seconds)
+    return ScoreSummary(
+        settings.output, source.rows, source.without_text, truncated, scored, seconds
+    )
+
+
+def describe_input(table: Table, column: int) -> str:
+    """What is read, and how: what a table does not say of itself has been found or configured."""
+    facts = [table.format]
+    if table.sheet is not None:
+        facts.append(f'sheet "{table.sheet}"')
+    if table.delimiter is not None:
+        facts.append(f"delimiter {name_delimiter(table.delimiter)}")
+    if table.encoding is not None:
+        facts.append(table.encoding)
+
+    listed = ", ".join(facts)
+    return f'Reading the texts in "{table.columns[column]}" of {table.path.name} ({listed}).'
 
 
 def run_identity(
-    source: InputSummary, runtime: Runtime, text_column: str, settings: ScoreConfig
+    source: InputSummary, runtime: Runtime, table: Table, column: int, settings: ScoreConfig
 ) -> files.JsonObject:
     """The facts that two runs must have in common to share parts.
 
@@ -101,7 +119,12 @@ def run_identity(
         "input": {"size": source.size, "sha256": source.sha256, "rows": source.rows},
         "model": {"version": facts.version, "labels_hash": facts.labels_hash},
         "runtime": runtime_name,
-        "settings": {"text_column": text_column, "chunk_rows": settings.chunk_rows},
+        "settings": {"text_column": table.columns[column], "chunk_rows": settings.chunk_rows},
+        "reading": {
+            "delimiter": table.delimiter,
+            "encoding": table.encoding,
+            "sheet": table.sheet,
+        },
         "columns": ANSWER.names,
     }
 
@@ -125,10 +148,10 @@ def score_missing(
     started = time.perf_counter()
     with (
         _threads(runtime.workers) as pool,
-        console.progress("scoring", parts.rows, done=rows_before) as advance,
+        progress.row_progress("scoring", parts.rows, done=rows_before) as advance,
     ):
         for chunk in ahead(prepare, numbered_texts):
-            answers = answer(chunk, runtime, pool, advance)
+            answers = answer_chunk(chunk, runtime, pool, advance)
             parts.write(chunk.number, answers, chunk.num_truncated())
 
     return rows, time.perf_counter() - started
@@ -158,8 +181,8 @@ def assemble(
 
     with (
         files.staged(whole) as staging,
-        writing(staging, tables.ending(output), schema, table) as write,
-        console.progress("writing", parts.rows) as advance,
+        writing(staging, tables.require_ending(output), schema, table) as write,
+        progress.row_progress("writing", parts.rows) as advance,
     ):
         # An input that has grown or shrunk since has more or fewer chunks than there are parts.
         for chunk, added in itertools.zip_longest(chunks, answers):
@@ -173,7 +196,7 @@ def assemble(
     whole.replace(output)
 
 
-def show(summary: Summary) -> None:
+def show(summary: ScoreSummary) -> None:
     """Print the counts of a run, its rate, and the rows that got no full answer."""
     rate = ""
     # None of them where an earlier process scored all rows and was killed while it wrote.

@@ -131,8 +131,12 @@ class Batcher(Generic[In, Item, Out]):
             raise QueueFull(f"{self._held} of {capacity} places in the queue are taken")
 
         loop = asyncio.get_running_loop()
-        tickets = [Ticket[In, Item, Out](value, loop.create_future(), loop) for value in values]
-        futures = [ticket.future for ticket in tickets]
+        tickets = []
+        futures = []
+        for value in values:
+            ticket = Ticket[In, Item, Out](value, loop.create_future(), loop)
+            tickets.append(ticket)
+            futures.append(ticket.future)
 
         # Only the event loop changes this number, so that it needs no lock.
         self._held += len(tickets)
@@ -190,7 +194,7 @@ class Batcher(Generic[In, Item, Out]):
             self._make_ready(fresh)
             self._ready = uncancelled(self._ready)
 
-            batch = choose(self._ready, self._bounds.max_items, self._bounds.max_size)
+            batch = choose_batch(self._ready, self._bounds.max_items, self._bounds.max_size)
             # By `id`, because a ticket, which is a mutable dataclass, has no hash.
             taken = {id(ticket) for ticket in batch}
             self._ready = [ticket for ticket in self._ready if id(ticket) not in taken]
@@ -238,7 +242,7 @@ def uncancelled(tickets: list[Ticket[In, Item, Out]]) -> list[Ticket[In, Item, O
     return [ticket for ticket in tickets if not ticket.future.cancelled()]
 
 
-def choose(
+def choose_batch(
     tickets: Sequence[Ticket[Any, Any, Any]], max_items: int, max_size: int
 ) -> list[Ticket[Any, Any, Any]]:
     """The oldest ticket, and those nearest to it in size as far as they fit.

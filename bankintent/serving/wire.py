@@ -21,13 +21,13 @@ from bankintent.config import ServeConfig
 from bankintent.inference.runtime import Logits, ModelFacts
 from bankintent.measures.metrics import softmax
 
-TEXT = "my card has not arrived yet"
+TEXT = "where is my parcel"
 """The text of the examples in the OpenAPI document."""
 
 SCORES: list[JsonValue] = [
-    {"label": "card_arrival", "score": 0.93},
-    {"label": "card_delivery_estimate", "score": 0.04},
-    {"label": "lost_or_stolen_card", "score": 0.01},
+    {"label": "parcel_location", "score": 0.93},
+    {"label": "delivery_time", "score": 0.04},
+    {"label": "lost_parcel", "score": 0.01},
 ]
 """The scores of the examples."""
 
@@ -75,7 +75,7 @@ class PredictRequest(BaseModel):
         extra="forbid",
         use_attribute_docstrings=True,
         json_schema_extra={
-            "examples": [{"text": TEXT, "top_k": 3}, {"text": [TEXT, "how do I change my PIN?"]}]
+            "examples": [{"text": TEXT, "top_k": 3}, {"text": [TEXT, "how do I return it?"]}]
         },
     )
 
@@ -111,7 +111,7 @@ class Prediction(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "label": "card_arrival",
+                    "label": "parcel_location",
                     "score": 0.93,
                     "top_k": SCORES,
                     "truncated": False,
@@ -134,7 +134,7 @@ OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
 TextBatch = Annotated[list[OneText], Field(min_length=1)]
 
 
-def _shape(value: Any) -> str:
+def _input_form(value: Any) -> str:
     """The tag of a form of `inputs`."""
     if not isinstance(value, list):
         return "text"
@@ -149,7 +149,7 @@ class TeiRequest(BaseModel):
     model_config = ConfigDict(
         use_attribute_docstrings=True,
         json_schema_extra={
-            "examples": [{"inputs": TEXT}, {"inputs": [[TEXT], ["how do I change my PIN?"]]}]
+            "examples": [{"inputs": TEXT}, {"inputs": [[TEXT], ["how do I return it?"]]}]
         },
     )
 
@@ -157,7 +157,7 @@ class TeiRequest(BaseModel):
         Annotated[Text, Tag("text")]
         | Annotated[OneText, Tag("one")]
         | Annotated[TextBatch, Tag("batch")],
-        Discriminator(_shape),
+        Discriminator(_input_form),
     ]
     """A text, a list of one text, or a batch: a list of lists of one text each."""
     truncate: StrictBool | None = None

@@ -12,6 +12,7 @@ from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import DataError, TrainingError
 from bankintent.labels import LabelSchema
+from bankintent.measures.shares import in_percent
 from bankintent.studies import plan
 from bankintent.studies.clock import StudyClock
 from bankintent.studies.jobs import RunJob
@@ -86,7 +87,8 @@ def report_only(config: CompareConfig) -> None:
 
     labels = LabelSchema(tuple(rows.labels))
     # A substitute for the data itself, of which the keys of runs need only the hashes.
-    data = Dataset(config.data_dir, labels, {"data_hash": rows.data_hash})
+    hashes = {"data_hash": rows.data_hash, "unlabelled_hash": rows.unlabelled_hash}
+    data = Dataset(config.data_dir, labels, hashes)
     recipes = [apply_sweep(recipe, config, data, run=False) for recipe in load_recipes(config)]
     runs = plan.make_runs(config, recipes, data)
     report_runs(config, runs, rows)
@@ -153,8 +155,8 @@ def _describe_result(run: PlannedRun, config: CompareConfig) -> str:
     assert path is not None
 
     metrics = RunRecord.load(path).metrics[config.split]
-    accuracy = f"{100 * metrics['accuracy']:.2f} %"
-    macro_f1 = f"{100 * metrics['macro_f1']:.2f} %"
+    accuracy = in_percent(metrics["accuracy"])
+    macro_f1 = in_percent(metrics["macro_f1"])
     return f"{config.split} accuracy {accuracy}, macro-F1 {macro_f1}"
 
 

@@ -1,9 +1,9 @@
 """The figures of a comparison, as report.json holds them: its keys are the fields, in order."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from bankintent.config import Regime
+from bankintent.files import JsonObject
 from bankintent.measures.metrics import IntentFigures
 from bankintent.measures.paired import Discordance
 from bankintent.studies.plan import SizeName
@@ -53,7 +53,7 @@ class SweepChoice:
     metric: str
     folds: int | None
     """Of the cross-validation; None where the validation split was used."""
-    values: dict[str, Any]
+    values: JsonObject
     """Config key -> value."""
     value: float
     """The metric of these values."""
@@ -70,7 +70,7 @@ class RecipeFigures:
     backbone: str
     chosen: SweepChoice | None
     """None without a sweep."""
-    settings: dict[str, Any]
+    settings: JsonObject
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Provenance:
     precision: list[str]
     versions: list[dict[str, str]]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The same under the keys of report.json, of which `from` cannot be a field's name."""
         return {
             "from": self.first_finished,
@@ -194,7 +194,7 @@ class ComparisonFigures:
         """The size that the summary is of."""
         return self.cells[0].size
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The content of report.json."""
         values = asdict(self)
         # `asdict` has used the names of the fields; the key keeps its place.

@@ -5,9 +5,10 @@ see `plan`.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bankintent.config import Choices, SweepSection, TrackingConfig, TrainConfig
+from bankintent.files import JsonObject
 from bankintent.studies.recipes import Values, read_recipe
 from bankintent.studies.record import JsonRecord
 
@@ -30,7 +31,7 @@ class SweepJob(JsonRecord):
     recipe: str
     path: Path
     """The recipe's train.yaml."""
-    overrides: dict[str, Any]
+    overrides: JsonObject
     backbone: str | None
     data_dir: Path
     space: dict[str, Choices]

@@ -14,6 +14,7 @@ from bankintent import files
 from bankintent.config import CompareConfig, ExportSection, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError
+from bankintent.files import JsonObject
 from bankintent.studies.recipes import Recipe
 from bankintent.training.identity import identity
 from bankintent.training.rows import rows_without_labels
@@ -138,7 +139,7 @@ def _plan_run(
     return PlannedRun(recipe, size, seed, settings, key, config.folder)
 
 
-def study_identity(settings: TrainConfig, data: Dataset) -> dict[str, Any]:
+def study_identity(settings: TrainConfig, data: Dataset) -> JsonObject:
     """The run's identity without `export`: exported formats change nothing in its figures."""
     run_identity = identity(settings, data)
     del run_identity["settings"]["export"]

@@ -88,7 +88,9 @@ def read_recipe(path: Path, overrides: Values, backbone: str | None) -> TrainCon
         overrides = overrides | {"revision": None}
 
     # As --set options, so that they are checked and reported like a user's.
-    override_options = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    override_options = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items()
+    ]
     return load(TrainConfig, path, override_options, model_name=backbone)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import ValidationError
 
@@ -10,6 +10,8 @@ from bankintent import files
 from bankintent.config import Regime, Section
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError
+from bankintent.files import JsonObject
+from bankintent.measures.shares import in_percent
 
 BundlePart = Literal["merged", "adapter"]
 
@@ -66,7 +68,7 @@ class RunRecord(JsonRecord):
     """The base model's public name."""
     seed: int
     split: str
-    settings: dict[str, Any]
+    settings: JsonObject
     """The train.yaml in effect."""
     data_hash: str
     labels_hash: str
@@ -104,11 +106,11 @@ class SweepResult(JsonRecord):
     metric: str
     folds: int | None
     """Of the cross-validation; None where the validation split was used."""
-    values: dict[str, Any]
+    values: JsonObject
     """Config keys and values that the comparison's runs use."""
     value: float
     """The metric of these values, the mean over the folds."""
-    trials: list[dict[str, Any]]
+    trials: list[JsonObject]
     """state, values, value and the metric after each epoch, in order."""
 
     def describe(self) -> str:
@@ -123,7 +125,7 @@ class SweepResult(JsonRecord):
         else:
             place = f"{self.folds}-fold cross-validation of train"
         metric = METRIC_NAMES.get(self.metric, self.metric)
-        percent = f"{100 * self.value:.2f} %"
+        percent = in_percent(self.value)
         # A failed trial counts too: its training stopped at the overflow.
         stopped = sum(trial["state"] != "complete" for trial in self.trials)
 
@@ -140,6 +142,8 @@ class StudyRows(JsonRecord):
     """Name of the data's source."""
     split: str
     data_hash: str
+    unlabelled_hash: str | None = None
+    """Hash of the data's sentences without labels, which is in the keys of runs that use them."""
     rows_hash: str
     labels: list[str]
     """Label names in id order."""
@@ -154,6 +158,7 @@ class StudyRows(JsonRecord):
             dataset=data.name,
             split=split,
             data_hash=data.hash,
+            unlabelled_hash=data.unlabelled_hash,
             rows_hash=rows_hash(rows),
             labels=list(data.labels.names),
             true=rows.labels,

@@ -15,8 +15,9 @@ from bankintent import console, files
 from bankintent.measures import plots
 from bankintent.studies.figures import CellFigures, ComparisonFigures
 from bankintent.studies.plan import size_name
+from bankintent.studies.recommendation import write_recommendation
 from bankintent.studies.report_tables import accuracy_table
-from bankintent.studies.report_text import report_markdown
+from bankintent.studies.report_text import Pictures, report_markdown
 
 LAYOUT = files.ResultFolder("comparison report", ("report.*", "*.png"))
 """A folder that holds anything else is not replaced: it may be the user's own."""
@@ -28,8 +29,9 @@ PAGE = Path(__file__).with_name("report.html.jinja")
 def write_report(folder: Path, figures: ComparisonFigures) -> None:
     """Write the report folder, in the place of an earlier one."""
     with files.replacing(folder, LAYOUT) as staging:
-        pictures = draw_plots(figures, staging)
-        text = report_markdown(figures, pictures)
+        overviews = draw_overviews(figures, staging)
+        by_intent = draw_intents(figures, staging)
+        text = report_markdown(figures, overviews, by_intent)
         files.write_text(staging / "report.md", text)
 
         json_text = files.json_text(figures.as_json())
@@ -40,24 +42,25 @@ def write_report(folder: Path, figures: ComparisonFigures) -> None:
 
 
 def print_report(figures: ComparisonFigures, folder: Path) -> None:
-    """Print the accuracies, the verdicts of the largest size, and the folder of the report."""
-    header, rows = accuracy_table(figures)
+    """Print the accuracies, the recommendation, the largest size's verdicts, and the folder."""
     # Without macro-F1, because both would not fit a line of eighty characters.
-    rows = [row[:-1] for row in rows]
+    header, rows = accuracy_table(figures, macro_f1=False)
     title = f"{figures.study}: {figures.rows:,} {figures.split} rows"
-    console.print_table(title, header[:-1], rows)
+    console.print_table(title, header, rows)
 
+    for text in write_recommendation(figures):
+        console.say(text.replace("**", ""))
     for pair in figures.pairs:
         if pair.size == figures.largest_size:
-            console.say(pair.verdict)
+            console.say(f"- {pair.verdict}")
     console.say(
         f"Report: {console.show_path(folder)}"
         " (report.html opens by itself; report.md, report.json, plots)"
     )
 
 
-def draw_plots(figures: ComparisonFigures, folder: Path) -> dict[str, str]:
-    """Write the plots; returns file name -> caption."""
+def draw_overviews(figures: ComparisonFigures, folder: Path) -> Pictures:
+    """Write the plots of all recipes."""
     pictures = {"accuracy.png": "Accuracy against trainable parameters"}
     _draw_accuracy(figures, folder / "accuracy.png")
 
@@ -65,7 +68,12 @@ def draw_plots(figures: ComparisonFigures, folder: Path) -> dict[str, str]:
     if figures.cells[-1].size != figures.largest_size:
         pictures["learning-curves.png"] = "Accuracy against the number of training sentences"
         _draw_learning_curves(figures, folder / "learning-curves.png")
+    return pictures
 
+
+def draw_intents(figures: ComparisonFigures, folder: Path) -> Pictures:
+    """Write a plot for each pair of recipes that differs in any intent."""
+    pictures = {}
     for comparison in figures.intents:
         a = comparison.a
         b = comparison.b
@@ -99,7 +107,7 @@ def _draw_learning_curves(figures: ComparisonFigures, path: Path) -> None:
 
 
 def _accuracy_title(figures: ComparisonFigures) -> str:
-    return f"{figures.split} accuracy, mean and 95 % interval over seeds"
+    return f"{figures.split} accuracy with its 95 % interval over seeds"
 
 
 def _point(cell: CellFigures, x: float) -> plots.Point:

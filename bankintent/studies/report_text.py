@@ -2,11 +2,12 @@
 
 from bankintent import console
 from bankintent.studies.figures import ComparisonFigures
-from bankintent.studies.plan import size_name
+from bankintent.studies.recommendation import write_recommendation
 from bankintent.studies.report_tables import (
     HeaderAndRows,
     accuracy_table,
     cost_table,
+    difference_matrix,
     paired_tests_table,
     settings_table,
 )
@@ -14,27 +15,64 @@ from bankintent.studies.report_tables import (
 HASH_DIGITS = 12
 """Digits of the data's hash that the text shows; report.json holds all of them."""
 
+DIFFERENCES_NOTE = (
+    "Accuracy of the row's recipe minus that of the column's, in points, with its 95 % interval,"
+    " and p of McNemar's test on the votes of all seeds. Bold: the interval leaves out zero."
+)
 
-def report_markdown(figures: ComparisonFigures, pictures: dict[str, str]) -> str:
-    """report.md; `pictures` maps file names to captions."""
-    lines = [f"# {figures.study}", "", *_introduction(figures), ""]
-    lines += ["## Verdicts", "", *_verdicts(figures)]
 
-    lines += _table_section("Accuracy", accuracy_table(figures))
+Pictures = dict[str, str]
+"""File name -> caption."""
+
+
+def report_markdown(figures: ComparisonFigures, overviews: Pictures, by_intent: Pictures) -> str:
+    """report.md: the recommendation and what it rests on first, then the tests and the details."""
+    lines = [f"# {figures.study}", "", *_recommendation(figures)]
+    lines += [*console.markdown_table(*accuracy_table(figures)), ""]
+    lines += _show_pictures(overviews)
+
+    if figures.pairs:
+        lines += _table_section("Differences", difference_matrix(figures))
+        lines += [DIFFERENCES_NOTE, ""]
+    if by_intent:
+        lines += ["## Intents", "", *_show_pictures(by_intent)]
+
     lines += _table_section("Cost", cost_table(figures))
     if figures.pairs:
-        lines += _table_section("Paired tests", paired_tests_table(figures))
-
-    for name, caption in pictures.items():
-        lines += [f"![{caption}]({name})", ""]
+        lines += _table_section("Tests in detail", paired_tests_table(figures))
 
     lines += ["## Recipes", "", *_recipes(figures), ""]
-    lines += ["## How to read this", "", *_notes(figures)]
+    lines += ["## How this was made", "", *_introduction(figures), "", *_notes(figures)]
     return "\n".join(lines) + "\n"
+
+
+def _show_pictures(pictures: Pictures) -> list[str]:
+    lines = []
+    for name, caption in pictures.items():
+        lines += [f"![{caption}]({name})", ""]
+    return lines
 
 
 def _table_section(title: str, table: HeaderAndRows) -> list[str]:
     return [f"## {title}", "", *console.markdown_table(*table), ""]
+
+
+def _recommendation(figures: ComparisonFigures) -> list[str]:
+    """The recommendation, and what limits it."""
+    texts = write_recommendation(figures)
+    if figures.runs.missing:
+        missing = _group_seeds(figures.runs.missing)
+        texts.append(f"**Not finished, and in no figure here:** {missing}.")
+    if figures.split == "val":
+        texts.append(
+            "These are validation rows, which recipes may be chosen on: no estimate for new"
+            " sentences."
+        )
+
+    lines = []
+    for text in texts:
+        lines += [text, ""]
+    return lines
 
 
 def _introduction(figures: ComparisonFigures) -> list[str]:
@@ -44,23 +82,12 @@ def _introduction(figures: ComparisonFigures) -> list[str]:
     hardware = " / ".join(made.hardware)
     precision = " / ".join(made.precision)
 
-    lines = [
+    return [
         f"{figures.rows:,} {figures.split} rows of {data.name} ({data.intents} intents), data"
         f" `{data.data_hash[:HASH_DIGITS]}`. {runs.finished} of {runs.planned} runs, the first"
         f" finished {made.first_finished}, the last {made.last_finished} UTC, on {hardware},"
         f" training in {precision}.",
     ]
-
-    if runs.missing:
-        missing = _group_seeds(runs.missing)
-        lines += ["", f"**Not finished, and in no figure here:** {missing}."]
-    if figures.split == "val":
-        lines += [
-            "",
-            "These are validation rows, which recipes may be chosen on: no estimate for new"
-            " sentences.",
-        ]
-    return lines
 
 
 def _group_seeds(run_labels: list[str]) -> str:
@@ -76,22 +103,6 @@ def _group_seeds(run_labels: list[str]) -> str:
         word = "seed" if len(seeds) == 1 else "seeds"
         groups.append(f"{cell}, {word} {', '.join(seeds)}")
     return "; ".join(groups)
-
-
-def _verdicts(figures: ComparisonFigures) -> list[str]:
-    """The verdicts under a line for each size."""
-    if not figures.pairs:
-        return ["One recipe: there is nothing to compare.", ""]
-
-    lines: list[str] = []
-    for size in dict.fromkeys(pair.size for pair in figures.pairs):
-        data = "all training data" if size == "all" else size_name(size)
-        lines += [f"With {data}:", ""]
-        for pair in figures.pairs:
-            if pair.size == size:
-                lines.append(f"- {pair.verdict}")
-        lines.append("")
-    return lines
 
 
 def _recipes(figures: ComparisonFigures) -> list[str]:

@@ -29,6 +29,7 @@ from bankintent.config import (
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import DataError, TrainingError
+from bankintent.files import JsonObject
 from bankintent.studies.jobs import SweepJob
 from bankintent.studies.record import SweepResult
 from bankintent.training.rows import RunRows, rows_without_labels
@@ -122,7 +123,7 @@ def make_folds(sweep: SweepSection, data: Dataset) -> Folds:
         raise DataError(
             f'intent "{data.labels.names[rarest]}" has {rows_by_label[rarest]} training rows,'
             f" fewer than {num_folds} folds",
-            "Lower kfold",
+            "Lower kfold, or set rare: drop or merge:NAME in data.yaml",
         )
 
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=sweep.seed)
@@ -149,7 +150,7 @@ def run_trial(study: Study, job: SweepJob, folds: Folds) -> None:
     settings = job.trial_settings(values)
 
     metric = f"val_{job.sweep.metric}"
-    keeps_best = settings.early_stopping is not None
+    keeps_best = settings.keep == "best"
 
     scores: list[float] = []
     try:
@@ -165,6 +166,9 @@ def run_trial(study: Study, job: SweepJob, folds: Folds) -> None:
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, fmean(scores))
+    finally:
+        # Also of a trial that was stopped: no later one goes on from it.
+        shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _suggest(trial: Trial, key: str, choices: Choices) -> Any:
@@ -196,8 +200,6 @@ def _train_fold(
     rows = RunRows(train, held_out, unlabelled)
     fit.fit_run(fit.TrainingRun(settings, data, rows, WorkFolder(work), watcher))
 
-    shutil.rmtree(work)
-
 
 class TrialWatcher(tracking.Tracker):
     """A tracker that logs nothing and reports epochs to Optuna, which may stop the trial."""
@@ -211,21 +213,23 @@ class TrialWatcher(tracking.Tracker):
         self._keeps_best = keeps_best
         # A copy, because the caller's list grows with each fold.
         self._earlier_scores = list(earlier_scores)
-        self._epochs: list[float] = []
+        self._epochs: list[dict[str, float]] = []
 
     @property
     def score(self) -> float:
         """The metric of the weights that training keeps: the best epoch's, or the last one's."""
+        kept = self._epochs[-1]
         if self._keeps_best:
-            return max(self._epochs)
-        return self._epochs[-1]
+            # As training chooses, which goes by one metric whatever the sweep maximises.
+            kept = max(self._epochs, key=lambda figures: figures["val_macro_f1"])
+        return kept[self._metric]
 
     def metrics(self, values: dict[str, float], step: int | None = None) -> None:
         """Report an epoch's mean over the folds so far; TrialPruned where it falls behind."""
         if step is None or self._metric not in values:
             return
 
-        self._epochs.append(values[self._metric])
+        self._epochs.append(values)
         mean = fmean([*self._earlier_scores, self.score])
         # Optuna compares trials at the same step, so each fold has steps of its own.
         first_step = len(self._earlier_scores) * FOLD_STEPS
@@ -268,12 +272,12 @@ def _first_error(trials: list[FrozenTrial]) -> str:
     return "all were stopped early"
 
 
-def _trial_record(trial: FrozenTrial) -> dict[str, Any]:
+def _trial_record(trial: FrozenTrial) -> JsonObject:
     failed = ERROR in trial.user_attrs
     # In order of their steps, which Optuna's storage does not promise.
     epochs = sorted(trial.intermediate_values.items())
 
-    record: dict[str, Any] = {
+    record: JsonObject = {
         "state": "failed" if failed else trial.state.name.lower(),
         "values": trial.params,
         "value": trial.value,

@@ -1,5 +1,6 @@
 """The verdict on a pair of cells: a sentence that the interval of their difference supports."""
 
+from bankintent.measures.shares import in_points, in_short_percent
 from bankintent.studies.cells import SENTENCE_NAMES, Cell, common_seeds
 
 
@@ -8,7 +9,7 @@ def write_verdict(a: Cell, b: Cell, difference: float, interval: list[float]) ->
     low, high = interval
     num_seeds = len(common_seeds(a, b))
     seeds = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
-    basis = f"95 % interval {points(low)} to {points(high)}, {seeds}"
+    basis = f"95 % interval {in_points(low)} to {in_points(high)}, {seeds}"
 
     distance = _describe_distance(difference, b)
     text = f"{a.sentence_name} is {distance} ({basis}){_describe_shares(a, b)}."
@@ -30,7 +31,7 @@ def _describe_distance(difference: float, b: Cell) -> str:
         return f"level with {b.sentence_name}"
 
     direction = "above" if difference > 0 else "below"
-    return f"{points(abs(difference))} points of accuracy {direction} {b.sentence_name}"
+    return f"{in_points(abs(difference))} points of accuracy {direction} {b.sentence_name}"
 
 
 def _describe_shares(a: Cell, b: Cell) -> str:
@@ -38,23 +39,6 @@ def _describe_shares(a: Cell, b: Cell) -> str:
     if a.trained_share == b.trained_share:
         return ""
 
-    a_share = percent_text(a.trained_share)
-    b_share = percent_text(b.trained_share)
+    a_share = in_short_percent(a.trained_share)
+    b_share = in_short_percent(b.trained_share)
     return f", with {a_share} of the parameters trained against {b_share}"
-
-
-def points(share: float) -> str:
-    """A difference of shares in points, two digits, and no minus before a zero."""
-    text = f"{100 * share:.2f}"
-    if text == "-0.00":
-        return "0.00"
-    return text
-
-
-def percent_text(share: float) -> str:
-    """A share in per cent with two digits that count, 100 % only for all of it."""
-    if share == 1:
-        return "100 %"
-    if share >= 0.01:
-        return f"{100 * share:.1f} %"
-    return f"{100 * share:.2g} %"

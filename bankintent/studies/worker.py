@@ -159,8 +159,15 @@ def _log_metrics(job: RunJob, data: Dataset, values: dict[str, float]) -> None:
     """Log the final metrics to MLflow as `python -m eval` does."""
     checkpoint = job.settings.output_dir.name
     run_name = f"{checkpoint}-eval-{job.split}"
-    tags = {"dataset": data.name, "checkpoint": checkpoint, "split": job.split}
-    logged = {f"{job.split}_{key}": value for key, value in values.items()}
+    tags = {
+        tracking.KIND: tracking.STUDY,
+        "dataset": data.name,
+        "checkpoint": checkpoint,
+        "split": job.split,
+        "regime": job.settings.regime,
+    }
+    logged = tracking.headline(values)
+    logged |= {f"{job.split}_{key}": value for key, value in values.items()}
 
     with tracking.run(job.settings.tracking, run_name, tags) as tracker:
         tracker.metrics(logged)

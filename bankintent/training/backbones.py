@@ -3,6 +3,7 @@
 A name is the embedded encoder, a folder, or a model of the Hub.
 """
 
+import copy
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from bankintent import files, hub
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
-from bankintent.training.pooling import pool_by_mean
+from bankintent.training.pooling import pool_by_mean, takes_mean
 
 BUNDLED = "bundled/all-MiniLM-L6-v2"
 """The public name of the embedded encoder."""
@@ -51,6 +52,24 @@ class Backbone:
     tokenizer: Tokenizer
     new_modules: tuple[str, ...]
     """Newly initialised top-level modules: the head, and for some architectures a pooler."""
+    kept_rows: int = 0
+    """Labels that a trained head knew and that keep their rows of it."""
+    took_mean: bool = False
+    """Whether its classifier read the mean of the tokens already where it was loaded from."""
+
+
+@dataclass
+class LoadedModel:
+    """A checkpoint with a head for the labels of a run, as transformers loads it."""
+
+    model: PreTrainedModel
+    missing: set[str]
+    """Names of the weights that the checkpoint does not hold."""
+    mismatched: set[str]
+    """Names of the weights that are of another size there: a head for other labels."""
+    trained_head: nn.Linear | None
+    """The last layer as it is in the checkpoint, where it is of another size and knows one of the
+    labels."""
 
 
 def load_backbone(
@@ -78,9 +97,15 @@ def load_backbone(
         config.label2id = labels.label2id
         config.problem_type = "single_label_classification"
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        model, new_keys = _load_pretrained(place, config, options)
+        loaded = _load_pretrained(place, config, options, earlier_names)
 
-    new_keys |= _move_head(model, new_keys, earlier_names, labels)
+    model = loaded.model
+    took_mean = takes_mean(model)
+    adds_mean = pooling == "mean" and not took_mean
+    # A head that was trained to read the first token knows nothing of the mean.
+    known_names = () if adds_mean else earlier_names
+    new_keys, kept_rows = _move_head(loaded, known_names, labels)
+
     _require_encoder(model, new_keys, title)
     require_positions(config, max_length, name)
     _require_padding(tokenizer, name)
@@ -88,17 +113,17 @@ def load_backbone(
     tokenizer.model_max_length = max_length
 
     new_modules = _top_modules(new_keys, model.base_model_prefix)
-    if pooling == "mean":
+    if adds_mean:
         pool_by_mean(model)
         # The pooler is the identity then, not random: an adapter need not train and save it.
         new_modules = tuple(module for module in new_modules if module != "pooler")
-    return Backbone(name, model, tokenizer, new_modules)
+    return Backbone(name, model, tokenizer, new_modules, kept_rows, took_mean)
 
 
 def _load_pretrained(
-    place: str, config: Any, options: dict[str, Any]
-) -> tuple[PreTrainedModel, set[str]]:
-    """The model, and the names of the weights that the checkpoint does not hold."""
+    place: str, config: Any, options: dict[str, Any], earlier_names: tuple[str, ...]
+) -> LoadedModel:
+    """Load with a head for the labels of `config`; `earlier_names` are those of the checkpoint."""
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         place,
         config=config,
@@ -113,7 +138,30 @@ def _load_pretrained(
     )
 
     mismatched = {key for key, *_ in loading["mismatched_keys"]}
-    return model, set(loading["missing_keys"]) | mismatched
+    trained_head = None
+    if mismatched and set(earlier_names) & set(config.label2id):
+        trained_head = _load_head(place, options)
+    return LoadedModel(model, set(loading["missing_keys"]), mismatched, trained_head)
+
+
+def _load_head(place: str, options: dict[str, Any]) -> nn.Linear | None:
+    """The last layer of a checkpoint with the labels that it was trained for.
+
+    None where its config names another number of labels than its weights have.
+    """
+    # Loading may draw numbers, and what follows must not depend on it.
+    with torch.random.fork_rng(devices=[]):
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            place,
+            dtype="float32",
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    if loading["mismatched_keys"]:
+        return None
+    return output_layer(model, model.config.num_labels)
 
 
 def _require_encoder(model: PreTrainedModel, new_keys: set[str], title: str) -> None:
@@ -240,33 +288,50 @@ def output_layer(model: nn.Module, num_labels: int) -> nn.Linear:
 
 @torch.no_grad()
 def _move_head(
-    model: PreTrainedModel,
-    new_keys: set[str],
-    earlier_names: tuple[str, ...],
-    labels: LabelSchema,
-) -> set[str]:
-    """Give each label its own row of a trained head, in the order of `labels`.
+    loaded: LoadedModel, earlier_names: tuple[str, ...], labels: LabelSchema
+) -> tuple[set[str], int]:
+    """Give each label that a trained head knows its own row of it.
 
-    `earlier_names` are the labels in the checkpoint's order. A head for as many other labels would
-    be taken for theirs: it is made new, and the names of its weights are returned.
+    `earlier_names` are the labels in the checkpoint's order. Rows of other labels are made new.
+    Returns the names of the weights that are new, at least in part, and the number of rows kept.
     """
-    layer = output_layer(model, len(labels))
-    keys = _parameter_names(model, layer)
-    is_new = bool(keys & new_keys)
-    if earlier_names == labels.names or is_new:
-        return set()
+    new_keys = loaded.missing | loaded.mismatched
+    layer = output_layer(loaded.model, len(labels))
+    keys = _parameter_names(loaded.model, layer)
+    if keys & loaded.missing:
+        return new_keys, 0
 
-    # The same labels in another order: the rows move with them.
-    if set(earlier_names) == set(labels.names):
-        order = [earlier_names.index(name) for name in labels.names]
-        for parameter in layer.parameters():
-            parameter.copy_(parameter[order].clone())
-        return set()
+    is_of_another_size = bool(keys & loaded.mismatched)
+    trained = loaded.trained_head if is_of_another_size else copy.deepcopy(layer)
+    has_new_labels = not set(labels.names) <= set(earlier_names)
+    if not is_of_another_size and has_new_labels:
+        # As many labels, and not all the same: a row of another one is not for ours.
+        layer.weight.normal_(std=getattr(loaded.model.config, "initializer_range", 0.02))
+        if layer.bias is not None:
+            layer.bias.zero_()
 
-    layer.weight.normal_(std=getattr(model.config, "initializer_range", 0.02))
-    if layer.bias is not None:
-        layer.bias.zero_()
-    return keys
+    kept_rows = 0
+    if trained is not None:
+        kept_rows = _copy_rows(trained, earlier_names, layer, labels)
+    if kept_rows == len(labels):
+        return new_keys - keys, kept_rows
+    return new_keys | keys, kept_rows
+
+
+def _copy_rows(
+    trained: nn.Linear, earlier_names: tuple[str, ...], layer: nn.Linear, labels: LabelSchema
+) -> int:
+    """Copy the rows of the labels that both layers have; returns their number."""
+    new_rows = []
+    old_rows = []
+    for new_row, label in enumerate(labels.names):
+        if label in earlier_names:
+            new_rows.append(new_row)
+            old_rows.append(earlier_names.index(label))
+
+    for name, parameter in layer.named_parameters():
+        parameter[new_rows] = trained.get_parameter(name)[old_rows]
+    return len(new_rows)
 
 
 def _parameter_names(model: nn.Module, layer: nn.Module) -> set[str]:

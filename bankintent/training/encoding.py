@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent.corpus.dataset import SplitData
+from bankintent.texts import fold
 from bankintent.training.features import EncodedRows, Features
 from bankintent.training.methods.distillation import Floats
 
@@ -39,8 +40,8 @@ class TrainingRows:
 
 
 def encode(data: SplitData, tokenizer: Tokenizer) -> EncodedRows:
-    """Token ids without padding: batches are padded to their own longest text."""
-    encoded = tokenizer(data.texts, truncation=True)
+    """Token ids of the folded texts, without padding: a batch is padded to its longest text."""
+    encoded = tokenizer(list(map(fold, data.texts)), truncation=True)
     keys = [key for key in tokenizer.model_input_names if key in encoded]
 
     rows = []

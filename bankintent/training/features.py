@@ -16,12 +16,13 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from bankintent import files
+from bankintent import files, progress
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 from bankintent.training.backbones import Backbone
+from bankintent.training.pooling import MARKER
 
-NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path")
+NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path", MARKER)
 """Keys of a model's config that change nothing in its encoder."""
 
 
@@ -143,12 +144,13 @@ def compute(
 
     # Made outside of inference mode: autograd refuses tensors that were made inside.
     table = torch.empty(len(texts), model.config.hidden_size)
-    with torch.inference_mode():
+    with torch.inference_mode(), progress.row_progress("features", len(texts)) as advance:
         for rows, batch in predictor.batches(texts, batch_size):
             hidden = model.base_model(**batch).last_hidden_state
             mask = batch["attention_mask"]
             vectors = _masked_mean(hidden, mask) if reads_mean else hidden[:, 0]
             table[rows] = vectors.float().cpu()
+            advance(len(rows))
 
     return table
 

@@ -12,6 +12,8 @@ from bankintent.bundle.work import NEGATIVES, PSEUDO_LABELS, WorkFolder
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.export import publish
+from bankintent.measures.shares import in_percent
+from bankintent.progress import waiting
 from bankintent.tracking import Tracker
 from bankintent.training import backbones, features, regimes, trainer
 from bankintent.training.backbones import Backbone
@@ -55,9 +57,11 @@ def fit_run(run: TrainingRun) -> Fitted:
     # First of all: a new head is random, and so are dropout, adapters and the order of batches.
     set_seed(config.seed)
 
-    backbone = backbones.load_backbone(
-        config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
-    )
+    with waiting("Loading the encoder"):
+        backbone = backbones.load_backbone(
+            config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
+        )
+    _say_what_is_kept(backbone, config, len(run.data.labels))
     rows = TrainingRows(_labelled_rows(run), run.rows.val)
 
     teacher = None
@@ -77,6 +81,23 @@ def fit_run(run: TrainingRun) -> Fitted:
     # A user waits for all of it, not for the Trainer alone.
     cost = replace(cost, seconds=time.perf_counter() - started)
     return Fitted(backbone, model, parameters, cost, teacher)
+
+
+def _say_what_is_kept(backbone: Backbone, config: TrainConfig, num_labels: int) -> None:
+    """Print what of a trained model the run goes on with, beyond its encoder."""
+    if backbone.took_mean and config.pooling == "first" and config.distill is None:
+        console.say(
+            f"note: {backbone.name} reads the mean of the tokens, in its last layer, and goes on"
+            " to; pooling: first is for models without that layer"
+        )
+
+    if not backbone.kept_rows:
+        return
+    rows = f"{backbone.kept_rows} of {num_labels} intents"
+    if config.head_init == "probe":
+        console.say(f"head_init: probe fits the head anew; that of {rows} is not kept.")
+    else:
+        console.say(f"{rows} keep their rows of the trained head.")
 
 
 def _labelled_rows(run: TrainingRun) -> SplitData:
@@ -139,9 +160,10 @@ def _read_features(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> 
 
     # In one pass: the cache is keyed by the texts of both.
     texts = rows.train.texts + rows.val.texts
-    vectors = features.frozen(
-        backbone, run.data.labels, texts, config.eval_batch_size, config.cache_dir
-    )
+    with waiting(f"Reading {len(texts):,} sentences once with the frozen encoder"):
+        vectors = features.frozen(
+            backbone, run.data.labels, texts, config.eval_batch_size, config.cache_dir
+        )
 
     seconds = time.perf_counter() - started
     origin = "one pass of the frozen encoder"
@@ -158,10 +180,11 @@ def _guess_labels(run: TrainingRun, vectors: Features, train: SplitData) -> Spli
     names = run.data.labels.names
     started = time.perf_counter()
 
-    # In float64: the probe behind the guesses is fitted in it.
-    guesses = pseudo_labels.guess(
-        vectors.train.double().numpy(), np.asarray(train.labels), len(names), section
-    )
+    with waiting("Guessing the intents of the sentences without labels"):
+        # In float64: the probe behind the guesses is fitted in it.
+        guesses = pseudo_labels.guess(
+            vectors.train.double().numpy(), np.asarray(train.labels), len(names), section
+        )
     guesses.write(run.work.table(PSEUDO_LABELS), train, names)
 
     console.say(
@@ -172,11 +195,9 @@ def _guess_labels(run: TrainingRun, vectors: Features, train: SplitData) -> Spli
 
 
 def _probe_head(backbone: Backbone, vectors: Features, rows: TrainingRows) -> None:
-    accuracy = probe.warm_start(backbone.model, vectors, rows.train.labels, rows.val.labels)
-    console.say(
-        "The head starts from a linear probe of the encoder:"
-        f" validation accuracy {100 * accuracy:.2f} %"
-    )
+    with waiting("Fitting a linear probe of the encoder"):
+        accuracy = probe.warm_start(backbone.model, vectors, rows.train.labels, rows.val.labels)
+    console.say(f"The head starts from a linear probe: validation accuracy {in_percent(accuracy)}")
 
 
 def _run_contrastive_stage(
@@ -239,13 +260,12 @@ def _announce(run: TrainingRun, backbone: Backbone, parameters: Parameters, sent
         "parameters",
         f"{parameters.trainable:,}",
         f"{parameters.total:,}",
-        f"{100 * parameters.share:.2f} %",
+        in_percent(parameters.share),
     ]
     title = f"{config.regime} on {backbone.name}"
     console.print_table(title, ["", "trainable", "total", "share"], [counts])
 
     new_modules = ", ".join(backbone.new_modules) or "nothing"
     console.say(
-        f"{sentences:,} sentences of {len(run.data.labels)} intents, {config.epochs} epochs;"
-        f" newly initialised: {new_modules}"
+        f"{sentences:,} sentences, {config.epochs} epochs; newly initialised: {new_modules}"
     )

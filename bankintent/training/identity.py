@@ -5,15 +5,15 @@ This module is a light one, for the reason that `rows` gives.
 """
 
 from pathlib import Path
-from typing import Any
 
 from bankintent import tracking
 from bankintent.bundle import layout
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ModelError
+from bankintent.files import JsonObject
 
-Identity = dict[str, Any]
+Identity = JsonObject
 """Plain JSON values: `settings`, and hashes of the data and of the weights that it starts from."""
 
 WITHOUT_EFFECT = {"output_dir", "data_dir", "cache_dir", "tracking", "eval_batch_size"}
@@ -29,6 +29,10 @@ DIFFERENCES = {
 """What it means that two runs differ in a hash."""
 
 
+WITHOUT_THE_KEY = {"keep": "last"}
+"""Settings that an identity lacks where they have this value."""
+
+
 def identity(config: TrainConfig, data: Dataset) -> Identity:
     """What makes two runs the same: the settings that are on, the data, the starting weights.
 
@@ -38,6 +42,8 @@ def identity(config: TrainConfig, data: Dataset) -> Identity:
     if config.regime != "lora":
         # The section always has values; in another regime nothing reads them.
         del settings["lora"]
+    if _keeps_what_was_kept_without_the_key(config):
+        del settings["keep"]
 
     what: Identity = {
         "settings": _without_what_is_off(settings),
@@ -49,6 +55,16 @@ def identity(config: TrainConfig, data: Dataset) -> Identity:
         what["unlabelled_hash"] = data.unlabelled_hash
 
     return what | _starting_weights(config)
+
+
+def _keeps_what_was_kept_without_the_key(config: TrainConfig) -> bool:
+    """Whether `keep` asks for what records without it have.
+
+    They have the last epoch or, with early stopping, the best one; a probe was no candidate.
+    """
+    if config.early_stopping is None:
+        return config.keep == "last"
+    return config.keep == "best" and config.head_init == "random"
 
 
 def same(recorded: Identity, expected: Identity) -> bool:
@@ -66,7 +82,9 @@ def first_difference(recorded: Identity, expected: Identity) -> str:
             continue
         if key in DIFFERENCES:
             return DIFFERENCES[key]
-        return f"{key.removeprefix('settings.')} is {old.get(key)}, now {new.get(key)}"
+        name = key.removeprefix("settings.")
+        default = WITHOUT_THE_KEY.get(name)
+        return f"{name} is {old.get(key, default)}, now {new.get(key, default)}"
 
     return "its record differs"
 
@@ -96,7 +114,7 @@ def _comparable(recorded: Identity) -> Identity:
     return recorded | {"settings": settings}
 
 
-def _without_what_is_off(settings: dict[str, Any]) -> dict[str, Any]:
+def _without_what_is_off(settings: JsonObject) -> JsonObject:
     """The settings that change something.
 
     A key that a later version adds, and that is off, leaves the identity of earlier runs as it was.

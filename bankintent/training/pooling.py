@@ -22,6 +22,28 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 """Post-normalised encoders whose head is dense, tanh, linear on the first token."""
 
 
+MARKER = "bankintent_pooling"
+"""Key of a model's config that says `mean` where its classifier reads the mean."""
+
+
+def takes_mean(model: PreTrainedModel) -> bool:
+    """Whether the model's classifier reads the mean already, by the layer that is appended here.
+
+    A model without the key is told by its last layer, which training moves but little: no
+    pretrained encoder has an output of attention near a multiple of the identity.
+    """
+    family = str(model.config.model_type)
+    if family == "modernbert":
+        return str(model.config.classifier_pooling) == "mean"
+    if getattr(model.config, MARKER, None) == "mean":
+        return True
+    if family not in FAMILIES:
+        return False
+
+    weight = model.base_model.encoder.layer[-1].attention.output.dense.weight
+    return weight.diagonal().mean().item() > WEIGHT / 2
+
+
 def pool_by_mean(model: PreTrainedModel) -> None:
     """Make the model classify the masked mean of its tokens, in place.
 
@@ -42,6 +64,8 @@ def pool_by_mean(model: PreTrainedModel) -> None:
     layers = model.base_model.encoder.layer
     layers.append(mean_layer(layers[-1]))
     model.config.num_hidden_layers = len(layers)
+    # Saved with the model: who goes on from it must not append a second such layer.
+    setattr(model.config, MARKER, "mean")
     _set_to_identity(_first_head_layer(model))
 
 

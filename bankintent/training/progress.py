@@ -1,4 +1,4 @@
-"""What a user sees of a training run: a progress bar, and a line after each epoch."""
+"""What a user sees of training: a bar of steps, and a row of figures after each epoch."""
 
 import math
 import time
@@ -8,10 +8,95 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from bankintent import console
+from bankintent.measures.shares import in_percent
+from bankintent.progress import LogClock
 from bankintent.tracking import Tracker
 
 VALIDATION_METRICS = ("loss", "accuracy", "macro_f1")
 """Figures of the Trainer's evaluation that are kept of each epoch."""
+
+EPOCH_COLUMNS = {
+    "epoch": 7,
+    "train loss": 12,
+    "val loss": 10,
+    "accuracy": 11,
+    "macro-F1": 11,
+    "time": 14,
+    "left": 14,
+}
+"""Columns of the table of epochs and their widths: 79 characters in all."""
+
+
+class StepBar:
+    """Steps done and time left: a bar in a terminal, otherwise a line every half minute."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("steps, left"),
+            TimeRemainingColumn(),
+            console=console.stdout,
+            transient=True,
+            expand=True,
+            # In a log the bar would be a line of its own each time.
+            disable=not console.stdout.is_terminal,
+        )
+        self._total = 0
+        self._first = 0
+
+    def start(self, total: int, done: int = 0) -> None:
+        """Begin to count; `done` steps are those of an earlier process."""
+        self._total = total
+        self._first = done
+        self._started = time.monotonic()
+        self._clock = LogClock()
+
+        self._task = self._bar.add_task(self.title, total=total, completed=done)
+        self._bar.start()
+
+    def show(self, done: int) -> None:
+        """Show that so many steps of all are done."""
+        self._bar.update(self._task, description=self.title, completed=done)
+
+        if not self._clock.is_due():
+            return
+        pace = (time.monotonic() - self._started) / max(done - self._first, 1)
+        left = duration(pace * (self._total - done))
+        console.say(f"{self.title}: step {done:,} of {self._total:,}, about {left} left")
+
+    def name(self, what: str) -> None:
+        """Show what is done between two steps."""
+        self._bar.update(self._task, description=what)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+class StageReport(TrainerCallback):
+    """The bar of a stage without epochs."""
+
+    def __init__(self, title: str) -> None:
+        self._bar = StepBar(title)
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.start(state.max_steps)
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.show(state.global_step)
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar.stop()
 
 
 class EpochReport(TrainerCallback):
@@ -20,24 +105,13 @@ class EpochReport(TrainerCallback):
     def __init__(self, history: list[dict[str, float]], tracker: Tracker) -> None:
         self.history = history
         self.tracker = tracker
+        self.bar = StepBar("training")
 
         self.train_loss = math.nan
         self.started = time.perf_counter()
         self.epoch_started = self.started
         self.epoch_seconds = 0.0
         self.first_epoch = 0.0
-
-        # In a log the bar would be a line of its own each time.
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps, left"),
-            TimeRemainingColumn(),
-            console=console.stdout,
-            transient=True,
-            disable=not console.stdout.is_terminal,
-        )
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
@@ -47,10 +121,8 @@ class EpochReport(TrainerCallback):
         # A run that continues from a checkpoint does not begin at zero.
         self.first_epoch = state.epoch or 0.0
 
-        self.task = self.progress.add_task(
-            "training", total=state.max_steps, completed=state.global_step
-        )
-        self.progress.start()
+        console.say(_row(list(EPOCH_COLUMNS)))
+        self.bar.start(state.max_steps, done=state.global_step)
 
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
@@ -60,7 +132,7 @@ class EpochReport(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.progress.update(self.task, completed=state.global_step)
+        self.bar.show(state.global_step)
 
     def on_log(
         self,
@@ -78,6 +150,7 @@ class EpochReport(TrainerCallback):
     ) -> None:
         # The evaluation comes after it, and is not counted.
         self.epoch_seconds = time.perf_counter() - self.epoch_started
+        self.bar.name("validating")
 
     def on_evaluate(
         self,
@@ -88,43 +161,48 @@ class EpochReport(TrainerCallback):
         **_: Any,
     ) -> None:
         epoch = round(state.epoch or 0)
+        figures = {f"val_{name}": metrics[f"eval_{name}"] for name in VALIDATION_METRICS}
 
-        entry = {
-            "epoch": float(epoch),
-            "train_loss": self.train_loss,
-            "seconds": self.epoch_seconds,
-        }
-        for name in VALIDATION_METRICS:
-            entry[f"val_{name}"] = metrics[f"eval_{name}"]
-
-        self.history.append(entry)
-        self._say(entry, epoch, args.num_train_epochs)
+        if state.global_step == 0:
+            # The weights before training: no epoch, and nothing was learned or timed.
+            console.say(_row(["probe", "-", *_figure_cells(figures), "-", "-"]))
+        else:
+            figures = {"train_loss": self.train_loss, "seconds": self.epoch_seconds, **figures}
+            self.history.append({"epoch": float(epoch), **figures})
+            self._say(figures, epoch, args.num_train_epochs)
 
         # The training loss is NaN until the first log.
-        figures = {
-            name: value for name, value in entry.items() if name != "epoch" and math.isfinite(value)
-        }
-        self.tracker.metrics(figures, step=epoch)
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self.tracker.metrics(finite, step=epoch)
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.progress.stop()
+        self.bar.stop()
 
-    def _say(self, entry: dict[str, float], epoch: int, epochs: float) -> None:
+    def _say(self, figures: dict[str, float], epoch: int, epochs: float) -> None:
         elapsed = time.perf_counter() - self.started
         finished_here = max(epoch - self.first_epoch, 1)
-        left = _duration(elapsed / finished_here * (epochs - epoch))
+        left = duration(elapsed / finished_here * (epochs - epoch))
 
-        console.say(
-            f"epoch {epoch:>2}/{epochs:.0f}  loss {entry['train_loss']:6.3f}"
-            f"  val loss {entry['val_loss']:6.3f}"
-            f"  accuracy {100 * entry['val_accuracy']:5.2f} %"
-            f"  macro-F1 {100 * entry['val_macro_f1']:5.2f} %"
-            f"  {entry['seconds']:5.0f} s  about {left} left"
-        )
+        cells = [f"{epoch}/{epochs:.0f}", f"{figures['train_loss']:.3f}", *_figure_cells(figures)]
+        console.say(_row([*cells, duration(figures["seconds"]), left]))
 
 
-def _duration(seconds: float) -> str:
+def _figure_cells(figures: dict[str, float]) -> list[str]:
+    return [
+        f"{figures['val_loss']:.3f}",
+        in_percent(figures["val_accuracy"]),
+        in_percent(figures["val_macro_f1"]),
+    ]
+
+
+def _row(cells: list[str]) -> str:
+    padded = [cell.rjust(width) for cell, width in zip(cells, EPOCH_COLUMNS.values(), strict=True)]
+    return "".join(padded)
+
+
+def duration(seconds: float) -> str:
+    """For people: `8 s`, `3 min 05 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -6,12 +6,14 @@ from pathlib import Path
 import yaml
 
 from bankintent import console, files, tracking
-from bankintent.bundle import card, layout
+from bankintent.bundle import card, formats, layout
 from bankintent.bundle.work import TABLES, WorkFolder, published_table
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
+from bankintent.export import mlflow_loader, steps
 from bankintent.export import publish as export
-from bankintent.tracking import Tracker
+from bankintent.measures import metrics
+from bankintent.tracking import Loading, Tracker
 from bankintent.training.fit import Fitted, TrainingRun, fit_run
 from bankintent.training.identity import Identity
 from bankintent.training.record import TrainingRecord, gather
@@ -23,13 +25,20 @@ def make_bundle(
 ) -> TrainingRecord:
     """Train, publish and track one run; returns its record."""
     settings = config.model_dump(mode="json", exclude={"tracking"})
-    tags = {"dataset": data.name, "backbone": config.model_name, "regime": config.regime}
+    tags = {
+        tracking.KIND: tracking.TRAINING,
+        "split": "val",
+        "dataset": data.name,
+        "backbone": config.model_name,
+        "regime": config.regime,
+    }
 
     with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
         tracker.params(settings)
         run = TrainingRun(config, data, rows, work, tracker)
         fitted = fit_run(run)
-        record = publish_bundle(run, fitted, identity)
+        with steps.shown(steps.count(config.export)):
+            record = publish_bundle(run, fitted, identity)
         _track(tracker, record, config.output_dir)
     return record
 
@@ -39,7 +48,6 @@ def publish_bundle(run: TrainingRun, fitted: Fitted, identity: Identity) -> Trai
 
     Raises ModelError, and publishes nothing, if the saved forms of the model disagree.
     """
-    console.say("Publishing: saving, loading again in a fresh process, comparing ...")
     labels = run.data.labels
     staging = files.make_empty(run.work.bundle)
 
@@ -47,6 +55,7 @@ def publish_bundle(run: TrainingRun, fitted: Fitted, identity: Identity) -> Trai
     trained = export.Trained(fitted.model, fitted.backbone.tokenizer, fitted.backbone.name, labels)
     exported = export.export(trained, run.rows.train, run.rows.val, run.config, run.work)
 
+    steps.begin("writing the records, sealing")
     record = gather(run, identity, fitted, exported)
     # The seal lists every file with its hash, so that nothing is written after it.
     _write_records(staging, record)
@@ -87,32 +96,46 @@ def _track(tracker: Tracker, record: TrainingRecord, bundle: Path) -> None:
         "sentences_per_second": training.sentences_per_second,
         "peak_memory_bytes": training.peak_memory_bytes,
     }
-    final = {f"final.val_{name}": value for name, value in record.metrics["val"].items()}
+    val = record.metrics["val"]
+    final = {f"final.val_{name}": value for name, value in val.items()}
+    packages = {name: record.versions[name] for name in mlflow_loader.PACKAGES}
 
     tracker.params(parameters)
-    tracker.metrics(final)
-    tracker.metrics(cost)
-    tracker.files(bundle, "bundle")
+    tracker.metrics(tracking.headline(val) | final | cost)
+    tracker.bundle(bundle, Loading(Path(mlflow_loader.__file__), packages))
 
 
 def summarise(record: TrainingRecord, bundle: Path) -> None:
     """Print the figures of a published bundle, and the files to look at."""
-    metrics = record.metrics["val"]
     training = record.training
     worst = max(record.parity.largest_logit_difference.values())
 
+    console.say(f"Published: {training.published.which}")
+    console.say(f"  {training.published.figures}")
+    for line in _validation_figures(record):
+        console.say(f"  {line}")
     console.say(
-        f"Validation accuracy {100 * metrics['accuracy']:.2f} %,"
-        f" macro-F1 {100 * metrics['macro_f1']:.2f} %;"
-        f" trained in {training.seconds:.0f} s"
-        f" at {training.sentences_per_second:.0f} sentences/s;"
-        f" exported forms agree within {worst:.0e}."
+        f"Trained in {training.seconds:.0f} s"
+        f" at {training.sentences_per_second:,.0f} sentences/s;"
+        f" saved forms agree within {worst:.0e}"
     )
-    for line in card.describe_formats(asdict(record.parity)):
+    for line in formats.summarise_formats(asdict(record.parity)):
         console.say(f"  {line}")
 
-    console.say(f"Published {console.show_path(bundle)}")
+    console.say(f"The bundle is {console.show_path(bundle)}")
     for name in TABLES:
         table = published_table(bundle, name)
         if table.is_file():
             console.say(f"To read: {console.show_path(table)}")
+
+
+def _validation_figures(record: TrainingRecord) -> list[str]:
+    """Accuracy and macro-F1 of validation, a line each, with its 95 % interval."""
+    lines = []
+    for metric in ("accuracy", "macro_f1"):
+        low, high = record.validation.intervals[metric]
+        value = 100 * record.metrics["val"][metric]
+        interval = f"{100 * low:.2f} to {100 * high:.2f}"
+        name = metrics.SHOWN[metric]
+        lines.append(f"validation {name} {value:.2f} % (95 % interval {interval})")
+    return lines

@@ -5,7 +5,6 @@ import re
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from bankintent.tracking import Tracker
 from bankintent.training.fit import Fitted, TrainingRun
 from bankintent.training.identity import Identity
 from bankintent.training.methods.distillation import TeacherRecord
+from bankintent.training.selection import Published
 
 RESAMPLES = 2000
 """Bootstrap resamples of the validation rows behind the intervals."""
@@ -80,6 +80,7 @@ class TrainingFacts:
     precision: str
     hardware: str
     history: list[dict[str, float]]
+    published: Published
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ class TrainingRecord:
     training: TrainingFacts
     parity: Parity
     versions: dict[str, str]
-    tracked: dict[str, Any] | None
+    tracked: JsonObject | None
     """The MLflow run that is to hold the bundle."""
+    run_id: str | None
+    """The MLflow run that trained it, also where that holds no bundle."""
     distilled_from: TeacherRecord | None
     """The teacher of a student."""
 
@@ -131,11 +134,14 @@ class TrainingRecord:
             "base_model": self.base_model,
             "parity": asdict(self.parity),
             "versions": self.versions,
+            "run_id": self.run_id,
         }
 
     def card_facts(self) -> JsonObject:
         """The values that the model cards are rendered from."""
-        return asdict(self) | {"settings": self.identity["settings"]}
+        # The identity leaves `keep` out where it is `last`; a recipe must have it.
+        settings = self.identity["settings"] | {"keep": self.config["keep"]}
+        return asdict(self) | {"settings": settings}
 
 
 def gather(
@@ -163,6 +169,7 @@ def gather(
         parity=exported.parity,
         versions=versions(),
         tracked=tracked(run.tracker, config.tracking.uri),
+        run_id=run.tracker.run_id,
         distilled_from=fitted.teacher,
     )
 
@@ -196,6 +203,7 @@ def _training_facts(fitted: Fitted) -> TrainingFacts:
         precision=cost.precision,
         hardware=cost.hardware,
         history=cost.history,
+        published=cost.published,
     )
 
 
@@ -225,12 +233,12 @@ def hub_id(backbone: str) -> str | None:
     return name if is_id and not Path(name).is_dir() else None
 
 
-def tracked(tracker: Tracker, uri: str) -> dict[str, Any] | None:
+def tracked(tracker: Tracker, uri: str) -> JsonObject | None:
     """The MLflow run that is to hold the bundle; None if there is none.
 
     The address of a server is left out: it may hold a password.
     """
-    if not tracker.keeps_files:
+    if not tracker.keeps_models:
         return None
     is_local = uri.startswith("sqlite:///")
     return {"run_id": tracker.run_id, "uri": uri if is_local else None}

@@ -8,10 +8,10 @@ counts a parent's memory into its child's resident peak, which studies report.
 from dataclasses import dataclass, field
 
 from bankintent.config import TrainConfig
-from bankintent.corpus.cleaning import normalise
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError
 from bankintent.labels import LabelSchema
+from bankintent.texts import normalise
 
 
 @dataclass(frozen=True)

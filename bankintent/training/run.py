@@ -6,13 +6,19 @@ from pathlib import Path
 
 from bankintent import console, files
 from bankintent.bundle import layout
+from bankintent.bundle.attribution import HUB_NAMES
 from bankintent.bundle.work import WorkFolder
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
+from bankintent.corpus.language import Languages, encoder_note
 from bankintent.errors import OutputError
+from bankintent.progress import waiting
 from bankintent.training import identity as identities
 from bankintent.training.identity import Identity
-from bankintent.training.rows import read_rows, require_words
+from bankintent.training.rows import RunRows, read_rows, require_words
+
+ENGLISH_ENCODERS = {*HUB_NAMES, *HUB_NAMES.values()}
+"""The embedded encoder, by each of its names."""
 
 
 def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
@@ -27,13 +33,16 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
         console.say(f"{bundle} is already trained with these settings; nothing to do.")
         return config.output_dir
 
+    _say_language_note(config, data)
     if config.label_names:
         require_words(data.labels)
     rows = read_rows(config, data)
+    _say_what_begins(config, data, rows)
 
     # Not at the top: torch takes seconds, which the answer "nothing to do" should not.
-    from bankintent.training import publication
-    from bankintent.training.methods import distillation
+    with waiting("Loading PyTorch and transformers"):
+        from bankintent.training import publication
+        from bankintent.training.methods import distillation
 
     if config.distill is not None:
         # Refuse an unfit teacher before anything is written.
@@ -47,6 +56,24 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
 
     publication.summarise(record, config.output_dir)
     return config.output_dir
+
+
+def _say_language_note(config: TrainConfig, data: Dataset) -> None:
+    """Print a note where the encoder does not read the language of the sentences."""
+    if config.model_name not in ENGLISH_ENCODERS:
+        return
+    note = encoder_note(Languages.of_manifest(data.manifest))
+    if note is not None:
+        console.say(f"Note: {note}.")
+
+
+def _say_what_begins(config: TrainConfig, data: Dataset, rows: RunRows) -> None:
+    """Print what is to be trained on what, before anything that takes time."""
+    console.say(f"Training {config.regime} on {config.model_name}")
+    console.say(
+        f"{len(rows.train):,} sentences of {len(data.labels)} intents"
+        f" from {console.show_path(data.path)}"
+    )
 
 
 def is_finished(config: TrainConfig, identity: Identity, overwrite: bool) -> bool:

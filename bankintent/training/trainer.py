@@ -6,32 +6,26 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     DataCollatorWithPadding,
-    EarlyStoppingCallback,
-    EvalPrediction,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent import console, files
 from bankintent.config import Regime, TrainConfig
-from bankintent.errors import TrainingError
-from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.training import hardware
+from bankintent.training.arguments import trainer_arguments
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.encoding import TrainingRows
 from bankintent.training.features import Features, replaced_encoder
@@ -39,6 +33,15 @@ from bankintent.training.losses import IntentLoss, class_weights
 from bankintent.training.methods.distillation import TaughtLoss
 from bankintent.training.progress import EpochReport
 from bankintent.training.regimes import fast_adapters, head_modules, set_training_mode
+from bankintent.training.selection import (
+    KeepBest,
+    Published,
+    StopEarly,
+    choose_epoch,
+    counts_the_start,
+    was_over,
+)
+from bankintent.training.validating import Validator, overflow
 
 COMPLETE = "complete.json"
 """Written into a checkpoint folder after everything else; without it the folder may be a
@@ -61,6 +64,8 @@ class Fit:
     hardware: str
     history: list[dict[str, float]]
     """Figures of each epoch."""
+    published: Published
+    """The epoch whose weights the model has."""
 
 
 def fit(
@@ -73,31 +78,33 @@ def fit(
 ) -> Fit:
     """Train `model` in place, from the newest complete checkpoint if there is one.
 
-    Raises TrainingError when the arithmetic overflows persistently.
+    Afterwards it has the weights that are to be published. Raises TrainingError when the arithmetic
+    overflows persistently.
     """
     history: list[dict[str, float]] = []
     precision = hardware.pick_precision(config.precision)
+    loss = _loss(model, rows, config)
+    val_rows = rows.encode_val(tokenizer)
 
     trainer = IntentTrainer(
         regime=config.regime,
+        validator=Validator(val_rows, tokenizer, config.eval_batch_size, loss, precision),
         precision=precision,
         head_lr=config.head_lr,
         model=model,
-        args=_arguments(config, precision, checkpoints),
+        args=trainer_arguments(config, precision, checkpoints),
         train_dataset=rows.encode_train(tokenizer),
-        eval_dataset=rows.encode_val(tokenizer),
+        eval_dataset=val_rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        compute_metrics=partial(_epoch_metrics, precision),
-        compute_loss_func=_loss(model, rows, config),
+        compute_loss_func=loss,
         callbacks=_callbacks(config, history, tracker),
     )
-    # EpochReport is in their place.
-    remove_default_output(trainer)
+    _complete_callbacks(trainer, config)
 
     hardware.prepare_memory()
     started = time.perf_counter()
-    _train(trainer, model, rows.features, newest_complete_checkpoint(checkpoints))
+    _train(trainer, model, rows.features, config, checkpoints)
     seconds = time.perf_counter() - started
 
     return Fit(
@@ -108,6 +115,7 @@ def fit(
         precision=precision,
         hardware=hardware.hardware_name(),
         history=history,
+        published=choose_epoch(trainer.state.log_history, config),
     )
 
 
@@ -115,12 +123,17 @@ def _train(
     trainer: "IntentTrainer",
     model: torch.nn.Module,
     features: Features | None,
-    checkpoint: Path | None,
+    config: TrainConfig,
+    checkpoints: Path,
 ) -> None:
+    checkpoint = newest_complete_checkpoint(checkpoints)
     resume_from = None
     if checkpoint is not None:
         console.say(f"Going on from {console.show_path(checkpoint)}.")
         resume_from = str(checkpoint)
+        if was_over(checkpoint, config):
+            # Nothing is left to train; the Trainer would begin another epoch.
+            trainer.args.max_steps = _step_of(checkpoint)
 
     cached: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if features is not None:
@@ -129,6 +142,13 @@ def _train(
         trainer.train(resume_from_checkpoint=resume_from)
 
     release(trainer, model)
+
+
+def _complete_callbacks(trainer: Trainer, config: TrainConfig) -> None:
+    # EpochReport is in their place.
+    remove_default_output(trainer)
+    if config.keep == "best":
+        trainer.add_callback(KeepBest(trainer, counts_the_start(config)))
 
 
 def remove_default_output(trainer: Trainer) -> None:
@@ -157,30 +177,31 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def overflow(what: str, precision: str) -> TrainingError:
-    """The error for numbers that are no longer finite, with the settings to change."""
-    # bf16 has the range of fp32.
-    wider = "bf16 or fp32" if precision == "fp16" else "fp32"
-    return TrainingError(
-        f"{what} (precision {precision})", f"Set a lower lr, or precision: {wider}"
-    )
-
-
 class IntentTrainer(Trainer):
-    """Trainer with the regime's training mode, a learning rate for the head, a stop on overflow."""
+    """Trainer with the regime's training mode, a learning rate for the head, a stop on overflow.
+
+    It validates in float32.
+    """
 
     def __init__(
-        self, regime: Regime, precision: str, head_lr: float | None, **options: Any
+        self,
+        regime: Regime,
+        validator: Validator,
+        precision: str,
+        head_lr: float | None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
 
         self._regime = regime
+        self._validator = validator
         self._precision = precision
         self._head_lr = head_lr
         self._bad_steps = 0
         self._last_loss: torch.Tensor | None = None
 
         self.optimizer: torch.optim.Optimizer | None
+        self.control: TrainerControl
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         if model.training:
@@ -193,6 +214,18 @@ class IntentTrainer(Trainer):
             inputs["labels"] = (inputs["labels"], inputs.pop("teacher"))
 
         return super().compute_loss(model, inputs, *args, **options)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure the validation rows, and log the figures under the Trainer's names."""
+        assert self.model is not None
+        figures = {
+            f"eval_{name}": value for name, value in self._validator.measure(self.model).items()
+        }
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, figures
+        )
+        return figures
 
     def training_step(self, model: Any, *args: Any, **options: Any) -> torch.Tensor:
         self._stop_on_overflow()
@@ -276,56 +309,9 @@ def _callbacks(
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [EpochReport(history, tracker), MarkComplete()]
     if config.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.early_stopping))
+        callbacks.append(StopEarly(config.early_stopping))
 
     return callbacks
-
-
-def _arguments(config: TrainConfig, precision: str, folder: Path) -> TrainingArguments:
-    scheduler = "constant_with_warmup" if config.scheduler == "constant" else config.scheduler
-    has_cuda = torch.cuda.is_available()
-
-    return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.eval_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        learning_rate=config.lr,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type=scheduler,
-        warmup_steps=config.warmup,  # a float below one is a share of all steps
-        train_sampling_strategy="group_by_length",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        use_cpu=not (has_cuda or torch.backends.mps.is_available()),
-        dataloader_pin_memory=has_cuda,
-        eval_strategy="epoch",
-        logging_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=config.early_stopping is not None,
-        metric_for_best_model="macro_f1",
-        greater_is_better=True,
-        logging_nan_inf_filter=False,  # it would show a NaN loss as 0.0
-        remove_unused_columns=False,  # a row holds what the model takes, and what the loss does
-        # Under PEFT the Trainer cannot find it out, and eval_loss goes missing.
-        label_names=["labels"],
-        report_to="none",
-        disable_tqdm=True,
-        seed=config.seed,
-        data_seed=config.seed,
-    )
-
-
-def _epoch_metrics(precision: str, prediction: EvalPrediction) -> dict[str, float]:
-    logits = np.asarray(prediction.predictions, dtype=np.float32)
-    # With fewer steps in an epoch than BAD_STEPS, the evaluation meets the overflow first.
-    if not np.isfinite(logits).all():
-        raise overflow("the model's answers overflowed", precision)
-
-    return metrics.summary(logits, np.asarray(prediction.label_ids))
 
 
 def _rate(train_rows: int, history: list[dict[str, float]]) -> float:

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from bankintent.corpus.cleaning import normalise, tidy
 from bankintent.corpus.sources import BUNDLED
+from bankintent.texts import fold, normalise
 from bankintent.training.backbones import bundled_folder
 
 PARAPHRASE = 0.90
@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[list[str], list[str]]:
         rows = csv.reader(file)
         next(rows)
         for text, label in rows:
-            texts.append(tidy(text))
+            texts.append(fold(text))
             labels.append(label)
     return texts, labels
 

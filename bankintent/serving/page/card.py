@@ -8,8 +8,13 @@ from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
 from bankintent.bundle.layout import CARD
+from bankintent.serving.page.wording import breakable
 
-PLOTS = {"confusion": "Confusion matrix", "reliability": "Calibration"}
+PLOTS = {
+    "confusion": "Confusion matrix: the intents with most errors",
+    "reliability": "Calibration",
+    "confusion-all": "Confusion matrix of all intents",
+}
 """Files `<name>.png` of an evaluation, and their titles."""
 
 FENCE = "---\n"
@@ -57,8 +62,21 @@ def to_html(markdown: str) -> str:
     # The parser itself leaves links to javascript: and data: as text.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", _image_as_name)
-    return str(parser.render(markdown))
+    parser.add_render_rule("text", _breakable_text)
+    parser.add_render_rule("code_inline", _breakable_code)
+    html = str(parser.render(markdown))
+
+    # A block of code scrolls where it is wider than the page, also by the keys of a keyboard.
+    return html.replace("<pre>", '<pre tabindex="0">')
 
 
 def _image_as_name(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
     return escapeHtml(tokens[index].content)
+
+
+def _breakable_text(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    return str(breakable(tokens[index].content))
+
+
+def _breakable_code(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    return f"<code>{breakable(tokens[index].content)}</code>"

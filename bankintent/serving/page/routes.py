@@ -11,7 +11,7 @@ from starlette.templating import Jinja2Templates
 from bankintent.serving import wire
 from bankintent.serving.admission import check_key, classify, key_guards, service_of
 from bankintent.serving.error_bodies import openapi_responses
-from bankintent.serving.page import card
+from bankintent.serving.page import card, wording
 from bankintent.serving.refusals import Invalid, NotReady, Refusal
 from bankintent.serving.service import Service
 
@@ -37,6 +37,9 @@ CARD_RESPONSES = {
 """The second form of the answer of `/card`, which FastAPI cannot tell from its type."""
 
 templates = Jinja2Templates(HERE)
+templates.env.filters["breakable"] = wording.breakable
+templates.env.filters["percent"] = wording.percent
+
 page_router = APIRouter(include_in_schema=False)
 card_router = APIRouter()
 
@@ -56,7 +59,13 @@ def render_page(request: Request, name: str, status: int = 200, **values: Any) -
         # The form is shown while the model is loading, with a note.
         values["model"] = None
 
-    values["needs_key"] = request.app.state.key is not None
+    needs_key = request.app.state.key is not None
+    # The names of intents are behind the key, where there is one.
+    shows_labels = values["model"] is not None and not needs_key
+    labels = values["model"].labels if shows_labels else ()
+
+    values["placeholder"] = wording.placeholder(labels)
+    values["needs_key"] = needs_key
     return templates.TemplateResponse(request, name, values, status_code=status, headers=HEADERS)
 
 

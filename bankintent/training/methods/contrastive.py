@@ -19,8 +19,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorWithPadding,
-    PrinterCallback,
-    ProgressCallback,
     Trainer,
     TrainingArguments,
 )
@@ -32,8 +30,9 @@ from bankintent.corpus.dataset import SplitData
 from bankintent.training.backbones import output_layer
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.features import EncodedRows
+from bankintent.training.progress import StageReport
 from bankintent.training.regimes import fast_adapters
-from bankintent.training.trainer import release
+from bankintent.training.trainer import release, remove_default_output
 
 FORWARD_ROWS = 16
 """Sentences in one forward pass of the stage."""
@@ -268,9 +267,9 @@ def run_stage(
         args=_stage_arguments(batches, precision, output_dir),
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[StageReport("contrastive stage")],
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+    remove_default_output(trainer)
 
     with fast_adapters(model), fast_dropout(model):
         trainer.train()

@@ -137,7 +137,7 @@ def prepare_student(
     checkpoint lacks a part of the classifier, or its architecture cannot lose layers.
     """
     assert config.distill is not None
-    _require_trained(backbone)
+    _require_trained_head(backbone)
 
     started = time.perf_counter()
     teacher = open_teacher(config, data.labels)
@@ -165,7 +165,7 @@ def prepare_student(
     return Lesson(student_backbone, train_logits, record)
 
 
-def _require_trained(backbone: Backbone) -> None:
+def _require_trained_head(backbone: Backbone) -> None:
     # transformers fills a head that is not in the checkpoint with random numbers.
     if backbone.new_modules:
         raise ModelError(

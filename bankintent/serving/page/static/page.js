@@ -6,7 +6,8 @@ const button = form.querySelector("button");
 function show(html) {
   const page = new DOMParser().parseFromString(html, "text/html");
   const fresh = page.getElementById("result");
-  if (fresh) document.getElementById("result").replaceWith(document.adoptNode(fresh));
+  // Its content, not the element: a screen reader announces changes inside of a live region that it knows.
+  if (fresh) document.getElementById("result").replaceChildren(...fresh.childNodes);
   return Boolean(fresh);
 }
 
@@ -32,7 +33,8 @@ form.addEventListener("submit", async (event) => {
 });
 
 document.getElementById("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey) {
+  // While an input method is composing, Enter accepts what it proposes.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     form.requestSubmit();
   }

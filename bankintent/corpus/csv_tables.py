@@ -1,0 +1,210 @@
+"""Reader of CSV and TSV files of any length: every column is text, as it is written.
+
+Blank lines are no rows. A row that ends early has empty cells at its end. A row with more cells
+than the header has lost its columns (a delimiter without quotes), so nothing of it is used; empty
+ones at its end are none.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from bankintent.config import TableKeys
+from bankintent.corpus import encoding as encodings
+from bankintent.corpus.records import Record, Table
+from bankintent.corpus.stray_quotes import Swallowed, refuse_swallowed, swallowed
+from bankintent.errors import DataError
+
+LONGEST_CELL = 1 << 24
+"""Most characters of a CSV cell: an unclosed quote is noticed before it has filled the memory."""
+
+DELIMITERS = ("\t", ";", "|", ",")
+"""What a delimiter may be that is not configured; commas last, because texts are full of them."""
+
+LOOKED_AT = 20
+"""Records below the header by which a delimiter is found."""
+
+Lines = Iterator[tuple[int, list[str]]]
+"""The first line and the cells of each record of a CSV, the header's first."""
+
+
+@dataclass(frozen=True)
+class CsvTable(Table):
+    """A CSV or TSV file with a header line."""
+
+    codec: str = "utf-8-sig"
+    """The encoding as Python's codec, which drops a byte order mark."""
+
+    def records(self) -> Iterator[Record]:
+        """All records below the header, in order.
+
+        Raises DataError at the end where two stray quotes have made one text of several rows.
+        """
+        width = len(self.schema)
+        suspects: list[Swallowed] = []
+        lines = read_csv_records(self.path, self._delimiter, self.codec)
+
+        # The first record is the header.
+        for number, (line, cells) in enumerate(itertools.islice(lines, 1, None), 1):
+            suspects += swallowed(line, cells, self._delimiter, width)
+            surplus = _count_surplus(cells, width)
+            padding = [""] * (width - len(cells))
+            yield Record(number, line, cells[:width] + padding, surplus)
+
+        if suspects:
+            refuse_swallowed(self.path, suspects, self._ordinary_rows(suspects))
+
+    @property
+    def _delimiter(self) -> str:
+        assert self.delimiter is not None
+        return self.delimiter
+
+    def _ordinary_rows(self, suspects: Iterable[Swallowed]) -> Iterator[list[str]]:
+        """The cells of all other records, read once more."""
+        starts = {suspect.first_line for suspect in suspects}
+        lines = read_csv_records(self.path, self._delimiter, self.codec)
+        for line, cells in itertools.islice(lines, 1, None):
+            if line not in starts:
+                yield cells
+
+    def chunks(self, rows: int, column: int | None = None) -> Iterator[pa.Table]:
+        schema = self.schema
+        indices: Sequence[int] = range(len(schema))
+        if column is not None:
+            indices = [column]
+            schema = pa.schema([schema.field(column)])
+
+        remaining = self._whole_rows()
+        while block := list(itertools.islice(remaining, rows)):
+            yield _to_arrow(block, indices, schema)
+
+    def _whole_rows(self) -> Iterator[list[str]]:
+        for record in self.records():
+            self.require_whole(record)
+            yield record.cells
+
+
+def _count_surplus(cells: list[str], width: int) -> int:
+    """Cells beyond the header's; as a delimiter at the end of a line makes them, they are none."""
+    beyond = cells[width:]
+    return len(beyond) if any(cell.strip() for cell in beyond) else 0
+
+
+def _to_arrow(block: list[list[str]], indices: Sequence[int], schema: pa.Schema) -> pa.Table:
+    columns = []
+    for index in indices:
+        cells = [row[index] for row in block]
+        columns.append(pa.array(cells, pa.string()))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def open_csv(path: Path, keys: TableKeys) -> CsvTable:
+    """Read the first lines of a CSV or TSV file; DataError where there is no header."""
+    with encodings.readable(path):
+        codec = encodings.find_encoding(path, keys.encoding)
+    delimiter = keys.delimiter or _find_delimiter(path, codec)
+
+    _, header = next(read_csv_records(path, delimiter, codec), (0, []))
+    if not any(name.strip() for name in header):
+        raise DataError(f"{path} is empty", "Expected a header line and rows below it")
+
+    names = [name if name.strip() else "" for name in header]
+    return CsvTable(
+        path,
+        pa.schema([pa.field(name, pa.string()) for name in names]),
+        "TSV" if _is_tsv(path) else "CSV",
+        delimiter,
+        encodings.name_encoding(codec),
+        codec=codec,
+    )
+
+
+def name_delimiter(delimiter: str) -> str:
+    """A delimiter in words, as the key `delimiter` takes it too."""
+    names = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "pipe"}
+    return names.get(delimiter, delimiter)
+
+
+def _is_tsv(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(".tsv")
+
+
+def _find_delimiter(path: Path, codec: str) -> str:
+    """The delimiter of the header line: the one that divides the lines below it in the same way.
+
+    A header may hold a delimiter within a name, so its count alone is not enough. In a .tsv with a
+    tab in its header, it is the tab.
+    """
+    header = _first_line(path, codec)
+    candidates = [delimiter for delimiter in DELIMITERS if delimiter in header]
+    if not candidates:
+        return "\t" if _is_tsv(path) else ","
+    if len(candidates) == 1:
+        return candidates[0]
+    if _is_tsv(path) and "\t" in candidates:
+        return "\t"
+
+    # Of equally good ones, max gives the first.
+    fits = [_fit(path, codec, delimiter) for delimiter in candidates]
+    return candidates[fits.index(max(fits))]
+
+
+def _first_line(path: Path, codec: str) -> str:
+    """The first line that is not blank."""
+    with encodings.readable(path, codec), encodings.open_text(path, codec) as file:
+        # Bounded, because a file of another kind may have no line ends at all.
+        while line := file.readline(LONGEST_CELL):
+            if line.strip():
+                return line
+    return ""
+
+
+def _fit(path: Path, codec: str, delimiter: str) -> tuple[float, int]:
+    """(share of the first records that are as wide as the header, the header's width)."""
+    with encodings.readable(path, codec), encodings.open_text(path, codec) as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        try:
+            widths = [len(cells) for cells in itertools.islice(reader, LOOKED_AT) if cells]
+        except csv.Error:
+            # A cell without an end: the delimiter is another, or the fault is named later.
+            return 0.0, 0
+
+    if not widths:
+        return 0.0, 0
+    below = widths[1:]
+    if widths[0] < 2:
+        # Within quotes it divides nothing.
+        return 0.0, widths[0]
+    return below.count(widths[0]) / max(len(below), 1), widths[0]
+
+
+def read_csv_records(path: Path, delimiter: str, codec: str) -> Lines:
+    """The first line and the cells of each record of a CSV, the header's first.
+
+    Blank lines are skipped. DataError names the lines of a record that is not well formed.
+    """
+    # The limit holds for the whole process, so it is never lowered.
+    csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))
+
+    with encodings.readable(path, codec), encodings.open_text(path, codec) as file:
+        # Strict: a quote that is not closed is an error and not a part of the text.
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        first_line = 1
+        try:
+            for cells in reader:
+                if cells:
+                    yield first_line, cells
+                first_line = reader.line_num + 1
+        except csv.Error as error:
+            raise _csv_fault(path, first_line, reader.line_num, error) from None
+
+
+def _csv_fault(path: Path, first: int, last: int, error: csv.Error) -> DataError:
+    where = f"{path} line {first}"
+    if last > first:
+        where += f" (to line {last})"
+    return DataError(f"{where}: {error}", "Correct the quotes there")

@@ -1,0 +1,95 @@
+"""Reader of .xlsx workbooks: one sheet, whose first row that is not blank is the header."""
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bankintent.config import TableKeys
+from bankintent.corpus.records import HeldTable, Record, infer_schema
+from bankintent.errors import DataError
+
+
+def open_workbook(path: Path, keys: TableKeys) -> HeldTable:
+    """Read a sheet of a workbook; DataError where there is no such sheet, or no header in it."""
+    with _open(path) as workbook:
+        sheet = _find_sheet(path, workbook.sheet_names, keys.sheet)
+        rows = _read_sheet(workbook, sheet)
+        others = [name for name in workbook.sheet_names if name != sheet]
+        unread = [name for name in others if _read_sheet(workbook, name)]
+
+    if not rows:
+        hint = f"Name another sheet (--set sheet=NAME) of {', '.join(others)}" if others else ""
+        raise DataError(f'the sheet "{sheet}" of {path} is empty', hint)
+
+    _, header = rows[0]
+    names = [_as_name(cell) for cell in header]
+    records = []
+    for number, (line, cells) in enumerate(rows[1:], 1):
+        records.append(Record(number, line, cells))
+    return HeldTable(
+        path,
+        infer_schema(names, records),
+        "Excel",
+        sheet=sheet,
+        unread=tuple(unread),
+        held=records,
+    )
+
+
+def sheet_names(path: Path) -> list[str]:
+    """The sheets of a workbook in order; DataError where it is none."""
+    with _open(path) as workbook:
+        return list(workbook.sheet_names)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A workbook of the library; its errors become a DataError."""
+    # It is imported where it is needed, because few tables are workbooks.
+    import python_calamine as calamine
+
+    try:
+        with calamine.CalamineWorkbook.from_path(str(path)) as workbook:
+            yield workbook
+    except (calamine.CalamineError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is not a readable .xlsx workbook ({reason})") from None
+
+
+def _find_sheet(path: Path, names: list[str], configured: str | None) -> str:
+    if configured is None:
+        return names[0]
+    if configured not in names:
+        raise DataError(
+            f'{path} has no sheet "{configured}"; it has {", ".join(names)}', "Correct sheet"
+        )
+    return configured
+
+
+def _read_sheet(workbook: Any, sheet: str) -> list[tuple[int, list[Any]]]:
+    """(its number in the sheet, its cells) of each row that is not blank."""
+    rows = []
+    # With the empty rows and columns at the start, so that numbers are those of the sheet.
+    values = workbook.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+    for number, row in enumerate(values, 1):
+        cells = [_as_value(cell) for cell in row]
+        if any(cell is not None for cell in cells):
+            rows.append((number, cells))
+    return rows
+
+
+def _as_value(cell: Any) -> Any:
+    """A cell as a Python value: None where it is empty, a whole number as an int."""
+    if cell == "":
+        return None
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    if isinstance(cell, datetime.timedelta):
+        return str(cell)
+    return cell
+
+
+def _as_name(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()

@@ -1,0 +1,73 @@
+"""The tab for one message: a text box, the likeliest intents as bars, examples to click."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from bankintent.gradio_app.client import Client, Trouble
+from bankintent.gradio_app.render import LIVE, problem, render
+from bankintent.serving.page.wording import placeholder
+
+
+def add_message_tab(page: gr.Blocks, client: Client, top_k: int, examples: Sequence[str]) -> None:
+    """A text box, the likeliest intents as bars, and examples to click."""
+
+    def predict(text: str) -> str:
+        return predict_message(client, text, top_k)
+
+    with gr.Row():
+        with gr.Column():
+            text = gr.Textbox(label="Message", lines=3, elem_id="message", autofocus=True)
+            button = gr.Button("Find the intent", variant="primary", elem_id="ask")
+        with gr.Column():
+            answer = gr.HTML(elem_id="answer", elem_classes="answer", js_on_load=LIVE)
+
+    # Private: Gradio would otherwise offer each function of the page as an API.
+    button.click(predict, text, answer, api_visibility="private")
+    if examples:
+        gr.Examples(
+            [[example] for example in examples],
+            inputs=[text],
+            outputs=[answer],
+            fn=predict,
+            run_on_click=True,
+            # To fill the cache, Gradio would call the API before the page opens.
+            cache_examples=False,
+            api_visibility="private",
+        )
+
+    def show_hint() -> Any:
+        return gr.Textbox(placeholder=find_hint(client, examples))
+
+    page.load(show_hint, None, text, api_visibility="private")
+
+
+def predict_message(client: Client, text: str, top_k: int) -> str:
+    """The likeliest intents of a message, or the reason why there are none, as HTML."""
+    if not text.strip():
+        return problem("Type a message first.")
+
+    try:
+        prediction = client.predict(text, top_k)
+    except Trouble as trouble:
+        return problem(str(trouble))
+
+    return render(
+        "answer.html",
+        top_k=prediction.top_k,
+        truncated=prediction.truncated,
+        milliseconds=prediction.milliseconds,
+    )
+
+
+def find_hint(client: Client, examples: Sequence[str]) -> str:
+    """The placeholder of the message box: an example, or names of the model's intents."""
+    if examples:
+        return f"For example: {examples[0]}"
+
+    try:
+        return placeholder(client.info()["labels"])
+    except Trouble:
+        # The message of the first answer says what is wrong.
+        return placeholder(())

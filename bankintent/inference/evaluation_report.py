@@ -1,0 +1,266 @@
+"""The report of an evaluation: its folder, and what is printed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bankintent import console, files
+from bankintent.inference.evaluation import Evaluation, TrivialRecord
+from bankintent.inference.labelled import EvaluationData, show_refusals
+from bankintent.inference.runtime import Logits
+from bankintent.labels import LabelSchema
+from bankintent.measures import metrics, plots
+from bankintent.measures.confusion_plots import WHOLE, WORST, draw_confusion
+from bankintent.measures.metrics import ConfusedPair, IntentScores
+from bankintent.measures.shares import in_percent, in_points
+from bankintent.texts import list_some
+
+REPORT = files.ResultFolder(
+    "evaluation report",
+    ("metrics.json", "report.md", WORST, WHOLE, "reliability.png", "predictions.parquet"),
+)
+"""The files of a report: a folder that holds any other is not replaced."""
+
+SHOWN_PAIRS = 5
+"""Confused pairs that are printed; the report has more."""
+
+FEW_ROWS = 300
+"""Rows below which an interval of accuracy is some points wide on either side."""
+
+ADVICE = (
+    "- another recipe of configs/recommended/, or more epochs",
+    "- more sentences of the intents with a low F1, which report.md lists first",
+    "- another encoder: the embedded one reads English",
+)
+"""What to try where an encoder gains nothing."""
+
+
+def write(folder: Path, result: Evaluation, logits: Logits, data: EvaluationData) -> None:
+    """Write the report folder; an earlier report there is replaced."""
+    labels = data.labels
+    true = np.asarray(data.rows.labels)
+    predicted = logits.argmax(axis=1)
+    counts = metrics.confusion(true, predicted, len(labels))
+    confidence = metrics.softmax(logits).max(axis=1)
+    title = f"{result.checkpoint.name} on {describe_rows(data)}"
+
+    with files.replacing(folder, REPORT) as staging:
+        matrices = draw_confusion(counts, labels.names, staging, title)
+        plots.reliability_diagram(
+            result.reliability, result.metrics["ece"], staging / "reliability.png"
+        )
+
+        table = pa.table(
+            {
+                "id": data.rows.ids,
+                "label": names_of(true, labels),
+                "predicted": names_of(predicted, labels),
+                # float32 has about seven digits.
+                "score": np.round(confidence, 6),
+            }
+        )
+        pq.write_table(table, staging / "predictions.parquet")
+
+        files.write_text(staging / "metrics.json", files.json_text(result.to_json()))
+        files.write_text(staging / "report.md", _report_text(result, data, matrices))
+
+
+def names_of(label_ids: NDArray[np.integer[Any]], labels: LabelSchema) -> list[str]:
+    """The names of some label ids."""
+    return [labels.names[label_id] for label_id in label_ids]
+
+
+def show(result: Evaluation, data: EvaluationData, folder: Path) -> None:
+    """Print the metrics, what to know about them, the most confused pairs and the report's path."""
+    show_refusals(data.source)
+    subject = result.checkpoint
+    title = f"{subject.name} ({subject.format}) on {describe_rows(data)}"
+    header, body = metrics.overview(result.metrics, result.intervals)
+    console.print_table(title, header, body)
+
+    for text in _row_notes(result):
+        console.say(text)
+    for line in _compare_with_trivial(result):
+        console.say(line)
+
+    pairs = []
+    for pair in result.confused_pairs[:SHOWN_PAIRS]:
+        pairs.append([pair.true, pair.predicted, str(pair.count)])
+    if pairs:
+        console.print_table("Most confused", ["true", "predicted", "rows"], pairs)
+
+    place = console.show_path(folder)
+    console.say(f"Report: {place} (report.md, confusion.png, reliability.png)")
+
+
+def describe_rows(data: EvaluationData) -> str:
+    """`426 test rows`, or `120 rows of may.csv` for a table."""
+    source = data.source
+    count = f"{len(data.rows):,}"
+    if source.dataset is not None or source.path.is_dir():
+        return f"{count} {source.split} rows"
+    return f"{count} rows of {source.name}"
+
+
+def _row_notes(result: Evaluation) -> list[str]:
+    """What to know about the rows, a sentence each."""
+    notes = []
+    absent = result.absent_intents
+    if absent:
+        verb = "does" if len(absent) == 1 else "do"
+        others = len(result.per_intent) - len(absent)
+        notes.append(
+            f"{len(absent)} of {len(result.per_intent)} intents {verb} not occur"
+            f" ({list_some(absent)}): macro-F1 is over the other {others}."
+        )
+
+    if result.trained_on:
+        notes.append(
+            f"{result.trained_on:,} of {result.rows:,} rows also stand in the training data:"
+            " the model may know them by heart."
+        )
+    return notes
+
+
+def _compare_with_trivial(result: Evaluation) -> list[str]:
+    """Lines that set a model beside a classifier without an encoder; none for such a classifier.
+
+    Where the model does not beat it, the lines say what to try.
+    """
+    trivial = result.trivial
+    if trivial is None:
+        if result.no_trivial is None:
+            return []
+        return [f"Not compared with TF-IDF: {result.no_trivial}."]
+
+    lines = [_trivial_line(trivial)]
+    # An end at zero is inside: equal answers have the interval 0.00 to 0.00.
+    if trivial.interval[0] > 0:
+        return lines
+
+    lines.append(_verdict_on_trivial(trivial))
+    lines += ADVICE
+    if trivial.difference >= 0 and result.rows < FEW_ROWS:
+        lines.append(f"- more test sentences: with {result.rows} the interval is wide")
+    return lines
+
+
+def _trivial_line(trivial: TrivialRecord) -> str:
+    distance = in_points(abs(trivial.difference))
+    if distance == "0.00":
+        place = "level with it"
+    elif trivial.difference > 0:
+        place = f"{distance} points better"
+    else:
+        place = f"{distance} points worse"
+
+    low = in_points(trivial.interval[0])
+    high = in_points(trivial.interval[1])
+    return (
+        f"{trivial.about}: {in_percent(trivial.accuracy)}; this model is {place}"
+        f" (95 % interval {low} to {high})."
+    )
+
+
+def _verdict_on_trivial(trivial: TrivialRecord) -> str:
+    if trivial.interval[1] < 0:
+        return "It does worse than a count of letters. To try:"
+    return "It is not shown to be better than a count of letters. To try:"
+
+
+def _report_text(result: Evaluation, data: EvaluationData, matrices: dict[str, str]) -> str:
+    """The text of report.md; `matrices` are the pictures of confusions, file name -> caption."""
+    origin = f"model loaded as {result.checkpoint.format}"
+    if result.reference is not None:
+        origin = result.reference.about
+    header, body = metrics.overview(result.metrics, result.intervals)
+
+    lines = [
+        f"# {result.checkpoint.name} on {_title_of(data)}",
+        "",
+        f"{result.rows:,} rows; {origin}; intervals from",
+        f"{result.bootstrap.resamples:,} bootstrap resamples of the rows.",
+        "",
+        *console.markdown_table(header, body),
+        "",
+        *_paragraphs(result, data),
+        f"![Confusion matrix: {matrices[WORST]}]({WORST})",
+        "",
+        *_whole_matrix(matrices),
+        "![calibration](reliability.png)",
+        "",
+        "## Most confused pairs",
+        "",
+        *_pairs_table(result.confused_pairs),
+        "",
+        "## Intents, worst F1 first",
+        "",
+        *_intents_table(result.per_intent),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _whole_matrix(matrices: dict[str, str]) -> list[str]:
+    """A link, as the picture is too large for a page; nothing where the first shows all intents."""
+    if WHOLE not in matrices:
+        return []
+    return [f"[Confusion matrix of {matrices[WHOLE]}]({WHOLE})", ""]
+
+
+def _title_of(data: EvaluationData) -> str:
+    source = data.source
+    if source.dataset is not None or source.path.is_dir():
+        return f"{source.name}, {source.split}"
+    return source.name
+
+
+def _paragraphs(result: Evaluation, data: EvaluationData) -> list[str]:
+    """The notes and the comparison as Markdown, each followed by an empty line."""
+    lines = []
+    for note in _row_notes(result):
+        lines += [note, ""]
+
+    refusals = data.source.describe_refusals()
+    if refusals is not None:
+        lines += [f"{refusals}.", ""]
+
+    comparison = _compare_with_trivial(result)
+    for number, line in enumerate(comparison):
+        lines.append(line)
+        # The items of a list stand together.
+        is_last = number == len(comparison) - 1
+        if is_last or not comparison[number + 1].startswith("- ") or not line.startswith("- "):
+            lines.append("")
+    return lines
+
+
+def _pairs_table(pairs: list[ConfusedPair]) -> list[str]:
+    header = ["true", "predicted", "rows", "examples"]
+
+    body = []
+    for pair in pairs:
+        # A line break in a sentence would end the table's row.
+        examples = [" ".join(text.split()) for text in pair.examples]
+        cells = [pair.true, pair.predicted, str(pair.count)]
+        cells.append(" / ".join(examples))
+        body.append(cells)
+    return console.markdown_table(header, body)
+
+
+def _intents_table(intents: list[IntentScores]) -> list[str]:
+    header = ["intent", "precision", "recall", "F1", "rows"]
+    # An intent without rows has nothing to measure.
+    occurring = [row for row in intents if row.support > 0]
+    by_f1 = sorted(occurring, key=lambda row: (row.f1, row.intent))
+
+    body = []
+    for row in by_f1:
+        precision = f"{row.precision:.3f}"
+        recall = f"{row.recall:.3f}"
+        f1 = f"{row.f1:.3f}"
+        body.append([row.intent, precision, recall, f1, str(row.support)])
+    return console.markdown_table(header, body)

@@ -1,0 +1,330 @@
+"""Labelled rows to evaluate on: ETL's output, a labelled table, or a folder of tables."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bankintent import console, files
+from bankintent.bundle.layout import Checkpoint
+from bankintent.config import CompareModelsConfig, DataConfig, EvalConfig
+from bankintent.corpus import dataset as datasets
+from bankintent.corpus import sources
+from bankintent.corpus.cleaning import Example, clean
+from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.corpus.refusals import (
+    RefusedRow,
+    count_reasons,
+    describe_refused,
+    list_reasons,
+    require_allowed,
+)
+from bankintent.corpus.rows import SPLIT_NAMES, Source
+from bankintent.errors import DataError, UserError
+from bankintent.files import JsonObject
+from bankintent.inference.label_names import Renames, label_ids, read_renames
+from bankintent.labels import LabelSchema
+from bankintent.texts import list_some, normalise
+
+WHOLE = "all"
+"""The part of a source that has no splits."""
+
+TABLE_KEYS = ("text_column", "label_column", "encoding", "delimiter", "sheet", "bad_rows")
+"""Keys of an evaluation that are those of data.yaml: how a table is read."""
+
+Settings = EvalConfig | CompareModelsConfig
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows to evaluate on, with the names of their intents as the data has them."""
+
+    path: Path
+    name: str
+    """The user's name of the data: of ETL's source, or of the table."""
+    hash: str
+    """Of ETL's whole output, or of a table's rows; it changes with every text and intent."""
+    split: str
+    """train, val or test; test for a table as such."""
+    ids: list[str]
+    texts: list[str]
+    intents: list[str]
+    dataset: Dataset | None = None
+    """ETL's output, where the rows are from one."""
+    refusals: tuple[RefusedRow, ...] = ()
+    """Rows of a table that were left out."""
+
+    @property
+    def where(self) -> str:
+        """Its name in messages."""
+        return self.path.name or str(self.path)
+
+    @property
+    def stem(self) -> str | None:
+        """The name of a table in the name of a report; None for ETL's output."""
+        if self.dataset is not None:
+            return None
+
+        path = self.path.resolve()
+        stem = path.name if path.is_dir() else plain_stem(path)
+        # The report of a table val.csv must not be that of the split val of ETL's output.
+        if stem.lower() in SPLIT_NAMES:
+            return f"{path.parent.name}-{stem}"
+        return stem
+
+    @property
+    def refusal_counts(self) -> dict[str, int]:
+        """Rows that were left out, by their reason."""
+        return count_reasons(self.refusals)
+
+    def describe_refusals(self) -> str | None:
+        """How many rows of a table were left out, and why; None where there are none."""
+        count = len(self.refusals)
+        if count == 0:
+            return None
+        reasons = list_reasons(self.refusal_counts)
+        return f"{count:,} of {count + len(self.ids):,} rows left out: {reasons}"
+
+    def of(self, labels: LabelSchema, renames: Renames, model: str) -> "EvaluationData":
+        """The rows with the label ids of a model; LabelError where it lacks an intent of theirs."""
+        ids = label_ids(self.intents, labels, renames, self.where, model)
+        return EvaluationData(self, SplitData(self.ids, self.texts, ids), labels)
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Rows with the label ids of the model that is evaluated on them."""
+
+    source: LabelledRows
+    rows: SplitData
+    labels: LabelSchema
+    """The model's, some of which may not occur in the rows."""
+
+    @property
+    def absent_intents(self) -> list[str]:
+        """Intents of the model without rows, in id order."""
+        occurring = set(self.rows.labels)
+        return [name for label, name in enumerate(self.labels.names) if label not in occurring]
+
+    @classmethod
+    def of_split(cls, data: Dataset, split: str) -> "EvaluationData":
+        """A split of ETL's output, for a model with its labels."""
+        return read_dataset(data, split).of(data.labels, {}, str(data.path))
+
+
+def find_rows(checkpoint: Checkpoint, settings: Settings) -> LabelledRows:
+    """The rows that the settings name, by default those of the data recorded with the model.
+
+    Raises DataError where there are none, where more rows are refused than `bad_rows` allows, or
+    where the recorded folder holds other data.
+    """
+    if settings.data_dir is None:
+        return read_dataset(recorded_data(checkpoint), settings.split)
+
+    path = settings.data_dir.expanduser()
+    if (path / datasets.MANIFEST).is_file():
+        return read_dataset(datasets.load(path), settings.split)
+    if not path.exists():
+        raise DataError(
+            f"{settings.data_dir} does not exist",
+            "Name ETL's output, a labelled table, or a folder of tables with --data-dir",
+        )
+    return read_table(path, settings)
+
+
+def find_data(checkpoint: Checkpoint, settings: EvalConfig) -> EvaluationData:
+    """The rows of `find_rows` with the label ids of the model.
+
+    Raises what `find_rows` raises, and LabelError where the model lacks an intent of the data.
+    """
+    renames = read_renames(settings.label_map)
+    rows = find_rows(checkpoint, settings)
+    return rows.of(checkpoint.labels, renames, str(checkpoint.root))
+
+
+def recorded_data(checkpoint: Checkpoint) -> Dataset:
+    """ETL's output that a model was trained on.
+
+    Raises DataError where none is recorded, or where it is not there or holds other data.
+    """
+    manifest = checkpoint.manifest
+    if manifest is None or manifest.data_dir is None:
+        raise DataError(
+            f"{checkpoint.root} records no data",
+            "Name ETL's output or a labelled table with --data-dir",
+        )
+
+    data = datasets.load(Path(manifest.data_dir))
+    if manifest.data_hash != data.hash:
+        raise DataError(
+            f"{data.path} no longer holds the data that {checkpoint.name} was trained on"
+            " (its hash differs)",
+            f"Run the ETL of that data again, or evaluate on this one with --data-dir {data.path}",
+        )
+    # The hash is also of the labels: these differ only where a bundle was put together by hand.
+    checkpoint.labels.require_same(data.labels, str(checkpoint.root), str(data.path))
+    return data
+
+
+def read_dataset(data: Dataset, split: str) -> LabelledRows:
+    """One split of ETL's output; raises like `Dataset.read`."""
+    rows = data.read(split)
+    intents = [data.labels.names[label] for label in rows.labels]
+    return LabelledRows(
+        path=data.path,
+        name=data.name,
+        hash=data.hash,
+        split=split,
+        ids=rows.ids,
+        texts=rows.texts,
+        intents=intents,
+        dataset=data,
+    )
+
+
+def read_table(path: Path, settings: Settings) -> LabelledRows:
+    """The rows of a labelled table, or of one part of a folder of tables, cleaned as ETL does.
+
+    Raises what reading and cleaning raise, and DataError where no row is left.
+    """
+    chosen = _table_of_split(path, settings.split)
+    keys = settings.model_dump(include=set(TABLE_KEYS))
+    # Absolute, so that a table called `bundled` is no name of a dataset.
+    config = DataConfig(dataset_name=str(chosen.absolute()), **keys)
+    source = sources.read(config)
+
+    is_whole = WHOLE in source.rows
+    if chosen == path and is_whole:
+        _require_no_split(path, settings)
+    part = WHOLE if is_whole else settings.split
+    examples = _clean_part(source, part, config, path)
+
+    ids = []
+    texts = []
+    intents = []
+    for row in examples.rows:
+        ids.append(row.id)
+        texts.append(row.text)
+        intents.append(row.label_text)
+    return LabelledRows(
+        path=path,
+        name=path.resolve().name,
+        hash=_table_hash(examples.rows),
+        split=settings.split,
+        ids=ids,
+        texts=texts,
+        intents=intents,
+        refusals=tuple(examples.refusals),
+    )
+
+
+def _table_of_split(path: Path, split: str) -> Path:
+    """The one table of a folder that is named after a split; otherwise the path itself.
+
+    So a large train table is not read, and a folder may hold a test table alone.
+    """
+    if not path.is_dir():
+        return path
+
+    tables = []
+    for table in sorted(path.iterdir()):
+        stem = plain_stem(table).lower()
+        if table.is_file() and SPLIT_NAMES.get(stem) == split:
+            tables.append(table)
+    # Where there are several, the reader of folders knows which of them are tables.
+    return tables[0] if len(tables) == 1 else path
+
+
+def plain_stem(path: Path) -> str:
+    """The name of a file without all of its endings: `may` for `may.csv.gz`."""
+    return path.name.partition(".")[0] or path.name
+
+
+def _require_no_split(path: Path, settings: Settings) -> None:
+    if settings.split != "test":
+        raise DataError(
+            f"{path} is one table without parts, and split: {settings.split} asks for one",
+            "Leave split out: all of its rows are evaluated on",
+        )
+
+
+@dataclass(frozen=True)
+class _CleanRows:
+    rows: list[Example]
+    refusals: list[RefusedRow]
+
+
+def _clean_part(source: Source, part: str, config: DataConfig, path: Path) -> _CleanRows:
+    """The usable rows of one part of a source; DataError where there are none or too few."""
+    if not source.rows.get(part):
+        parts = ", ".join(name for name, rows in source.rows.items() if rows)
+        raise DataError(
+            f"{path} holds no {part} rows; it has {parts or 'no rows at all'}",
+            "Choose another part with --split",
+        )
+
+    rows = source.rows[part]
+    examples, refusals = clean(rows, config.max_chars)
+    require_allowed(config.bad_rows, refusals, len(rows), str(path))
+    if not examples:
+        reasons = describe_refused(refusals)
+        raise DataError(f"{path} holds no usable row ({reasons})", "Check its columns")
+    return _CleanRows(examples, refusals)
+
+
+def _table_hash(rows: Sequence[Example]) -> str:
+    """sha256 of texts and intents in their order, independent of the format of the file."""
+    pairs = [[row.text, row.label_text] for row in rows]
+    return files.sha256_text(json.dumps(pairs, ensure_ascii=False))
+
+
+def trained_rows(checkpoint: Checkpoint, evaluated: LabelledRows) -> SplitData | None:
+    """The labelled rows that a model was trained on; None where they are not at hand.
+
+    They are read from the data that it is evaluated on, where that is the data of its training, or
+    from the folder that it records. A checkpoint without a record is taken to be trained on the
+    data that it is evaluated on.
+    """
+    try:
+        data = _training_data(checkpoint, evaluated.dataset)
+        train = data.read("train")
+        few_shot = _trained_settings(checkpoint).get("few_shot")
+        if few_shot is None:
+            return train
+        return train.few_shot(few_shot, _trained_settings(checkpoint)["seed"])
+    # Gone, changed, of other labels: an evaluation does not need them.
+    except UserError:
+        return None
+
+
+def _training_data(checkpoint: Checkpoint, evaluated: Dataset | None) -> Dataset:
+    manifest = checkpoint.manifest
+    if evaluated is not None:
+        is_own = manifest is None or manifest.data_hash == evaluated.hash
+        if is_own and evaluated.labels.hash == checkpoint.labels.hash:
+            return evaluated
+    return recorded_data(checkpoint)
+
+
+def _trained_settings(checkpoint: Checkpoint) -> JsonObject:
+    """The settings of a run; none where they are not recorded."""
+    if checkpoint.manifest is None:
+        return {}
+    return dict(checkpoint.manifest.identity.get("settings", {}))
+
+
+def find_known(texts: Sequence[str], train: SplitData) -> list[bool]:
+    """Whether each text stands in the training rows, whatever its intent there."""
+    known = {normalise(text) for text in train.texts}
+    return [normalise(text) in known for text in texts]
+
+
+def show_refusals(rows: LabelledRows) -> None:
+    """Print how many rows of a table were left out and why, and the first of them."""
+    text = rows.describe_refusals()
+    if text is None:
+        return
+    console.say(text)
+
+    places = [refusal.place for refusal in rows.refusals]
+    console.say(f"  {list_some(places)}")

@@ -53,9 +53,9 @@ test: .venv/installed-dev  ## install, then run the tests
 	$(PYTEST) $(BY_FILE) -m "not proof"
 	$(PYTEST) tests/test_api_fuzz.py
 
-proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, fuzzed requests
+proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, thousands of requests
 	$(PYTEST) $(BY_TEST) -m proof --durations 10
-	FUZZ_CASES=500 $(PYTEST) tests/test_api_fuzz.py
+	FUZZ_CASES=1000 $(PYTEST) tests/test_api_fuzz.py
 
 check: test check-style  ## the tests, the linter, the type checker and the rules of reading
 

@@ -10,10 +10,9 @@ from bankintent.errors import DataError
 def divide(rows: Cleaned, config: DataConfig) -> Corpus:
     """Divide a cleaned dataset by the configured policy and extend train by extra_train.
 
-    Raises DataError where there are fewer than two intents, where some have too few rows, or where
-    there is no official test split.
+    Raises DataError where `rare` leaves fewer than two intents, where some have too few rows, or
+    where there is no official test split.
     """
-    _require_two_intents(rows, config)
     division = choose_division(rows.dataset, config)
 
     rows, rare_intents = rare.resolve_rare(rows, division.name, config)
@@ -27,14 +26,6 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
     # After the split: val and test are the same with and without extra rows.
     splits = extend_train(splits, rows.extra_train)
     return Corpus(splits, rows.out_of_scope, rows.unlabelled, division, rare_intents)
-
-
-def _require_two_intents(rows: Cleaned, config: DataConfig) -> None:
-    if len(intents(pool(rows.dataset))) < 2:
-        raise DataError(
-            f"{config.dataset_name} has fewer than two intents with usable rows",
-            "Check its columns of texts and labels",
-        )
 
 
 def choose_division(parts: Splits, config: DataConfig) -> Division:

@@ -83,7 +83,7 @@ def main(
     checkpoint = open_checkpoint(settings.checkpoint_path)
     data = labelled.find_data(checkpoint, settings)
     train = labelled.trained_rows(checkpoint, data.source)
-    logits = evaluation.predict(checkpoint, data.rows, settings.batch_size)
+    logits = evaluation.predict(checkpoint, data, settings.batch_size)
     result = evaluation.evaluate(logits, data, checkpoint, settings, train)
     result = trivial.beside(result, logits, data, train)
 

@@ -1,5 +1,7 @@
-"""The commands of `python -m bankintent`: compare many training runs or two models, score a table.
+"""The commands of `python -m bankintent`: configs for a source, comparisons, scoring, a check-up.
 
+python -m bankintent init my.csv
+python -m bankintent doctor
 python -m bankintent compare --config configs/compare.yaml
 python -m bankintent compare-models artifacts/models/old artifacts/models/new --data test.csv
 python -m bankintent score messages.csv scored.parquet --model-dir artifacts/models/quickstart
@@ -11,7 +13,13 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
-from bankintent.config import CompareConfig, CompareModelsConfig, ScoreConfig
+from bankintent.config import (
+    CompareConfig,
+    CompareModelsConfig,
+    DataConfig,
+    ScoreConfig,
+    TrainConfig,
+)
 from bankintent.configfile import load
 
 OldModel = Annotated[
@@ -43,6 +51,93 @@ ReportFolder = Annotated[
         show_default="artifacts/comparisons/<A>-vs-<B>",
     ),
 ]
+
+
+UserSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="Your sentences: a table (CSV, Excel, JSON, Parquet, ...), a folder with train and"
+        " test files, an export of another tool, a Hub name, or `bundled`.",
+        show_default=False,
+    ),
+]
+ConfigFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        help="Folder for the two files.",
+        show_default="configs/<name>",
+    ),
+]
+
+
+def init(
+    source: UserSource,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Name of the configs, the data and the model.", show_default="after PATH"
+        ),
+    ] = None,
+    output_dir: ConfigFolder = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a data.yaml and train.yaml that are there."),
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a key of data.yaml, for example --set label_column=Topic. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Look at your sentences and write data.yaml and train.yaml for them, with reasons.
+
+    Reads the source as ETL would and chooses a split and a regime. Measures the encoder on some of
+    the sentences, to estimate time and memory of each regime. The two files say it all in comments
+    and run as they are; nothing is trained. It takes half a minute for some thousand sentences.
+
+    A source that ETL would refuse is refused with ETL's own line, and nothing is written.
+    """
+    from bankintent.first_steps import init as first_steps
+
+    name = first_steps.name_of(source, name)
+    # Before the user's own, which win.
+    keys = [f"output_dir={first_steps.DATA / name}", *(overrides or ())]
+    given = load(DataConfig, None, keys, dataset_name=source)
+    first_steps.init(given, name, output_dir, overwrite)
+
+
+def doctor(
+    config: Annotated[
+        Path | None,
+        cli.config_option(
+            help="A train.yaml: its encoder, places, precision and tracking are checked. By default"
+            " those of make quickstart."
+        ),
+    ] = None,
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            "--regime", metavar="REGIME", help="The regime of that run, where the file has none."
+        ),
+    ] = None,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Check this machine: packages, processor, memory, disks, ports, tracking, the Hub.
+
+    Prints a line for each check: ok, a note (something to know; nothing fails by it) or a problem
+    (a run would stop there), and what to do. It takes some seconds and changes nothing. The exit
+    code is 1 where there is a problem, otherwise 0.
+    """
+    from bankintent.first_steps import doctor as first_steps
+
+    settings = load(TrainConfig, config or first_steps.QUICKSTART, overrides or (), regime=regime)
+    if not first_steps.examine(settings):
+        raise typer.Exit(1)
 
 
 def compare(
@@ -175,7 +270,10 @@ def score(
 
 if __name__ == "__main__":
     cli.run_verbs(
-        "Compare many training runs or two models, or score a whole table.",
+        "Write configs for your sentences (init), check this machine (doctor), compare many"
+        " training runs or two models, or score a whole table.",
+        init,
+        doctor,
         compare,
         compare_models,
         score,

@@ -4,8 +4,9 @@ In a terminal nothing is wider than the terminal, and no word is broken: lines a
 words, and a table that is too wide is shown row by row. Without one, lines are as long as they are.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -41,6 +42,17 @@ NUMBER = re.compile(r"\**[-+<>~]? ?\d.*|-?")
 
 COUNTED = re.compile(r"[\d,.]+ [^\W\d_]{3}")
 """A number and a word, for example `5 per intent`: the name of something, not a figure."""
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Within the block nothing of this module is printed, and no bar is shown."""
+    was_quiet = stdout.quiet
+    stdout.quiet = True
+    try:
+        yield
+    finally:
+        stdout.quiet = was_quiet
 
 
 def say(text: str) -> None:

@@ -201,12 +201,14 @@ def fit_ours(setting: Setting, work: Path) -> str:
     """Train as `multiregime` does, but validate on two rows: validation is no part of the race."""
     from bankintent.tracking import Tracker
     from bankintent.training import trainer
+    from bankintent.training.course import Course
     from bankintent.training.encoding import TrainingRows
 
     few, tracker = setting.val.take([0, 1]), Tracker(TrackingConfig(enabled=False))
     rows = TrainingRows(setting.train, few)
     tokenizer = setting.backbone.tokenizer
-    return trainer.fit(setting.model, tokenizer, rows, setting.config, work, tracker).precision
+    course = Course(work, tracker)
+    return trainer.fit(setting.model, tokenizer, rows, setting.config, course).precision
 
 
 def fit_stock(setting: Setting, work: Path, tuned: bool) -> str:

@@ -22,6 +22,7 @@ from serving_fixtures import write_evaluation, write_tiny_bundle
 from tiny_models import rows, tiny_encoder
 
 from bankintent import cli, process
+from bankintent.corpus import division
 
 if TYPE_CHECKING:
     from study_fixtures import InProcess
@@ -128,6 +129,14 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, so that relative outputs never meet."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _small_tables_are_split() -> Iterator[None]:
+    """The tables of tests are small; without this ETL would judge them by cross-validation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(division, "CROSS_BELOW", 0)
+        yield
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def facts(**changes: Any) -> dict[str, Any]:
             "rows": 100,
             "intervals": {"accuracy": [0.85, 0.95], "macro_f1": [0.84, 0.94]},
             "bootstrap": {"resamples": 2000, "seed": 6},
+            "cross": None,
             "confused_pairs": [{"true": "a", "predicted": "b", "count": 3}],
         },
         "training": {

@@ -72,14 +72,16 @@ def test_bootstrap_intervals_cover_and_ignore_row_order() -> None:
     true = rng.integers(0, 3, 500)
     predicted = np.where(rng.random(500) < 0.8, true, (true + 1) % 3)
 
-    intervals = metrics.bootstrap_intervals(true, predicted, 3, 500, seed=1)
+    intervals = metrics.bootstrap_intervals(true, predicted, 3, metrics.Bootstrap(500, seed=1))
     low, high = intervals["accuracy"]
     assert low < (true == predicted).mean() < high
     normal_width = 2 * 1.96 * (0.8 * 0.2 / 500) ** 0.5
     assert high - low == pytest.approx(normal_width, rel=0.2)
 
     order = rng.permutation(500)
-    shuffled = metrics.bootstrap_intervals(true[order], predicted[order], 3, 500, seed=1)
+    shuffled = metrics.bootstrap_intervals(
+        true[order], predicted[order], 3, metrics.Bootstrap(500, seed=1)
+    )
     assert shuffled == intervals
 
 
@@ -88,7 +90,7 @@ def test_intervals_are_those_of_resampled_confusion_matrices() -> None:
     true = rng.integers(0, 4, 60)
     # Label 4 has no rows, and is predicted all the same.
     predicted = np.where(rng.random(60) < 0.7, true, 4)
-    intervals = metrics.bootstrap_intervals(true, predicted, 5, 200, seed=9)
+    intervals = metrics.bootstrap_intervals(true, predicted, 5, metrics.Bootstrap(200, seed=9))
 
     draws = np.random.default_rng(9)
     cells = np.sort(5 * true + predicted)
@@ -155,6 +157,7 @@ def test_metrics_json_has_its_keys_in_order(bundle: Path, run: Run) -> None:
         "absent_intents",
         "refused_rows",
         "trained_on",
+        "cross",
         "trivial",
         "no_trivial",
     ]

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
@@ -143,7 +144,8 @@ def test_what_the_proof_leaves_out_is_run_by_ci() -> None:
 def shrink(config: Path, model: Path) -> None:
     """Keep a config's meaning and make it quick.
 
-    Two sentences for each intent, one epoch, no exported formats, a tiny model in the place of the embedded one.
+    Two sentences for each intent, one epoch, no exported formats, a tiny model in the place of the embedded one, and no
+    MLflow in training, which takes seconds to load; evaluations have it.
     """
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     if "dataset_name" in settings:
@@ -152,6 +154,7 @@ def shrink(config: Path, model: Path) -> None:
         settings["model_name"] = str(model)
     if "batch_size" in settings and "model_name" in settings and "references" not in settings:
         settings |= {"epochs": 1, "max_length": 64, "export": {"onnx": False}}
+        settings["tracking"] = {"enabled": False}
         if settings.get("contrastive"):
             settings["contrastive"]["steps"] = 1
     if "references" in settings:
@@ -159,6 +162,10 @@ def shrink(config: Path, model: Path) -> None:
     if "recipes" in settings:
         sizes = ["all"] if "all" in settings.get("sizes", ["all"]) else [1]
         settings |= {"sizes": sizes, "seeds": [1], "bootstrap": 1000}
+        settings["tracking"] = {"enabled": False}
+        # Every recipe is a process of its own: two are a comparison.
+        names = list(settings["recipes"])
+        settings["recipes"] = {name: settings["recipes"][name] for name in (names[0], names[-1])}
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
@@ -193,6 +200,43 @@ def write_clinc150(path: Path) -> None:
     path.write_text(json.dumps(splits | {"oos_test": [["what is a dinosaur", "oos"]]}))
 
 
+def write_exports(folder: Path) -> None:
+    """Exports of other tools, each with ten sentences of three intents."""
+    by_intent: dict[str, list[str]] = {}
+    for text, intent in rows(10):
+        by_intent.setdefault(intent, []).append(text)
+
+    nlu = []
+    for intent, texts in by_intent.items():
+        nlu.append({"intent": intent, "examples": "".join(f"- {text}\n" for text in texts)})
+    rasa = folder / "my-bot" / "data" / "nlu.yml"
+    rasa.parent.mkdir(parents=True)
+    rasa.write_text(yaml.safe_dump({"version": "3.1", "nlu": nlu}), encoding="utf-8")
+
+    utterances = [{"text": text, "intent": intent, "entities": []} for text, intent in rows(10)]
+    assets = {"projectKind": "Conversation", "utterances": utterances}
+    watson = []
+    tutorial = []
+    for intent, texts in by_intent.items():
+        watson.append({"intent": intent, "examples": [{"text": text} for text in texts]})
+        tutorial.append({"tag": intent, "patterns": texts, "responses": ["Done."]})
+
+    contents: dict[str, Any] = {
+        "luis.json": {"luis_schema_version": "7.0.0", "culture": "en-us", "utterances": utterances},
+        "clu.json": {"metadata": {"language": "en-us"}, "assets": assets},
+        "skill.json": {"language": "en", "dialog_nodes": [], "intents": watson},
+        "intents.json": {"intents": tutorial},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    with zipfile.ZipFile(folder / "agent.zip", "w") as archive:
+        archive.writestr("agent.json", json.dumps({"language": "en"}))
+        for intent, texts in by_intent.items():
+            sentences = [{"data": [{"text": text}]} for text in texts]
+            archive.writestr(f"intents/{intent}_usersays_en.json", json.dumps(sentences))
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a checkout to the commands, with quick configs and a user's files."""
@@ -208,6 +252,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(BUNDLED, folder / "june.csv")
     write_csv(folder / "log.csv", [(f"please help, {text}",) for (text,) in messages], "text")
     write_csv(folder / "messages.csv", messages, "text")
+    write_exports(folder)
     write_clinc150(folder / "path" / "to" / "clinc150" / "data_full.json")
     return folder
 

@@ -22,6 +22,7 @@ RANKS = {
     "serving": 6,
     "studies": 6,
     "baselines": 6,
+    "first_steps": 6,
     "gradio_app": 7,
 }
 """Rooms of the package; its own modules (config, labels, tracking, ...) have rank 0."""
@@ -49,6 +50,8 @@ IMPORTERS = {
         "baselines.zero_shot",
         "export.onnx_export",
         "export.publish",
+        "first_steps.libraries",
+        "first_steps.probe",
         "inference.predictor",
         "inference.torch_runtime",
         "training.dropout",
@@ -62,6 +65,7 @@ IMPORTERS = {
         "baselines.zero_shot",
         "export.mlflow_loader",
         "export.publish",
+        "first_steps.probe",
         "inference.predictor",
         "training.encoding",
         "training.progress",
@@ -80,6 +84,7 @@ IMPORTERS = {
     "matplotlib": {"measures.confusion_plots", "measures.plots"},
     "sklearn": {
         "baselines.tfidf",
+        "corpus.cross_split",
         "corpus.near",
         "studies.trials",
         "training.methods.probe",
@@ -93,10 +98,23 @@ IMPORTERS = {
     "onnxruntime": {"export.int8", "inference.exported_runtime"},
     "onnxscript": set(),
     "openvino": {"inference.exported_runtime"},
-    "fastapi": {"serving.admission", "serving.app", "serving.page.routes", "serving.wire"},
+    "fastapi": {
+        "serving.admission",
+        "serving.app",
+        "serving.compat.services",
+        "serving.compat.answers",
+        "serving.compat.azure",
+        "serving.compat.clu",
+        "serving.compat.dialect",
+        "serving.compat.luis",
+        "serving.compat.rasa",
+        "serving.page.routes",
+        "serving.wire",
+    },
     "starlette": {
         "serving.app",
         "serving.body_limit",
+        "serving.compat.dialect",
         "serving.error_bodies",
         "serving.page.routes",
         "serving.telemetry",
@@ -242,4 +260,5 @@ def test_reading_a_dataset_loads_no_parser_of_sources() -> None:
     """Training and evaluation read what ETL wrote; nothing of what ETL itself needs."""
     imported = imports(REPOSITORY / "bankintent" / "corpus" / "dataset.py")
     own = {module for module in imported if module.startswith("bankintent.corpus")}
-    assert not own
+    # The folds of a cross-validation, arrays alone, are a part of what ETL wrote.
+    assert own <= {"bankintent.corpus.folds", "bankintent.corpus.folds.Folds"}

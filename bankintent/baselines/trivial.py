@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bankintent import files
 from bankintent.baselines.measurement import show_progress
-from bankintent.corpus.dataset import SplitData
+from bankintent.corpus.dataset import UNKNOWN, SplitData
+from bankintent.corpus.folds import Folds
 from bankintent.measures import paired
 from bankintent.progress import Advance
 
@@ -78,14 +79,15 @@ def _compare(
     from bankintent.inference.evaluation import TrivialRecord
 
     true = np.asarray(data.rows.labels)
-    model_right = logits.argmax(axis=1) == true
-    trivial_right = answers == true
+    # A row for each answer out of fold: a sentence is resampled with all of its answers.
+    repeats = data.source.repeats
+    model_right = (logits.argmax(axis=1) == true).reshape(repeats, -1)
+    trivial_right = (answers == true).reshape(repeats, -1)
 
     bootstrap = result.bootstrap
     interval = paired.bootstrap_difference(
-        # Of one seed each: only rows are drawn.
-        model_right[None, :],
-        trivial_right[None, :],
+        model_right,
+        trivial_right,
         bootstrap.resamples,
         bootstrap.seed,
     )
@@ -106,7 +108,8 @@ def find_answers(train: SplitData, data: "EvaluationData") -> Answers:
     Raises TooMuchWork, and what scikit-learn raises.
     """
     texts = data.rows.texts
-    key = _key_of(train, texts)
+    folds = data.source.folds
+    key = _key_of(train, texts, folds)
     path = CACHE / f"{key[:16]}.json"
 
     answers = _read_answers(path, key, len(texts), len(data.labels))
@@ -114,7 +117,11 @@ def find_answers(train: SplitData, data: "EvaluationData") -> Answers:
         return answers
 
     with show_progress("TF-IDF to compare with") as progress:
-        answers = _fit_and_answer(train, texts, lambda units: progress(units, UNITS_OF_WORK))
+        if folds is None:
+            answers = _fit_and_answer(train, texts, lambda units: progress(units, UNITS_OF_WORK))
+        else:
+            total = UNITS_OF_WORK * folds.repeats * folds.count
+            answers = _answer_out_of_fold(train, folds, lambda units: progress(units, total))
 
     content = {"key": key, "answers": answers.tolist()}
     # A folder that cannot be written costs the next evaluation some seconds.
@@ -123,9 +130,21 @@ def find_answers(train: SplitData, data: "EvaluationData") -> Answers:
     return answers
 
 
-def _key_of(train: SplitData, texts: list[str]) -> str:
+def _answer_out_of_fold(train: SplitData, folds: Folds, advance: Advance) -> Answers:
+    """The answers to the judged rows, repeats one after the other, each by a fold without them."""
+    answers = np.full(folds.assignment.shape, UNKNOWN)
+    for fold in folds:
+        texts = train.take(fold.held_out.tolist()).texts
+        learned = train.take(fold.train.tolist())
+        answers[fold.repeat, fold.held_out] = _fit_and_answer(learned, texts, advance)
+    return answers[:, folds.judged].ravel()
+
+
+def _key_of(train: SplitData, texts: list[str], folds: Folds | None) -> str:
     """One hash of everything that the answers follow from; an intent counts by its id."""
     rows = [train.texts, train.labels, texts]
+    if folds is not None:
+        rows.append(folds.assignment.tolist())
     return files.sha256_text(json.dumps([RECIPE, rows], ensure_ascii=False))
 
 

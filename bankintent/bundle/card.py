@@ -134,7 +134,8 @@ def _evaluation_result(facts: Facts, origin: Origin) -> JsonObject:
     figures = facts["metrics"]["val"]
     source = facts["data"]["source"]
 
-    dataset = {"type": origin.hub_id or "local", "name": origin.name, "split": "validation"}
+    split = "cross-validation" if facts["validation"]["cross"] else "validation"
+    dataset = {"type": origin.hub_id or "local", "name": origin.name, "split": split}
     # A mirror of a known dataset is listed under its original, which lacks the mirror's revision.
     if source.get("repository") == origin.hub_id and source.get("revision"):
         dataset["revision"] = source["revision"]

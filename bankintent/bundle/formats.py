@@ -37,7 +37,7 @@ def describe_formats(parity: dict[str, Any]) -> list[str]:
     """For a card, one line for each format: the result of its gate, or why it was left out."""
     lines = []
     for name, figures in parity.get("formats", {}).items():
-        lines.append(f"{name}: {_describe_gate(figures)}")
+        lines.append(f"{name}: {_describe_gate(figures, _measured_on(parity))}")
 
     for name, reason in parity.get("left_out", {}).items():
         lines.append(f"{name} was left out: {reason}")
@@ -52,7 +52,7 @@ def summarise_formats(parity: dict[str, Any]) -> list[str]:
     """What `describe_formats` says, for a terminal: in lines of at most WIDTH characters."""
     lines = []
     for name, figures in parity.get("formats", {}).items():
-        lines.append(f"{name}: {_summarise_gate(figures)}")
+        lines.append(f"{name}: {_summarise_gate(figures, _measured_on(parity))}")
 
     for name, reason in parity.get("left_out", {}).items():
         # The card has every fault of a format, and the whole text of an error.
@@ -64,6 +64,12 @@ def summarise_formats(parity: dict[str, Any]) -> list[str]:
     if cost is not None:
         lines.append(f"{cost}; what to do: README.md")
     return lines
+
+
+def _measured_on(parity: dict[str, Any]) -> str:
+    """What the accuracy of a reduced format is that of, as the begin of a phrase."""
+    is_own = parity.get("compared_on") == "train"
+    return "accuracy on its training sentences" if is_own else "validation accuracy"
 
 
 def _describe_slowdown(parity: dict[str, Any]) -> str | None:
@@ -92,7 +98,7 @@ def _is_reduced(figures: dict[str, Any]) -> bool:
     return "accuracy" in figures
 
 
-def _describe_gate(figures: dict[str, Any]) -> str:
+def _describe_gate(figures: dict[str, Any], measure: str) -> str:
     if not _is_reduced(figures):
         worst = max(figures["largest_logit_difference"].values())
         return f"float32, every logit within {worst:.0e} of the trained model"
@@ -100,19 +106,20 @@ def _describe_gate(figures: dict[str, Any]) -> str:
     accuracy = 100 * figures["accuracy"]
     agreement = 100 * figures["agreement"]
     return (
-        f"validation accuracy {accuracy:.2f} % ({_describe_change(figures)}), same label as float32"
+        f"{measure} {accuracy:.2f} % ({_describe_change(figures)}), same label as float32"
         f" for {agreement:.1f} % of {figures['rows']:,}"
     )
 
 
-def _summarise_gate(figures: dict[str, Any]) -> str:
+def _summarise_gate(figures: dict[str, Any], measure: str) -> str:
     if not _is_reduced(figures):
-        return _describe_gate(figures)
+        return _describe_gate(figures, measure)
 
     accuracy = 100 * figures["accuracy"]
     agreement = 100 * figures["agreement"]
     change = _describe_change(figures)
-    return f"accuracy {accuracy:.2f} % ({change}), {agreement:.1f} % same labels"
+    measure = measure.removeprefix("validation ")
+    return f"{measure} {accuracy:.2f} % ({change}), {agreement:.1f} % same labels"
 
 
 def _describe_change(figures: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ class Parity:
     """How far the saved forms of a model are from the trained one, and which formats passed."""
 
     rows: int
-    """Validation sentences that were compared."""
+    """Sentences that were compared."""
     tolerance: float
     """Largest difference of a logit that a published bundle may have."""
     largest_logit_difference: dict[str, float]
@@ -19,6 +19,8 @@ class Parity:
     """Exported format -> the figures of its gate."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Exported format that was not published -> the reason."""
+    compared_on: str = "val"
+    """Which sentences were compared: those of val or, where nothing was held out, of train."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ class WorkFolder:
         return self.path / "checkpoints"
 
     @property
+    def folds(self) -> Path:
+        """The answers of the finished folds of a cross-validation."""
+        return self.path / "folds"
+
+    @property
     def contrastive(self) -> Path:
         """The Trainer's output of the contrastive stage."""
         return self.path / "contrastive"

@@ -24,7 +24,13 @@ from bankintent.config.evaluation import (
     NliSection,
     ScoreConfig,
 )
-from bankintent.config.serving import BatchingSection, FrontendConfig, LimitsSection, ServeConfig
+from bankintent.config.serving import (
+    BatchingSection,
+    CompatName,
+    FrontendConfig,
+    LimitsSection,
+    ServeConfig,
+)
 from bankintent.config.studies import (
     Choices,
     CompareConfig,
@@ -47,6 +53,7 @@ __all__ = [
     "Choices",
     "CompareConfig",
     "CompareModelsConfig",
+    "CompatName",
     "ContrastiveSection",
     "DataConfig",
     "DistillSection",

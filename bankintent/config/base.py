@@ -93,6 +93,10 @@ class TableKeys(Section):
     given."""
     sheet: str | None = None
     """Sheet of an .xlsx workbook; the first when not given."""
+    header: Literal["first", "none"] | None = None
+    """Where the names of the columns of a CSV or workbook stand. first: in its first row; none:
+    nowhere, and the columns are called 1, 2, 3 and so on. When not given: in its first row, unless
+    a table of two columns has a sentence and an intent there."""
 
 
 class LabelledTableKeys(TableKeys):

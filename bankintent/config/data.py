@@ -22,19 +22,33 @@ class DataConfig(LabelledTableKeys):
     """data.yaml: from a source of labelled sentences to Parquet splits."""
 
     dataset_name: Name
-    """A Hub name (`banking77` is pinned), a CSV, TSV, JSONL, JSON or Parquet file, a folder with
-    train and test files, or `bundled`."""
+    """A Hub name (`banking77` is pinned), a table (CSV, TSV, JSON lines, JSON, .xlsx or Parquet), a
+    folder with train and test files, an export of another tool such as Rasa, LUIS, CLU, Dialogflow,
+    Watson or Label Studio (a file, a folder or a zip; docs/formats.md), or `bundled`."""
     revision: str | None = None
     """Hub revision (commit, tag or branch); `banking77` brings its own."""
     subset: str | None = None
     """Hub configuration name, for datasets that have several."""
-    split: Literal["official", "stable", "stratified"] | None = None
+    retrieval: Literal["whole", "base"] = "whole"
+    """Intents of a Rasa export with a slash, such as `faq/ask_price`. whole: each is an intent of
+    its own; base: they are all the intent before the slash."""
+    language: Name | None = None
+    """Which language to read of an export that has several. `en` is also en-us and en-GB where no
+    sentence is marked `en`; a form with a region is itself alone; `none`: what names no language.
+    """
+    split: Literal["official", "stable", "stratified", "cross"] | None = None
     """official: the source's test split is kept whole, and so is its validation split; without one,
     validation is a share of train, drawn at random. stable: all rows are pooled, and a row's place
     follows from its text and `seed`, each intent in the same shares, so that other rows stay where
     they are when some are added, corrected or moved. stratified: all rows are pooled and drawn at
-    random, each intent in the same shares. Default: official where the source has a test split and
-    test_split is not given, else stable."""
+    random, each intent in the same shares. cross: nothing is held out; all rows are trained on, and
+    the model is judged by cross-validation, for data that is too small for a test split. Default:
+    official where the source has a test split and test_split is not given; else cross below 1,000
+    sentences, and stable from there on."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Parts that cross-validation holds out in turn; for split: cross alone."""
+    repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    """How often the rows are divided into folds anew; every one costs `folds` trainings."""
     test_split: Fraction = 0.10
     """Share of each intent's rows for test (not for official)."""
     val_split: Fraction = 0.10
@@ -76,6 +90,11 @@ class DataConfig(LabelledTableKeys):
     def asks_for_test_split(self) -> bool:
         """Whether test_split is given: then the source's own test split is not the one to keep."""
         return "test_split" in self.model_fields_set
+
+    @property
+    def asks_for_shares(self) -> bool:
+        """Whether a share of the rows is asked for, of test or of validation."""
+        return bool({"test_split", "val_split"} & self.model_fields_set)
 
     @property
     def merge_into(self) -> str:

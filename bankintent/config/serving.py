@@ -1,11 +1,14 @@
 """serve.yaml, and the settings of the Gradio page."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from bankintent.config.base import Name, RuntimeName, Section
+from bankintent.config.base import Name, RuntimeName, Section, no_repeats
+
+CompatName = Literal["rasa", "clu", "luis"]
+"""A service whose clients the API can answer. clu, luis: Azure's language services."""
 
 
 class BatchingSection(Section):
@@ -64,10 +67,17 @@ class ServeConfig(Section):
 
     0 keeps no texts of users in memory.
     """
+    compat: list[CompatName] = []
+    """Other services whose clients are answered too, each on the paths that its clients ask.
+
+    Their requests have the limits and the key of `/predict`; see docs/serving.md.
+    """
     evals_dir: Path = Path("artifacts/evals")
     """Folder of the evaluations of `python -m eval`, whose plots `/card` shows."""
     batching: BatchingSection = BatchingSection()
     limits: LimitsSection = LimitsSection()
+
+    _unique = field_validator("compat")(no_repeats)
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:

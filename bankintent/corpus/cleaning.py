@@ -103,8 +103,11 @@ def require_usable(
     for examples in dataset.values():
         counts.update(example.label_text for example in examples)
 
-    name = _title(config.dataset_name, reading)
-    refused_rows.require_two_intents(counts, refused, name)
+    taken = list(reading)
+    name = _title(config.dataset_name, taken)
+    # A format without columns has none to check.
+    has_columns = not taken or any(one.text is not None for one in taken)
+    refused_rows.require_two_intents(counts, refused, name, has_columns=has_columns)
     refused_rows.require_allowed(config.bad_rows, refused, counts.total() + len(refused), name)
     if config.rare != "drop":
         refused_rows.require_every_intent(counts, refused)
@@ -240,7 +243,7 @@ def _kind(value: Any) -> str:
 def _string_fault(value: str | None, column: str, max_chars: int) -> str | None:
     # A JSON null, a key that is missing, or a CSV record that has lost its columns.
     if value is None:
-        return f"no {column} (an empty or missing cell, or a row with too many cells)"
+        return f"no {column} (an empty or missing value, or a row with too many cells)"
 
     # Escaped bytes are surrogates too: the narrower reason comes first.
     if ESCAPED_BYTE.search(value):

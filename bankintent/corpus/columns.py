@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bankintent.config import LabelledTableKeys
+from bankintent.corpus.records import Table
 from bankintent.errors import DataError
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "query", "message")
@@ -76,14 +77,45 @@ def find_text(columns: Sequence[str], configured: str | None, where: str, hint: 
 
 
 def find_text_and_label(
-    columns: Sequence[str], keys: LabelledTableKeys, where: str
+    columns: Sequence[str], keys: LabelledTableKeys, where: str, more: str = ""
 ) -> tuple[str, str]:
-    """The names of the two columns that a labelled table must have; raises like `find_column`."""
-    text = find_column(columns, "text_column", keys.text_column, TEXT_COLUMNS, where)
-    label = find_column(columns, "label_column", keys.label_column, LABEL_COLUMNS, where)
+    """The names of the two columns that a labelled table must have; raises like `find_column`.
+
+    `more` is what else may be done where a column is not found.
+    """
+    hint = f"Name the column with --set text_column=NAME{more}"
+    text = find_column(columns, "text_column", keys.text_column, TEXT_COLUMNS, where, hint)
+    hint = f"Name the column with --set label_column=NAME{more}"
+    label = find_column(columns, "label_column", keys.label_column, LABEL_COLUMNS, where, hint)
     if text == label:
         raise DataError(
             f'the column "{text}" of {where} cannot be both text and label',
             "Name another one with text_column or label_column",
         )
     return text, label
+
+
+def find_table_text(table: Table, configured: str | None, hint: str = "") -> str:
+    """The column of sentences of a table that needs no labels; raises like `find_column`."""
+    found = table.header.text if table.header else None
+    hint = hint or f"Name the column with --set text_column=NAME{_without_header(table)}"
+    return find_text(table.columns, configured or found, table.path.name, hint)
+
+
+def find_table_columns(table: Table, keys: LabelledTableKeys) -> tuple[str, str]:
+    """The columns of sentences and of intents of a labelled table; raises like `find_column`."""
+    if table.header is not None:
+        found = {
+            "text_column": keys.text_column or table.header.text,
+            "label_column": keys.label_column or table.header.label,
+        }
+        keys = keys.model_copy(update=found)
+    more = _without_header(table)
+    return find_text_and_label(table.columns, keys, table.path.name, more)
+
+
+def _without_header(table: Table) -> str:
+    """What may be done where the first row of a table has been taken for its header."""
+    if table.header is None or not table.header.rows:
+        return ""
+    return ", or --set header=none where its first row is no header"

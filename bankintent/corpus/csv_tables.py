@@ -1,7 +1,7 @@
 """Reader of CSV and TSV files of any length: every column is text, as it is written.
 
 Blank lines are no rows. A row that ends early has empty cells at its end. A row with more cells
-than the header has lost its columns (a delimiter without quotes), so nothing of it is used; empty
+than there are columns has lost them (a delimiter without quotes), so nothing of it is used; empty
 ones at its end are none.
 """
 
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from bankintent.config import TableKeys
 from bankintent.corpus import encoding as encodings
-from bankintent.corpus.records import Record, Table
+from bankintent.corpus.headers import find_headerless
+from bankintent.corpus.records import Header, Record, Table
 from bankintent.corpus.stray_quotes import Swallowed, refuse_swallowed, swallowed
 from bankintent.errors import DataError
 
@@ -34,7 +35,7 @@ Lines = Iterator[tuple[int, list[str]]]
 
 @dataclass(frozen=True)
 class CsvTable(Table):
-    """A CSV or TSV file with a header line."""
+    """A CSV or TSV file."""
 
     codec: str = "utf-8-sig"
     """The encoding as Python's codec, which drops a byte order mark."""
@@ -46,10 +47,7 @@ class CsvTable(Table):
         """
         width = len(self.schema)
         suspects: list[Swallowed] = []
-        lines = read_csv_records(self.path, self._delimiter, self.codec)
-
-        # The first record is the header.
-        for number, (line, cells) in enumerate(itertools.islice(lines, 1, None), 1):
+        for number, (line, cells) in enumerate(self._lines(), 1):
             suspects += swallowed(line, cells, self._delimiter, width)
             surplus = _count_surplus(cells, width)
             padding = [""] * (width - len(cells))
@@ -57,6 +55,12 @@ class CsvTable(Table):
 
         if suspects:
             refuse_swallowed(self.path, suspects, self._ordinary_rows(suspects))
+
+    def _lines(self) -> Lines:
+        """The records below the header."""
+        assert self.header is not None
+        lines = read_csv_records(self.path, self._delimiter, self.codec)
+        return itertools.islice(lines, self.header.rows, None)
 
     @property
     def _delimiter(self) -> str:
@@ -66,8 +70,7 @@ class CsvTable(Table):
     def _ordinary_rows(self, suspects: Iterable[Swallowed]) -> Iterator[list[str]]:
         """The cells of all other records, read once more."""
         starts = {suspect.first_line for suspect in suspects}
-        lines = read_csv_records(self.path, self._delimiter, self.codec)
-        for line, cells in itertools.islice(lines, 1, None):
+        for line, cells in self._lines():
             if line not in starts:
                 yield cells
 
@@ -103,24 +106,41 @@ def _to_arrow(block: list[list[str]], indices: Sequence[int], schema: pa.Schema)
 
 
 def open_csv(path: Path, keys: TableKeys) -> CsvTable:
-    """Read the first lines of a CSV or TSV file; DataError where there is no header."""
+    """Read the first lines of a CSV or TSV file, or more to see whether it has a header.
+
+    Raises DataError where it is empty, and where the columns of a file without a header are not
+    named.
+    """
     with encodings.readable(path):
         codec = encodings.find_encoding(path, keys.encoding)
     delimiter = keys.delimiter or _find_delimiter(path, codec)
 
-    _, header = next(read_csv_records(path, delimiter, codec), (0, []))
-    if not any(name.strip() for name in header):
-        raise DataError(f"{path} is empty", "Expected a header line and rows below it")
-
-    names = [name if name.strip() else "" for name in header]
+    header = _find_header(path, delimiter, codec, keys)
     return CsvTable(
         path,
-        pa.schema([pa.field(name, pa.string()) for name in names]),
-        "TSV" if _is_tsv(path) else "CSV",
+        pa.schema([pa.field(name, pa.string()) for name in header.names]),
+        header.name_format("TSV" if _is_tsv(path) else "CSV"),
         delimiter,
         encodings.name_encoding(codec),
+        header=header,
         codec=codec,
     )
+
+
+def _find_header(path: Path, delimiter: str, codec: str, keys: TableKeys) -> Header:
+    """The names of the columns; DataError where the first line has nothing in it."""
+
+    def read_rows() -> Iterator[list[str]]:
+        return (cells for _, cells in read_csv_records(path, delimiter, codec))
+
+    first = next(read_rows(), [])
+    if not any(name.strip() for name in first):
+        raise DataError(f"{path} is empty", "Expected a header line and rows below it")
+
+    headerless = find_headerless(path, read_rows, keys)
+    if headerless is not None:
+        return headerless
+    return Header(tuple(name if name.strip() else "" for name in first))
 
 
 def name_delimiter(delimiter: str) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bankintent import files
+from bankintent.corpus.folds import Folds
 from bankintent.errors import DataError
 from bankintent.labels import LabelSchema
 
@@ -34,6 +35,16 @@ OUT_OF_SCOPE_SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
+    ]
+)
+FOLDS = "folds"
+"""Stem of the file that says which rows of train each fold holds out."""
+
+FOLDS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        # One item for each repeat.
+        pa.field("folds", pa.list_(pa.int64()), nullable=False),
     ]
 )
 UNLABELLED_SCHEMA = pa.schema([SCHEMA.field("id"), SCHEMA.field("text")])
@@ -122,8 +133,31 @@ class Dataset:
         """
         return self.manifest.get("unlabelled_hash")
 
+    @property
+    def is_cross(self) -> bool:
+        """Whether it has no val and test rows: cross-validation judges by those of train."""
+        return f"{FOLDS}.parquet" in self.manifest["files"]
+
+    def read_folds(self) -> Folds:
+        """Which rows of train each fold holds out; only where `is_cross`."""
+        path = self.path / f"{FOLDS}.parquet"
+        self._require_intact(path)
+        table = pq.read_table(path, schema=FOLDS_SCHEMA)
+        return Folds(np.asarray(table["folds"].to_pylist(), dtype=np.int64).T)
+
+    def require_held_out(self) -> None:
+        """Raise DataError where the data has no val and test rows."""
+        if self.is_cross:
+            raise DataError(
+                f"{self.path} has no val and test rows: all are trained on, and cross-validation"
+                " judges by them",
+                "Run ETL again with --set split=stable to hold some out",
+            )
+
     def read(self, split: str) -> SplitData:
         """Read a split; DataError where it is missing, empty or not the file that ETL wrote."""
+        if split in ("val", "test"):
+            self.require_held_out()
         path = self.path / f"{split}.parquet"
         self._require_intact(path)
 

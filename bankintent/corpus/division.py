@@ -1,10 +1,26 @@
 """Clean rows into train, val and test: which division a config asks for, and that division."""
 
+from dataclasses import replace
+
 from bankintent.config import DataConfig
 from bankintent.corpus import random_split, rare, stable_split
 from bankintent.corpus.cleaning import Cleaned
-from bankintent.corpus.splits import Corpus, Division, Splits, extend_train, intents, pool
+from bankintent.corpus.cross_split import JUDGED_ROWS, draw_folds
+from bankintent.corpus.leaks import unlike_evaluation
+from bankintent.corpus.splits import (
+    Corpus,
+    Division,
+    RareIntents,
+    Splits,
+    extend_train,
+    intents,
+    pool,
+)
 from bankintent.errors import DataError
+
+CROSS_BELOW = 1000
+"""Sentences below which a test split says too little, and the data is judged by cross-validation:
+a tenth of them is at most 100, and the interval of an accuracy from 100 is 10 points and wider."""
 
 
 def divide(rows: Cleaned, config: DataConfig) -> Corpus:
@@ -21,6 +37,8 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
             f"rare: {config.rare} leaves {config.dataset_name} fewer than two intents",
             "Add sentences of the rare ones",
         )
+    if division.name == "cross":
+        return _cross(rows, division, rare_intents, config)
     splits = _split(rows.dataset, division.name, config, rare_intents.train_only)
 
     # After the split: val and test are the same with and without extra rows.
@@ -28,22 +46,79 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
     return Corpus(splits, rows.out_of_scope, rows.unlabelled, division, rare_intents)
 
 
+def _cross(
+    rows: Cleaned, division: Division, rare_intents: RareIntents, config: DataConfig
+) -> Corpus:
+    """All rows to train on, and the folds to judge them by.
+
+    Raises DataError where no intent has enough rows to be judged.
+    """
+    examples = pool(rows.dataset)
+    folds = draw_folds(examples, config)
+    if not folds.judged.any():
+        raise DataError(
+            f"no intent of {config.dataset_name} has {JUDGED_ROWS} different sentences,"
+            " which cross-validation needs",
+            "Add sentences",
+        )
+
+    if folds.count < config.folds:
+        note = f"{division.note} No intent has {config.folds} sentences: {folds.count} folds."
+        division = replace(division, note=note)
+
+    # What is nearly a row of the dataset would be trained on while that row is held out.
+    unlike = unlike_evaluation(rows.extra_train, {"test": examples})
+    splits = extend_train({"train": examples}, unlike)
+    folds = folds.extended(len(splits["train"]) - len(examples))
+    return Corpus(splits, rows.out_of_scope, rows.unlabelled, division, rare_intents, folds)
+
+
 def choose_division(parts: Splits, config: DataConfig) -> Division:
     """The configured division, or the one that suits the parts of the source.
 
     Raises DataError where it is official and the source has no test split.
     """
-    has_test = bool(parts.get("test"))
-    name = config.split
-    if name is None:
-        keeps_own = has_test and not config.asks_for_test_split
-        name = "official" if keeps_own else "stable"
+    name: str = config.split or _choose_name(parts, config)
 
     if name == "official":
-        if not has_test:
+        if not parts.get("test"):
             raise DataError("the source has no test split of its own", "Set split: stable")
         return Division(name, f"Split: official, {_describe_official(parts, config)}.")
+    if name == "cross":
+        _require_whole(config)
+        return Division(name, f"Split: cross, {_describe_cross(parts, config)}.")
     return Division(name, f"Split: {name}, {_describe_drawn(name, parts, config)}.")
+
+
+def _choose_name(parts: Splits, config: DataConfig) -> str:
+    """The division that suits the data where the config names none."""
+    if parts.get("test") and not config.asks_for_test_split:
+        return "official"
+    if config.asks_for_shares or config.few_shot is not None:
+        return "stable"
+    return "cross" if len(pool(parts)) < CROSS_BELOW else "stable"
+
+
+def _require_whole(config: DataConfig) -> None:
+    if config.few_shot is not None:
+        raise DataError(
+            "few_shot plays with less data, which split: cross trains on as a whole",
+            "Set split: stable, or remove few_shot",
+        )
+
+
+def _describe_cross(parts: Splits, config: DataConfig) -> str:
+    """What is trained on and how it is judged, and why where the config did not ask for it."""
+    rows = len(pool(parts))
+    times = "" if config.repeats == 1 else f", {config.repeats} times"
+    text = (
+        f"nothing is held out: a model is trained on all {rows:,} sentences and judged by"
+        f" {config.folds}-fold cross-validation{times}"
+    )
+    if config.split is None:
+        text += f", because a test split of fewer than {CROSS_BELOW:,} sentences says little"
+        text += "; --set split=stable draws one"
+    return text
 
 
 def _describe_official(parts: Splits, config: DataConfig) -> str:

@@ -116,12 +116,18 @@ class DataReport:
     """What was taken of each file of the dataset, then of extra_train and unlabelled."""
     unread: list[str]
     """Files beside them of which nothing was taken."""
+    left: dict[str, int]
+    """What an export of another tool holds besides sentences, and how many of it."""
+    source_notes: list[str]
+    """How something of an export was read."""
     languages: dict[str, float]
     """ISO 639 code -> share of a sample of the sentences."""
     split: str
     split_note: str
     """How the rows were divided, and why, as a sentence."""
     rare: RareFigures
+    not_judged: dict[str, int]
+    """Intents that cross-validation never holds out, with their rows."""
     few_shot: int | None
     extra_train: int
     """Rows of train that come from extra_train."""
@@ -159,10 +165,13 @@ def describe_data(
         source=sources.identity,
         reading=sources.reading,
         unread=sources.dataset.unread,
+        left=sources.dataset.left,
+        source_notes=sources.dataset.notes,
         languages=language.detect([row.text for row in everything]).shares,
         split=corpus.division.name,
         split_note=corpus.division.note,
         rare=_describe_rare(corpus.rare),
+        not_judged=corpus.not_judged,
         few_shot=config.few_shot,
         extra_train=len(extra),
         unlabelled=_describe_unlabelled(corpus, rows),

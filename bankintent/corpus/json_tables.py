@@ -12,6 +12,9 @@ from bankintent.errors import DataError
 
 JsonRecord = dict[str, Any]
 
+LINES_HEAD = 1 << 16
+"""Characters of a broken file that are looked at for JSON lines."""
+
 
 class _RepeatedKey(ValueError):
     """An object names a key twice, of which a reader would drop the first."""
@@ -60,9 +63,21 @@ def _parse_whole(path: Path, text: str) -> Any:
     except _RepeatedKey as error:
         raise DataError(f'{path} names "{error}" twice in one object', "Rename one") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} is not JSON ({error})", "A file of JSON lines must end in .jsonl"
-        ) from None
+        next_step = "Correct it at that place, or export it again"
+        if _looks_like_lines(text):
+            next_step = "It looks like JSON lines, whose name must end in .jsonl: rename it"
+        raise DataError(f"{path} is not JSON ({error})", next_step) from None
+
+
+def _looks_like_lines(text: str) -> bool:
+    """Whether the first two lines of a text are an object each."""
+    lines = [line for line in text[:LINES_HEAD].split("\n") if line.strip()]
+    if len(lines) < 2:
+        return False
+    try:
+        return all(isinstance(json.loads(line), dict) for line in lines[:2])
+    except (ValueError, RecursionError):
+        return False
 
 
 def _decode(path: Path, keys: TableKeys) -> tuple[str, str]:

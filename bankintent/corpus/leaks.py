@@ -54,13 +54,18 @@ def resolve_leaks(corpus: Corpus, policy: str) -> tuple[Corpus, list[SplitLeaks]
     if unlabelled is not None:
         known = [*splits.values(), *corpus.out_of_scope.values()]
         new_rows = only_new(known, unlabelled)
-        unlabelled = unlike_evaluation(new_rows, splits)
+        # Cross-validation judges by the rows of train.
+        judged = splits if corpus.folds is None else {"test": splits["train"]}
+        unlabelled = unlike_evaluation(new_rows, judged)
     return replace(corpus, splits=splits, unlabelled=unlabelled), leaks
 
 
 def find_leaks(splits: Splits) -> list[SplitLeaks]:
     """The rows of one split that are nearly in another, for each pair of splits with rows."""
-    names = [name for name in KEEP_ORDER if splits[name]]
+    names = [name for name in KEEP_ORDER if splits.get(name)]
+    if len(names) < 2:
+        return []
+
     texts = sorted(set(normalised_texts(pool(splits))))
 
     ids_by_split = {}
@@ -151,6 +156,6 @@ def _name_first(leaks: list[SplitLeaks]) -> str:
 def unlike_evaluation(rows: list[Example], splits: Splits) -> list[Example]:
     """The rows that val and test do not hold, not even nearly."""
     # Both as one split: to which of the two a row is near makes no difference.
-    evaluated = splits["test"] + splits["val"]
+    evaluated = splits["test"] + splits.get("val", [])
     near = _leaking_ids(find_leaks({"test": evaluated, "val": [], "train": rows}))
     return [row for row in rows if row.id not in near]

@@ -77,6 +77,8 @@ def against_former(splits: Splits, folder: Path) -> Moves | None:
 def _read_places(data: dataset.Dataset) -> Places:
     places: Places = defaultdict(list)
     for split in SPLITS:
+        if data.is_cross and split != "train":
+            continue
         part = data.read(split)
         for text, label in zip(part.texts, part.labels, strict=True):
             places[normalise(text)].append((split, data.labels.names[label]))

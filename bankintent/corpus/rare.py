@@ -39,6 +39,9 @@ def resolve_rare(rows: Cleaned, division: str, config: DataConfig) -> tuple[Clea
     """
     found = _find(rows, division)
     policy = config.rare
+    if division == "cross" and policy in ("refuse", "train_only"):
+        # They are in the way of nothing: every fold trains on them.
+        return rows, RareIntents("train_only", found.rows)
     if not found.rows:
         return rows, RareIntents(policy)
 

@@ -33,6 +33,23 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Header:
+    """Where a CSV or workbook has the names of its columns."""
+
+    names: tuple[str, ...]
+    rows: int = 1
+    """Rows that hold them: 1, or 0 where the names are the numbers of the columns."""
+    text: str | None = None
+    """The column of sentences of a table without a header, where it is plain."""
+    label: str | None = None
+    """The column of its intents, likewise."""
+
+    def name_format(self, format: str) -> str:
+        """The name of a format for people, which says where a table has no header."""
+        return format if self.rows else f"{format} without a header"
+
+
+@dataclass(frozen=True)
 class Table(ABC):
     """A file of records under named columns.
 
@@ -55,6 +72,8 @@ class Table(ABC):
     """Sheets of a workbook that hold something and are not read."""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the classes of a column, in id order; `records` gives them in place of the ids."""
+    header: Header | None = None
+    """None where the format names the columns itself, as Parquet and JSON do."""
 
     @property
     def columns(self) -> list[str]:
@@ -85,9 +104,10 @@ class Table(ABC):
             return
 
         width = len(self.schema)
+        usual = "most rows" if self.header and not self.header.rows else "the header"
         quotes = "Put quotes around a text that holds the delimiter"
         raise DataError(
-            f"{self.place(record)} has {width + record.surplus} cells, the header {width}",
+            f"{self.place(record)} has {width + record.surplus} cells, {usual} {width}",
             f"{quotes}{next_step}",
         )
 

@@ -64,19 +64,28 @@ def require_few(refusals: list[RefusedRow], total: int, source: str) -> None:
     )
 
 
-def require_two_intents(counts: Counter[str], refusals: list[RefusedRow], source: str) -> None:
-    """Raise DataError that says what there is, and what was refused, where no two intents are."""
+def require_two_intents(
+    counts: Counter[str], refusals: list[RefusedRow], source: str, *, has_columns: bool = True
+) -> None:
+    """Raise DataError that says what there is, and what was refused, where no two intents are.
+
+    `has_columns` says that the source is a table.
+    """
     if len(counts) >= 2:
         return
     if not counts and not refusals:
-        raise DataError(f"{source} holds no rows", "Expected a header line and rows below it")
+        expected = "a header line and rows below it" if has_columns else "sentences of two intents"
+        raise DataError(f"{source} holds no rows", f"Expected {expected}")
 
     found = [f"{source} has fewer than two intents with usable rows"]
     for name, rows in counts.items():
         found.append(f'all {rows:,} are of "{name}"')
     if refusals:
         found.append(f"left out: {len(refusals):,} ({describe_refused(refusals)})")
-    raise DataError("; ".join(found), "Check its label column (label_column names another)")
+    next_step = "Name the file or folder that has the other intents too with dataset_name"
+    if has_columns:
+        next_step = "Check its label column (label_column names another)"
+    raise DataError("; ".join(found), next_step)
 
 
 def require_every_intent(counts: Counter[str], refusals: list[RefusedRow]) -> None:

@@ -9,7 +9,7 @@ from bankintent.corpus.language import Languages, encoder_note
 from bankintent.corpus.refusals import list_reasons
 from bankintent.corpus.rows import Reading, SourceIdentity
 from bankintent.labels import in_order
-from bankintent.texts import list_some
+from bankintent.texts import LISTED, list_some
 
 FEW = 5
 """Training sentences below which an intent is pointed out."""
@@ -38,8 +38,8 @@ def show(report: DataReport, title: str, folder: Path) -> None:
 def facts(report: DataReport) -> list[tuple[str, str]]:
     """(name, value) of what was taken of the source; a name that goes on is empty."""
     lines: list[tuple[str, str]] = []
-    for reading in report.reading:
-        lines.append(("" if lines else "Read", _describe_reading(reading)))
+    for described in _describe_readings(report.reading):
+        lines.append(("" if lines else "Read", described))
 
     # The files of one source mostly have the same columns.
     columns = dict.fromkeys(filter(None, map(_describe_columns, report.reading)))
@@ -48,13 +48,39 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
     if report.unread:
         lines.append(("Not read", list_some(report.unread)))
 
+    if report.left:
+        counted = [f"{count:,} {name}" for name, count in report.left.items()]
+        lines.append(("Left", ", ".join(counted)))
+
     lines.append(("Language", Languages(report.languages).describe()))
     return lines
 
 
+def _describe_readings(readings: list[Reading]) -> list[str]:
+    """One line for each file, and one for all files of an export."""
+    groups: dict[tuple[str | int, ...], list[Reading]] = {}
+    for number, reading in enumerate(readings):
+        is_export = reading.folder is not None
+        key = (reading.folder or "", reading.format) if is_export else (number,)
+        groups.setdefault(key, []).append(reading)
+    return [_describe_group(group) for group in groups.values()]
+
+
+def _describe_group(group: list[Reading]) -> str:
+    """For example `bot/: 212 files, 1,204 rows, Dialogflow ES`."""
+    first = group[0]
+    if len(group) == 1:
+        return _describe_reading(first)
+    rows = sum(reading.rows for reading in group)
+    return f"{first.folder}: {len(group):,} files, {rows:,} rows, {first.format}"
+
+
 def _describe_reading(reading: Reading) -> str:
     """For example `export.csv: 2,110 rows, CSV, cp1252, delimiter ";"`."""
-    parts = [f"{reading.file}: {reading.rows:,} rows", reading.format]
+    place = reading.file
+    if reading.folder is not None:
+        place = f"{reading.folder.removesuffix('/')}/{reading.file}"
+    parts = [f"{place}: {reading.rows:,} rows", reading.format]
     if reading.encoding is not None:
         parts.append(reading.encoding)
     if reading.delimiter is not None:
@@ -101,7 +127,7 @@ def _range(spread: Spread) -> str:
 
 def notes(report: DataReport) -> list[str]:
     """What a reader should know besides the table, one sentence each."""
-    lines = [report.split_note]
+    lines = [report.split_note, *report.source_notes]
     if report.rare.note:
         lines.append(report.rare.note)
     lines += _untested_notes(report)
@@ -113,7 +139,9 @@ def notes(report: DataReport) -> list[str]:
     lines += _refused_notes(report.refused)
 
     if report.two_labels:
-        lines.append(f"{len(report.two_labels)} texts carry two labels (ids in report.json).")
+        count = len(report.two_labels)
+        texts = "text carries" if count == 1 else "texts carry"
+        lines.append(f"{count} {texts} two labels (ids in report.json).")
 
     lines += _alike_notes(report.alike_labels)
     lines += _rare_notes(report)
@@ -122,14 +150,21 @@ def notes(report: DataReport) -> list[str]:
 
 
 def _untested_notes(report: DataReport) -> list[str]:
-    """Intents that are trained on, and that val or test lacks."""
+    """Intents that are trained on, and that no held-out rows judge."""
+    if report.not_judged:
+        named = [f"{name} ({rows})" for name, rows in report.not_judged.items()]
+        intents = "intent is" if len(named) == 1 else "intents are"
+        return [
+            f"{len(named)} {intents} trained on but not judged, for want of different sentences"
+            f" (rows in brackets): {list_some(named)}."
+        ]
+
     trained = report.splits["train"].per_intent
+    held_out = [split for split in report.splits if split != "train"]
 
     lacking: dict[tuple[str, ...], list[str]] = {}
     for name, count in trained.items():
-        splits = tuple(
-            split for split in ("val", "test") if name not in report.splits[split].per_intent
-        )
+        splits = tuple(split for split in held_out if name not in report.splits[split].per_intent)
         if splits:
             lacking.setdefault(splits, []).append(f"{name} ({count})")
 
@@ -250,14 +285,17 @@ def _named_facts(report: DataReport) -> list[tuple[str, str]]:
 
 
 def _describe_source(source: SourceIdentity) -> str:
-    """Its plain facts, then the hash of each of its files."""
+    """Its plain facts, then the hash of each of its files where they are few."""
     facts = []
     for key, value in source.items():
         if not isinstance(value, dict):
             facts.append(f"{key} {value}")
 
     parts = [", ".join(facts)]
-    for name, sha256 in source.get("files", {}).items():
+    hashes = source.get("files", {})
+    if len(hashes) > LISTED:
+        return f"{parts[0]}; {len(hashes):,} files (sha256 of each in report.json)"
+    for name, sha256 in hashes.items():
         parts.append(f"`{name}` sha256 `{sha256}`")
     return "; ".join(parts)
 

@@ -1,6 +1,8 @@
 """Rows as a source has them: the types that every reader of sources gives."""
 
+import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from bankintent.corpus.records import Table
@@ -14,6 +16,23 @@ SPLIT_NAMES = {
     "dev": "val",
 }
 """The split that a file or a part of a source holds, by its name in lower case."""
+
+COMPANIONS = re.compile(
+    r"""
+    \..*         # hidden
+    | .*\.md
+    | (readme.*|licen[cs]e|notice|citation|changelog|requirements)([.-].*)?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Names of files that stand beside data in every repository."""
+
+PROGRAMS = re.compile(
+    r"(docker|make)file"
+    r"|.*\.(pyc?|ipynb|sh|bat|js|ts|html|css|toml|cfg|ini|lock|png|jpe?g|gif|svg|ico)",
+    re.IGNORECASE,
+)
+"""Names of files of a program, which hold no sentences either."""
 
 
 SourceIdentity = dict[str, Any]
@@ -50,6 +69,8 @@ class Reading:
     delimiter: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    folder: str | None = None
+    """The folder (with a slash at its end) or the zip of an export; None for other files."""
 
     @classmethod
     def of(cls, table: Table, rows: int, text: str, label: str | None) -> "Reading":
@@ -82,6 +103,10 @@ class Source:
     """What was taken of each file or split."""
     unread: list[str] = field(default_factory=list)
     """Files, sheets and splits beside them of which nothing was taken."""
+    left: dict[str, int] = field(default_factory=dict)
+    """What the taken files of another tool's export hold besides sentences, and how many of it."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for people about how something of it was read."""
 
     def pooled(self) -> list[Row]:
         """The records of all splits, one split after the other."""
@@ -117,3 +142,13 @@ class Sources:
         if self.unlabelled is not None:
             identity["unlabelled"] = self.unlabelled.identity
         return identity
+
+
+def is_companion(path: str) -> bool:
+    """Whether a file, by its path or name, is one of those that stand beside data."""
+    return COMPANIONS.fullmatch(PurePosixPath(path).name) is not None
+
+
+def is_program(path: str) -> bool:
+    """Whether a file, by its path or name, is a part of a program."""
+    return PROGRAMS.fullmatch(PurePosixPath(path).name) is not None

@@ -8,10 +8,19 @@ from typing import Any
 
 from bankintent import files
 from bankintent.config import DataConfig, TableKeys
-from bankintent.corpus import hub_source, json_tables
-from bankintent.corpus.columns import find_text, find_text_and_label
+from bankintent.corpus import export_source, hub_source, json_tables
+from bankintent.corpus.columns import find_table_columns, find_table_text
+from bankintent.corpus.formats.registry import find_export, known_tools
 from bankintent.corpus.records import Table
-from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source, SourceIdentity, Sources
+from bankintent.corpus.rows import (
+    SPLIT_NAMES,
+    Reading,
+    Row,
+    Source,
+    SourceIdentity,
+    Sources,
+    is_companion,
+)
 from bankintent.corpus.tables import ENDINGS_IN_WORDS, find_ending, open_table
 from bankintent.errors import DataError
 
@@ -25,11 +34,11 @@ HUB_ALIASES = {
 }
 """Short names of Hub datasets: the repository and the commit that is read."""
 
+EXPORT_ENDINGS = (".yml", ".yaml", ".md", ".zip", ".txt")
+"""Endings of exports of other tools that are no tables."""
+
 SHARD = re.compile(r"-\d+-of-\d+$")
 """The end of a split's name where the library `datasets` has divided it into several files."""
-
-NO_DATA = re.compile(r"\..*|.*\.md|(readme|licen[cs]e|notice|citation).*", re.IGNORECASE)
-"""Names of files that stand beside data in every repository."""
 
 
 def read_all(config: DataConfig) -> Sources:
@@ -59,6 +68,10 @@ def read(config: DataConfig) -> Source:
         return replace(source, identity=source.identity | {"kind": "bundled"})
 
     path = Path(name).expanduser()
+    if path.exists():
+        export = find_export(path, config)
+        if export is not None:
+            return export_source.read_export(export, config)
     if path.is_dir():
         return _read_folder(path, config)
     if path.is_file():
@@ -79,6 +92,7 @@ def _looks_like_path(name: str) -> bool:
     """Whether a name cannot be one of the Hub, which are `name` or `owner/name`."""
     return (
         find_ending(Path(name)) is not None
+        or name.lower().endswith(EXPORT_ENDINGS)
         or name.startswith((".", "/", "~"))
         or name.count("/") > 1
     )
@@ -95,6 +109,7 @@ def read_extra(config: DataConfig) -> Source:
         "label_column": None,
         "delimiter": None,
         "sheet": None,
+        "header": None,
     }
     return read(config.model_copy(update=changes))
 
@@ -111,7 +126,7 @@ def read_unlabelled(path: Path, config: DataConfig) -> Source:
     # text_column is the dataset's: this table need not have it.
     configured = config.text_column if config.text_column in table.columns else None
     hint = "Rename its column of sentences to text"
-    text = find_text(table.columns, configured, path.name, hint)
+    text = find_table_text(table, configured, hint)
 
     rows = _read_rows(table, text, None, config)
     reading = [Reading.of(table, len(rows), text, None)]
@@ -127,11 +142,29 @@ def _file_identity(kind: str, paths: list[Path]) -> SourceIdentity:
 
 
 def _read_file(path: Path, config: DataConfig) -> Source:
-    if find_ending(path) in (".json", ".json.gz"):
-        content = json_tables.parse_json(path, config)
-        if _is_clinc(content):
-            return _read_clinc(path, content)
-    return _read_tables("file", {"all": [path]}, config)
+    _require_table(path)
+    parts = {"all": [path]}
+    if find_ending(path) not in (".json", ".json.gz"):
+        return _read_tables("file", parts, config)
+
+    content = json_tables.parse_json(path, config)
+    if _is_clinc(content):
+        return _read_clinc(path, content)
+    try:
+        return _read_tables("file", parts, config)
+    except DataError as error:
+        raise DataError(
+            str(error), f"As an export it is none of the known ones: {known_tools()}"
+        ) from None
+
+
+def _require_table(path: Path) -> None:
+    """Raise DataError for a file that is no table, and in which no export was recognised."""
+    if path.name.lower().endswith(EXPORT_ENDINGS):
+        raise DataError(
+            f"{path} is no table (unknown ending), and no known export was recognised in it",
+            f"Known are tables ({ENDINGS_IN_WORDS}) and exports of {known_tools()}",
+        )
 
 
 def _read_tables(kind: str, paths: dict[str, list[Path]], config: DataConfig) -> Source:
@@ -145,7 +178,7 @@ def _read_tables(kind: str, paths: dict[str, list[Path]], config: DataConfig) ->
         rows[split] = []
         for path in parts:
             table = open_table(path, config)
-            text, label = find_text_and_label(table.columns, config, path.name)
+            text, label = find_table_columns(table, config)
             part = _read_rows(table, text, label, config)
 
             rows[split] += part
@@ -197,7 +230,8 @@ def _read_folder(folder: Path, config: DataConfig) -> Source:
         names = ", ".join(path.name for path in others) or "no table at all"
         raise DataError(
             f"{folder} holds no train file ({names})",
-            f"Expected train and, if you have them, val and test as {ENDINGS_IN_WORDS}",
+            f"Expected train and, if you have them, val and test as {ENDINGS_IN_WORDS}, or an "
+            f"export of {known_tools()}",
         )
     else:
         source = _read_tables("folder", paths, config)
@@ -214,7 +248,7 @@ def _split_files(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
         split = _split_of(path)
         if split is not None:
             paths.setdefault(split, []).append(path)
-        elif not NO_DATA.fullmatch(path.name):
+        elif not is_companion(path.name):
             others.append(path)
 
     for split, parts in paths.items():

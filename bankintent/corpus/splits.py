@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bankintent.corpus.cleaning import Example, normalised_texts
+from bankintent.corpus.folds import Folds
 from bankintent.errors import DataError
 from bankintent.labels import LabelSchema
 from bankintent.texts import normalise
@@ -21,7 +22,7 @@ class Division:
     """How a dataset was divided."""
 
     name: str
-    """official, stable or stratified."""
+    """official, stable, stratified or cross."""
     note: str
     """A sentence for people: what was done and why."""
 
@@ -65,13 +66,29 @@ class Corpus:
     """The rows of a dataset by their use."""
 
     splits: Splits
-    """train, val and test."""
+    """train, val and test; train alone where the data is judged by cross-validation."""
     out_of_scope: Splits
     """Sentences that have none of the intents, by the source's splits."""
     unlabelled: list[Example] | None
     """Sentences without labels, for pseudo-labels; None where the config names none."""
     division: Division
     rare: RareIntents
+    folds: Folds | None = None
+    """Of the rows of train, where the data is judged by cross-validation."""
+
+    @property
+    def not_judged(self) -> dict[str, int]:
+        """Intents that no fold holds out, with their rows; none where there are no folds."""
+        if self.folds is None:
+            return {}
+
+        train = self.splits["train"]
+        judged = set()
+        for row, is_judged in zip(train, self.folds.judged, strict=True):
+            if is_judged:
+                judged.add(row.label_text)
+        counts = count_intents(train)
+        return {name: count for name, count in counts.items() if name not in judged}
 
     def label_schema(self, order: tuple[str, ...] | None) -> LabelSchema:
         """The labels in the source's own order where it has one, otherwise in that of names."""
@@ -159,7 +176,7 @@ def require_usable_splits(splits: Splits) -> None:
         if not rows:
             raise DataError(f"the {name} split is empty", "Add rows, or change split and leakage")
 
-    evaluated = count_intents(splits["val"] + splits["test"])
+    evaluated = count_intents(splits.get("val", []) + splits.get("test", []))
     trained = intents(splits["train"])
     untrained = {name: count for name, count in evaluated.items() if name not in trained}
     if untrained:

@@ -20,6 +20,9 @@ TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".json")
 ENDINGS = (".parquet", ".xlsx", *TEXT_ENDINGS, *(f"{ending}.gz" for ending in TEXT_ENDINGS))
 """Endings of the files that are read as tables."""
 
+HEADED = (".csv", ".tsv", ".xlsx")
+"""Endings of the formats that have the names of their columns in a row, or nowhere."""
+
 ENDINGS_IN_WORDS = ".csv, .tsv, .jsonl, .json (also with .gz), .xlsx or .parquet"
 
 
@@ -51,6 +54,12 @@ def open_table(path: Path, keys: TableKeys | None = None) -> Table:
         raise DataError(f"{path} does not exist", next_step)
 
     keys = keys or TableKeys()
+    if keys.header == "none" and kind not in HEADED:
+        raise DataError(
+            f"header: none is for CSV and workbooks, and {path} names its columns itself",
+            "Leave header out",
+        )
+
     match kind:
         case ".parquet":
             return open_parquet(path)

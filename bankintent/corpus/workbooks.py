@@ -1,4 +1,4 @@
-"""Reader of .xlsx workbooks: one sheet, whose first row that is not blank is the header."""
+"""Reader of .xlsx workbooks: one sheet, whose first row that is not blank is mostly its header."""
 
 import contextlib
 import datetime
@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from bankintent.config import TableKeys
-from bankintent.corpus.records import HeldTable, Record, infer_schema
+from bankintent.corpus.headers import find_headerless
+from bankintent.corpus.records import Header, HeldTable, Record, infer_schema
 from bankintent.errors import DataError
+
+SheetRow = tuple[int, list[Any]]
+"""The number of a row in its sheet, and its cells."""
 
 
 def open_workbook(path: Path, keys: TableKeys) -> HeldTable:
-    """Read a sheet of a workbook; DataError where there is no such sheet, or no header in it."""
+    """Read a sheet of a workbook.
+
+    Raises DataError where there is no such sheet, where it is empty, and where the columns of a
+    sheet without a header are not named.
+    """
     with _open(path) as workbook:
         sheet = _find_sheet(path, workbook.sheet_names, keys.sheet)
         rows = _read_sheet(workbook, sheet)
@@ -23,19 +31,30 @@ def open_workbook(path: Path, keys: TableKeys) -> HeldTable:
         hint = f"Name another sheet (--set sheet=NAME) of {', '.join(others)}" if others else ""
         raise DataError(f'the sheet "{sheet}" of {path} is empty', hint)
 
-    _, header = rows[0]
-    names = [_as_name(cell) for cell in header]
+    header = _find_header(path, rows, keys)
     records = []
-    for number, (line, cells) in enumerate(rows[1:], 1):
+    for number, (line, cells) in enumerate(rows[header.rows :], 1):
         records.append(Record(number, line, cells))
     return HeldTable(
         path,
-        infer_schema(names, records),
-        "Excel",
+        infer_schema(header.names, records),
+        header.name_format("Excel"),
         sheet=sheet,
         unread=tuple(unread),
+        header=header,
         held=records,
     )
+
+
+def _find_header(path: Path, rows: list[SheetRow], keys: TableKeys) -> Header:
+    def read_rows() -> Iterator[list[Any]]:
+        return (cells for _, cells in rows)
+
+    headerless = find_headerless(path, read_rows, keys)
+    if headerless is not None:
+        return headerless
+    _, first = rows[0]
+    return Header(tuple(_as_name(cell) for cell in first))
 
 
 def sheet_names(path: Path) -> list[str]:
@@ -68,8 +87,8 @@ def _find_sheet(path: Path, names: list[str], configured: str | None) -> str:
     return configured
 
 
-def _read_sheet(workbook: Any, sheet: str) -> list[tuple[int, list[Any]]]:
-    """(its number in the sheet, its cells) of each row that is not blank."""
+def _read_sheet(workbook: Any, sheet: str) -> list[SheetRow]:
+    """The rows that are not blank."""
     rows = []
     # With the empty rows and columns at the start, so that numbers are those of the sheet.
     values = workbook.get_sheet_by_name(sheet).to_python(skip_empty_area=False)

@@ -10,6 +10,8 @@ from bankintent import files
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example
 from bankintent.corpus.dataset import (
+    FOLDS,
+    FOLDS_SCHEMA,
     MANIFEST,
     OUT_OF_SCOPE,
     OUT_OF_SCOPE_SCHEMA,
@@ -18,6 +20,7 @@ from bankintent.corpus.dataset import (
     UNLABELLED_SCHEMA,
 )
 from bankintent.corpus.figures import DataReport
+from bankintent.corpus.folds import Folds
 from bankintent.corpus.moves import AGAINST_FORMER, Moves
 from bankintent.corpus.report import markdown
 from bankintent.corpus.splits import Corpus, Splits
@@ -31,6 +34,7 @@ LAYOUT = files.ResultFolder(
         "test.parquet",
         f"{OUT_OF_SCOPE}.parquet",
         f"{UNLABELLED}.parquet",
+        f"{FOLDS}.parquet",
         "labels.json",
         "report.json",
         "report.md",
@@ -73,6 +77,10 @@ def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema) -> None:
     for name, rows in corpus.splits.items():
         _write_parquet(folder, name, _labelled_records(rows, labels), SCHEMA)
 
+    if corpus.folds is not None:
+        records = _fold_records(corpus.splits["train"], corpus.folds)
+        _write_parquet(folder, FOLDS, records, FOLDS_SCHEMA)
+
     if corpus.out_of_scope:
         records = _out_of_scope_records(corpus.out_of_scope)
         _write_parquet(folder, OUT_OF_SCOPE, records, OUT_OF_SCOPE_SCHEMA)
@@ -89,6 +97,13 @@ def _labelled_records(rows: list[Example], labels: LabelSchema) -> Records:
         # The name of the label is for people; readers take the id.
         record = {"id": row.id, "text": row.text, "label": label, "label_text": row.label_text}
         records.append(record)
+    return records
+
+
+def _fold_records(rows: list[Example], folds: Folds) -> Records:
+    records: Records = []
+    for row, assigned in zip(rows, folds.assignment.T.tolist(), strict=True):
+        records.append({"id": row.id, "folds": assigned})
     return records
 
 
@@ -131,12 +146,21 @@ def _describe_files(
         "config": config.model_dump(mode="json"),
         "split": corpus.division.name,
         "labels_hash": labels.hash,
-        "data_hash": _rows_hash(corpus.splits, labels),
+        "data_hash": _data_hash(corpus, labels),
         "files": entries,
     }
     if corpus.unlabelled:
         manifest["unlabelled_hash"] = _rows_hash({UNLABELLED: corpus.unlabelled}, labels)
     return manifest
+
+
+def _data_hash(corpus: Corpus, labels: LabelSchema) -> str:
+    """sha256 of rows and label names, and of the folds where there are any."""
+    rows_hash = _rows_hash(corpus.splits, labels)
+    if corpus.folds is None:
+        return rows_hash
+    # Other folds judge otherwise: a model's figures belong to its own.
+    return files.sha256_text(json.dumps([rows_hash, corpus.folds.assignment.tolist()]))
 
 
 def _rows_hash(splits: Splits, labels: LabelSchema) -> str:

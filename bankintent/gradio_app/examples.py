@@ -59,6 +59,8 @@ def _model_dir(settings: FrontendConfig) -> Path | None:
 def _read_test_rows(model_dir: Path | None) -> SplitData:
     """The test split of the data that a bundle was trained on; no rows where that is not at hand.
 
+    Where cross-validation judges, nothing is held out, and it is the training rows.
+
     Raises a UserError where the model or its data cannot be read.
     """
     if model_dir is None:
@@ -72,7 +74,7 @@ def _read_test_rows(model_dir: Path | None) -> SplitData:
     data = dataset.load(Path(manifest.data_dir))
     if data.hash != manifest.data_hash:
         return SplitData.empty()
-    return data.read("test")
+    return data.read("train" if data.is_cross else "test")
 
 
 def choose_examples(rows: SplitData) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bankintent.config import LabelledTableKeys
 from bankintent.corpus import tables
-from bankintent.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, find_column, find_text
+from bankintent.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, find_column, find_table_text
 from bankintent.corpus.records import Table
 from bankintent.corpus.workbooks import sheet_names
 from bankintent.errors import DataError
@@ -55,7 +55,7 @@ def inspect(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -> In
     try:
         source = tables.open_table(path, keys)
         rows = read_all_rows(source, max_rows)
-        text_column = _suggest_text(source.columns, path.name)
+        text_column = _suggest_text(source)
 
         counts = Counter(name for name in source.columns if name.strip())
         columns = [name for name, count in counts.items() if count == 1]
@@ -68,27 +68,29 @@ def inspect(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -> In
         columns=columns,
         repeated=[name for name, count in counts.items() if count > 1],
         text_column=text_column,
-        label_column=_suggest_label(source.columns, path.name),
+        label_column=_suggest_label(source),
         first_rows=first_rows,
     )
 
 
-def _suggest_text(names: list[str], file: str) -> str | None:
+def _suggest_text(source: Table) -> str | None:
     """The column of messages; None where only a person can tell.
 
     Raises DataError where its name stands twice.
     """
     try:
-        return find_text(names, None, file)
+        return find_table_text(source, None)
     except DataError:
-        if any(name.strip().lower() in TEXT_COLUMNS for name in names):
+        if any(name.strip().lower() in TEXT_COLUMNS for name in source.columns):
             raise
         return None
 
 
-def _suggest_label(names: list[str], file: str) -> str | None:
+def _suggest_label(source: Table) -> str | None:
+    found = source.header.label if source.header else None
+    name = source.path.name
     try:
-        return find_column(names, "label_column", None, LABEL_COLUMNS, file)
+        return find_column(source.columns, "label_column", found, LABEL_COLUMNS, name)
     except DataError:
         return None
 

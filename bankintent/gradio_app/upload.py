@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bankintent.config import LabelledTableKeys
 from bankintent.corpus import tables
-from bankintent.corpus.columns import LABEL_COLUMNS, find_column, find_text
+from bankintent.corpus.columns import LABEL_COLUMNS, find_column, find_table_text
 from bankintent.corpus.encoding import EncodingFault
 from bankintent.corpus.records import Table, as_text
 from bankintent.errors import DataError
@@ -88,7 +88,7 @@ def read_upload(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -
     try:
         source = tables.open_table(path, keys)
         hint = "Choose the column of messages"
-        text_column = find_text(source.columns, keys.text_column, path.name, hint)
+        text_column = find_table_text(source, keys.text_column, hint)
         label_column = find_label(source.columns, keys, path.name)
         rows = read_all_rows(source, max_rows)
         texts = read_cells(source, text_column)

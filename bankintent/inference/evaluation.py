@@ -9,11 +9,14 @@ from typing import Protocol
 import numpy as np
 
 from bankintent import progress, tracking
+from bankintent.bundle import out_of_fold
 from bankintent.bundle.layout import Checkpoint, find_manifest
 from bankintent.config import BaselineConfig, EvalConfig
 from bankintent.corpus.dataset import SplitData
+from bankintent.errors import ModelError
 from bankintent.files import JsonObject
-from bankintent.inference.labelled import EvaluationData, LabelledRows, find_known
+from bankintent.inference.cross_record import CrossRecord, describe_cross
+from bankintent.inference.labelled import CROSS, EvaluationData, LabelledRows, find_known
 from bankintent.inference.runtime import Logits
 from bankintent.measures import metrics
 from bankintent.measures.metrics import ConfidenceBin, ConfusedPair, IntentScores
@@ -117,6 +120,8 @@ class Evaluation:
     """Rows of a table that were left out, by their reason."""
     trained_on: int | None
     """Rows whose text also stands in the training data; None where that is not at hand."""
+    cross: CrossRecord | None = None
+    """How the rows were held out, where they were in turn; None where a split was."""
     trivial: TrivialRecord | None = None
     """None where there is no such classifier to compare with."""
     no_trivial: str | None = None
@@ -139,13 +144,21 @@ def report_folder(name: str, data: LabelledRows, parent: Path = EVALS) -> Path:
     """
     if data.stem is not None:
         name = f"{name}-{data.stem}"
-    if data.split != "test":
+    if data.split not in ("test", CROSS):
         name = f"{name}-{data.split}"
     return parent / name
 
 
-def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
-    """(rows, labels) float32 logits, with a progress bar in a terminal."""
+def predict(checkpoint: Checkpoint, data: EvaluationData, batch_size: int) -> Logits:
+    """(rows, labels) float32 logits, with a progress bar in a terminal.
+
+    Rows that are held out in turn have been answered before the model was published. Raises
+    ModelError where a checkpoint was not judged by them.
+    """
+    if data.source.folds is not None:
+        return _read_out_of_fold(checkpoint, data)
+
+    rows = data.rows
     # Imports torch, which references such as majority and TF-IDF are evaluated without.
     from bankintent.inference.predictor import Predictor
 
@@ -154,6 +167,18 @@ def predict(checkpoint: Checkpoint, rows: SplitData, batch_size: int) -> Logits:
     title = f"{checkpoint.name} ({checkpoint.format})"
     with progress.row_progress(title, len(rows)) as advance:
         return predictor.logits(rows.texts, batch_size, advance)
+
+
+def _read_out_of_fold(checkpoint: Checkpoint, data: EvaluationData) -> Logits:
+    answers = out_of_fold.read(checkpoint.root)
+    is_own = checkpoint.manifest is not None and checkpoint.manifest.data_hash == data.source.hash
+    rows = len(data.rows)
+    if not is_own or answers.ids[:rows] != data.rows.ids:
+        raise ModelError(
+            f"{checkpoint.root} was not judged by the folds of {data.source.path}",
+            "Evaluate it on a table of labelled sentences with --data",
+        )
+    return answers.logits[:rows]
 
 
 def evaluate(
@@ -173,25 +198,37 @@ def evaluate(
     true = np.asarray(data.rows.labels)
     predicted = logits.argmax(axis=1)
     counts = metrics.confusion(true, predicted, len(labels))
+    right = predicted == true
 
     return Evaluation(
         checkpoint=SubjectRecord(subject.name, subject.format, labels.hash),
         data=DataRecord(source.name, source.hash),
         split=source.split,
-        rows=len(data.rows),
+        rows=len(data.rows) // source.repeats,
         metrics=metrics.summary(logits, true),
         intervals=metrics.bootstrap_intervals(
-            true, predicted, len(labels), config.bootstrap, config.seed
+            true,
+            predicted,
+            len(labels),
+            metrics.Bootstrap(config.bootstrap, config.seed, source.repeats),
         ),
         bootstrap=BootstrapRecord(config.bootstrap, config.seed),
         per_intent=metrics.per_intent(counts, labels.names),
         confused_pairs=metrics.confused_pairs(true, predicted, data.rows.texts, labels.names),
         reliability=metrics.reliability(metrics.softmax(logits), true),
+        cross=describe_cross(source, right, subject) if isinstance(subject, Checkpoint) else None,
         machine=MachineRecord(platform.python_version(), platform.machine()),
         absent_intents=data.absent_intents,
         refused_rows=source.refusal_counts,
-        trained_on=None if train is None else sum(find_known(source.texts, train)),
+        trained_on=_count_known(source, train),
     )
+
+
+def _count_known(source: LabelledRows, train: SplitData | None) -> int | None:
+    # Each answer out of fold is by a model that has not seen the sentence.
+    if train is None or source.folds is not None:
+        return None
+    return sum(find_known(source.texts, train))
 
 
 def log(result: Evaluation, folder: Path, config: EvalConfig | BaselineConfig) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bankintent import console, files
+from bankintent.inference.cross_record import next_steps, whose_figures
 from bankintent.inference.evaluation import Evaluation, TrivialRecord
 from bankintent.inference.labelled import EvaluationData, show_refusals
 from bankintent.inference.runtime import Logits
@@ -19,9 +20,20 @@ from bankintent.measures.metrics import ConfusedPair, IntentScores
 from bankintent.measures.shares import in_percent, in_points
 from bankintent.texts import list_some
 
+CURVE = "learning-curve.png"
+"""Accuracy against sentences, where cross-validation has measured it."""
+
 REPORT = files.ResultFolder(
     "evaluation report",
-    ("metrics.json", "report.md", WORST, WHOLE, "reliability.png", "predictions.parquet"),
+    (
+        "metrics.json",
+        "report.md",
+        WORST,
+        WHOLE,
+        "reliability.png",
+        CURVE,
+        "predictions.parquet",
+    ),
 )
 """The files of a report: a folder that holds any other is not replaced."""
 
@@ -54,19 +66,36 @@ def write(folder: Path, result: Evaluation, logits: Logits, data: EvaluationData
             result.reliability, result.metrics["ece"], staging / "reliability.png"
         )
 
-        table = pa.table(
-            {
-                "id": data.rows.ids,
-                "label": names_of(true, labels),
-                "predicted": names_of(predicted, labels),
-                # float32 has about seven digits.
-                "score": np.round(confidence, 6),
-            }
-        )
-        pq.write_table(table, staging / "predictions.parquet")
+        if _has_curve(result):
+            _draw_curve(result, staging / CURVE)
+
+        columns = {
+            "id": data.rows.ids,
+            "label": names_of(true, labels),
+            "predicted": names_of(predicted, labels),
+            # float32 has about seven digits.
+            "score": np.round(confidence, 6),
+        }
+        if data.source.folds is not None:
+            columns["repeat"] = np.repeat(np.arange(data.source.repeats), result.rows)
+        pq.write_table(pa.table(columns), staging / "predictions.parquet")
 
         files.write_text(staging / "metrics.json", files.json_text(result.to_json()))
         files.write_text(staging / "report.md", _report_text(result, data, matrices))
+
+
+def _has_curve(result: Evaluation) -> bool:
+    return result.cross is not None and len(result.cross.learning_curve) > 1
+
+
+def _draw_curve(result: Evaluation, path: Path) -> None:
+    cross = result.cross
+    assert cross is not None
+    points = [plots.Share(point.rows, point.accuracy) for point in cross.learning_curve]
+    expected = None
+    if cross.doubling is not None:
+        expected = plots.Share(2 * points[-1].x, cross.doubling)
+    plots.accuracy_by_sentences(points, expected, path)
 
 
 def names_of(label_ids: NDArray[np.integer[Any]], labels: LabelSchema) -> list[str]:
@@ -84,7 +113,7 @@ def show(result: Evaluation, data: EvaluationData, folder: Path) -> None:
 
     for text in _row_notes(result):
         console.say(text)
-    for line in _compare_with_trivial(result):
+    for line in [*_compare_with_trivial(result), *_next_steps(result)]:
         console.say(line)
 
     pairs = []
@@ -94,13 +123,18 @@ def show(result: Evaluation, data: EvaluationData, folder: Path) -> None:
         console.print_table("Most confused", ["true", "predicted", "rows"], pairs)
 
     place = console.show_path(folder)
-    console.say(f"Report: {place} (report.md, confusion.png, reliability.png)")
+    pictures = "confusion.png, reliability.png"
+    if _has_curve(result):
+        pictures += f", {CURVE}"
+    console.say(f"Report: {place} (report.md, {pictures})")
 
 
 def describe_rows(data: EvaluationData) -> str:
     """`426 test rows`, or `120 rows of may.csv` for a table."""
     source = data.source
-    count = f"{len(data.rows):,}"
+    count = f"{len(data.rows) // source.repeats:,}"
+    if source.folds is not None:
+        return f"{count} sentences, each held out once"
     if source.dataset is not None or source.path.is_dir():
         return f"{count} {source.split} rows"
     return f"{count} rows of {source.name}"
@@ -108,6 +142,9 @@ def describe_rows(data: EvaluationData) -> str:
 
 def _row_notes(result: Evaluation) -> list[str]:
     """What to know about the rows, a sentence each."""
+    if result.cross is not None:
+        return whose_figures(result.cross, result.rows)
+
     notes = []
     absent = result.absent_intents
     if absent:
@@ -124,6 +161,14 @@ def _row_notes(result: Evaluation) -> list[str]:
             " the model may know them by heart."
         )
     return notes
+
+
+def _next_steps(result: Evaluation) -> list[str]:
+    """Lines with what would help most; none where a split was held out."""
+    if result.cross is None:
+        return []
+    steps = next_steps(result.cross, result.per_intent, result.confused_pairs)
+    return ["What would help:", *steps] if steps else []
 
 
 def _compare_with_trivial(result: Evaluation) -> list[str]:
@@ -145,7 +190,8 @@ def _compare_with_trivial(result: Evaluation) -> list[str]:
     lines.append(_verdict_on_trivial(trivial))
     lines += ADVICE
     if trivial.difference >= 0 and result.rows < FEW_ROWS:
-        lines.append(f"- more test sentences: with {result.rows} the interval is wide")
+        kind = "test sentences" if result.cross is None else "sentences"
+        lines.append(f"- more {kind}: with {result.rows} the interval is wide")
     return lines
 
 
@@ -193,6 +239,7 @@ def _report_text(result: Evaluation, data: EvaluationData, matrices: dict[str, s
         *_whole_matrix(matrices),
         "![calibration](reliability.png)",
         "",
+        *_curve_picture(result),
         "## Most confused pairs",
         "",
         *_pairs_table(result.confused_pairs),
@@ -211,8 +258,16 @@ def _whole_matrix(matrices: dict[str, str]) -> list[str]:
     return [f"[Confusion matrix of {matrices[WHOLE]}]({WHOLE})", ""]
 
 
+def _curve_picture(result: Evaluation) -> list[str]:
+    if not _has_curve(result):
+        return []
+    return [f"![accuracy of a linear probe against sentences]({CURVE})", ""]
+
+
 def _title_of(data: EvaluationData) -> str:
     source = data.source
+    if source.folds is not None:
+        return f"{source.name}, out of fold"
     if source.dataset is not None or source.path.is_dir():
         return f"{source.name}, {source.split}"
     return source.name
@@ -228,7 +283,7 @@ def _paragraphs(result: Evaluation, data: EvaluationData) -> list[str]:
     if refusals is not None:
         lines += [f"{refusals}.", ""]
 
-    comparison = _compare_with_trivial(result)
+    comparison = [*_compare_with_trivial(result), *_next_steps(result)]
     for number, line in enumerate(comparison):
         lines.append(line)
         # The items of a list stand together.

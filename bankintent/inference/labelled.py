@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bankintent import console, files
 from bankintent.bundle.layout import Checkpoint
@@ -12,6 +14,7 @@ from bankintent.corpus import dataset as datasets
 from bankintent.corpus import sources
 from bankintent.corpus.cleaning import Example, clean
 from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.corpus.folds import Folds
 from bankintent.corpus.refusals import (
     RefusedRow,
     count_reasons,
@@ -26,10 +29,21 @@ from bankintent.inference.label_names import Renames, label_ids, read_renames
 from bankintent.labels import LabelSchema
 from bankintent.texts import list_some, normalise
 
+CROSS = "cross"
+"""In the place of a split: the rows are held out in turn."""
+
 WHOLE = "all"
 """The part of a source that has no splits."""
 
-TABLE_KEYS = ("text_column", "label_column", "encoding", "delimiter", "sheet", "bad_rows")
+TABLE_KEYS = (
+    "text_column",
+    "label_column",
+    "encoding",
+    "delimiter",
+    "sheet",
+    "header",
+    "bad_rows",
+)
 """Keys of an evaluation that are those of data.yaml: how a table is read."""
 
 Settings = EvalConfig | CompareModelsConfig
@@ -45,7 +59,7 @@ class LabelledRows:
     hash: str
     """Of ETL's whole output, or of a table's rows; it changes with every text and intent."""
     split: str
-    """train, val or test; test for a table as such."""
+    """train, val or test; test for a table as such, cross for rows that are held out in turn."""
     ids: list[str]
     texts: list[str]
     intents: list[str]
@@ -53,6 +67,13 @@ class LabelledRows:
     """ETL's output, where the rows are from one."""
     refusals: tuple[RefusedRow, ...] = ()
     """Rows of a table that were left out."""
+    folds: Folds | None = None
+    """Of the rows of train, where the rows are those that cross-validation holds out."""
+
+    @property
+    def repeats(self) -> int:
+        """How often each sentence stands among the rows: once for each answer out of fold."""
+        return 1 if self.folds is None else self.folds.repeats
 
     @property
     def where(self) -> str:
@@ -84,6 +105,19 @@ class LabelledRows:
             return None
         reasons = list_reasons(self.refusal_counts)
         return f"{count:,} of {count + len(self.ids):,} rows left out: {reasons}"
+
+    def of_first_repeat(self) -> "LabelledRows":
+        """Each sentence once, with its first answer out of fold; other rows as they are."""
+        if self.folds is None:
+            return self
+        sentences = len(self.ids) // self.repeats
+        return replace(
+            self,
+            ids=self.ids[:sentences],
+            texts=self.texts[:sentences],
+            intents=self.intents[:sentences],
+            folds=Folds(self.folds.assignment[:1]),
+        )
 
     def of(self, labels: LabelSchema, renames: Renames, model: str) -> "EvaluationData":
         """The rows with the label ids of a model; LabelError where it lacks an intent of theirs."""
@@ -119,11 +153,11 @@ def find_rows(checkpoint: Checkpoint, settings: Settings) -> LabelledRows:
     where the recorded folder holds other data.
     """
     if settings.data_dir is None:
-        return read_dataset(recorded_data(checkpoint), settings.split)
+        return _read_chosen(recorded_data(checkpoint), settings)
 
     path = settings.data_dir.expanduser()
     if (path / datasets.MANIFEST).is_file():
-        return read_dataset(datasets.load(path), settings.split)
+        return _read_chosen(datasets.load(path), settings)
     if not path.exists():
         raise DataError(
             f"{settings.data_dir} does not exist",
@@ -140,6 +174,14 @@ def find_data(checkpoint: Checkpoint, settings: EvalConfig) -> EvaluationData:
     renames = read_renames(settings.label_map)
     rows = find_rows(checkpoint, settings)
     return rows.of(checkpoint.labels, renames, str(checkpoint.root))
+
+
+def _read_chosen(data: Dataset, settings: Settings) -> LabelledRows:
+    """The chosen split; of data without a test split, the rows that are held out in turn."""
+    asks_for_split = "split" in settings.model_fields_set
+    if data.is_cross and not asks_for_split:
+        return read_held_out(data)
+    return read_dataset(data, settings.split)
 
 
 def recorded_data(checkpoint: Checkpoint) -> Dataset:
@@ -179,6 +221,24 @@ def read_dataset(data: Dataset, split: str) -> LabelledRows:
         texts=rows.texts,
         intents=intents,
         dataset=data,
+    )
+
+
+def read_held_out(data: Dataset) -> LabelledRows:
+    """The sentences that cross-validation holds out, once for each of its repeats."""
+    folds = data.read_folds()
+    rows = data.read("train").take(np.flatnonzero(folds.judged).tolist())
+    intents = [data.labels.names[label] for label in rows.labels]
+    return LabelledRows(
+        path=data.path,
+        name=data.name,
+        hash=data.hash,
+        split=CROSS,
+        ids=rows.ids * folds.repeats,
+        texts=rows.texts * folds.repeats,
+        intents=intents * folds.repeats,
+        dataset=data,
+        folds=folds,
     )
 
 

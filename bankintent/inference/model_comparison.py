@@ -161,7 +161,8 @@ def find_common_data(pair: Pair, settings: CompareModelsConfig) -> EvaluationDat
             f"{settings.model_a} and {settings.model_b} were trained on different data",
             "Name the rows to compare them on with --data",
         )
-    rows = labelled.find_rows(pair.a, settings)
+    # A sentence counts once: several answers of a model to it are no independent rows.
+    rows = labelled.find_rows(pair.a, settings).of_first_repeat()
     return rows.of(pair.labels, pair.renames, "the models")
 
 
@@ -173,7 +174,7 @@ def answer_rows(
     checkpoint: Checkpoint, pair: Pair, data: EvaluationData, settings: CompareModelsConfig
 ) -> Answers:
     """The answers of one model of the pair, in float32 as `python -m eval` computes them."""
-    logits = predict(checkpoint, data.rows, settings.batch_size)
+    logits = predict(checkpoint, data, settings.batch_size)
     ids = [pair.labels.label2id[name] for name in _renamed(checkpoint, pair.renames)]
     predicted = np.asarray(ids)[logits.argmax(axis=1)]
     return Answers(predicted, metrics.softmax(logits).max(axis=1))
@@ -207,7 +208,7 @@ def compare_answers(
 def _find_known(checkpoint: Checkpoint, data: EvaluationData) -> Bools | None:
     """(rows,) whether a text stands in the training data; None where that is not at hand."""
     train = labelled.trained_rows(checkpoint, data.source)
-    if train is None:
+    if train is None or data.source.folds is not None:
         return None
     return np.asarray(labelled.find_known(data.rows.texts, train))
 
@@ -229,7 +230,7 @@ def _figures(
         path=str(checkpoint.root),
         metrics={"accuracy": float((predicted == true).mean()), "macro_f1": float(macro_f1)},
         intervals=metrics.bootstrap_intervals(
-            true, predicted, num_labels, settings.bootstrap, settings.seed
+            true, predicted, num_labels, metrics.Bootstrap(settings.bootstrap, settings.seed)
         ),
         trained_on=None if known is None else int(known.sum()),
     )

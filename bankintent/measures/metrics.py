@@ -165,32 +165,55 @@ def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list
     return result
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """How rows are resampled."""
+
+    resamples: int
+    seed: int
+    repeats: int = 1
+    """Copies of the same sentences among the rows, one after the other, each with other answers: a
+    sentence is drawn with all of its answers, because they are no independent rows."""
+
+
 def bootstrap_intervals(
-    true: Ints, predicted: Ints, num_labels: int, resamples: int, seed: int
+    true: Ints, predicted: Ints, num_labels: int, bootstrap: Bootstrap
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of accuracy and macro-F1 over resampled rows.
 
     Macro-F1 is that of `summary`. After Efron and Tibshirani (1993).
     """
-    rng = np.random.default_rng(seed)
-    # Sorting makes the intervals independent of the order of the rows.
-    cells = np.sort(_cells(true, predicted, num_labels))
+    resamples = bootstrap.resamples
+    rng = np.random.default_rng(bootstrap.seed)
+    cells = _sorted_cells(true, predicted, num_labels, bootstrap.repeats)
 
     # Accuracy and macro-F1 follow from the counts alone, so that cells are drawn in place of rows.
     accuracies = np.empty(resamples)
     f1s = np.empty(resamples)
     counted = occurring(true, num_labels)
     for index in range(resamples):
-        sample = rng.choice(cells, size=len(cells))
+        sample = rng.choice(cells, size=len(cells)).ravel()
         # Counts of each label, not of each pair: with 2,000 labels there are 4 million pairs.
         sample_true, sample_predicted = np.divmod(sample, num_labels)
         hits = np.bincount(sample_true[sample_true == sample_predicted], minlength=num_labels)
         denominators = np.bincount(sample_true, minlength=num_labels)
         denominators += np.bincount(sample_predicted, minlength=num_labels)
 
-        accuracies[index] = hits.sum() / len(cells)
+        accuracies[index] = hits.sum() / len(sample)
         f1s[index] = _mean_f1(hits, denominators, counted)
     return {"accuracy": _interval(accuracies), "macro_f1": _interval(f1s)}
+
+
+def _sorted_cells(true: Ints, predicted: Ints, num_labels: int, repeats: int) -> Ints:
+    """(rows,) or (sentences, repeats) cells of the confusion matrix, in an order of their own.
+
+    Sorting makes the intervals independent of the order of the rows.
+    """
+    cells = _cells(true, predicted, num_labels)
+    if repeats == 1:
+        return np.sort(cells)
+    of_sentences = cells.reshape(repeats, -1).T
+    return of_sentences[np.lexsort(of_sentences.T)]
 
 
 def _interval(values: Floats) -> list[float]:

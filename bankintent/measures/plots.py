@@ -133,6 +133,47 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
     save_picture(figure, path)
 
 
+@dataclass(frozen=True)
+class Share:
+    """A share (0 to 1) at a place on the x axis."""
+
+    x: float
+    share: float
+
+
+@matplotlib.rc_context(PLAIN_TEXT)
+def accuracy_by_sentences(points: list[Share], expected: Share | None, path: Path) -> None:
+    """Accuracy against the number of sentences, and what a doubling is expected to give."""
+    figure, axes = make_figure(*OVERVIEW_INCHES)
+    x = [point.x for point in points]
+    shares = [100 * point.share for point in points]
+    axes.plot(x, shares, color="C0", marker="o", label="measured")
+    if expected is not None:
+        ends = [points[-1], expected]
+        axes.plot(
+            [point.x for point in ends],
+            [100 * point.share for point in ends],
+            color="C0",
+            marker="o",
+            # The other end is a measured point, and has its marker.
+            markevery=[1],
+            markerfacecolor="white",
+            linestyle="--",
+            label="expected",
+        )
+
+    # Each point has twice the sentences of the one before.
+    axes.set_xscale("log", base=2)
+    places = [point.x for point in [*points, *([expected] if expected else [])]]
+    axes.set_xticks(places, [f"{place:,.0f}" for place in places])
+    axes.minorticks_off()
+    axes.set(xlabel="training sentences", ylabel="accuracy out of fold, %")
+    _set_title(axes, "A linear probe of the frozen encoder with less of the data")
+    _lighten(axes)
+    _add_legend(figure, axes)
+    save_picture(figure, path)
+
+
 @matplotlib.rc_context(PLAIN_TEXT)
 def intent_differences(
     intents: list[IntentFigures], a: str, b: str, path: Path, most: int = 12

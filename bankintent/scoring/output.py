@@ -188,7 +188,8 @@ def _delimiter(kind: str, input_table: Table) -> str:
     if kind.startswith(".tsv"):
         return "\t"
 
-    if input_table.format == "CSV" and input_table.delimiter:
+    # A table without a header says so in the name of its format.
+    if input_table.format.startswith("CSV") and input_table.delimiter:
         return input_table.delimiter
     return ","
 

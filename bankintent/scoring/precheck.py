@@ -38,7 +38,7 @@ def find_text_index(table: Table, settings: ScoreConfig) -> int:
     Raises DataError where there is no such column, more than one, or one of another type.
     """
     file_name = table.path.name
-    name = columns.find_text(table.columns, settings.text_column, file_name)
+    name = columns.find_table_text(table, settings.text_column)
 
     kind = table.schema.field(name).type
     if not _may_hold_text(kind):

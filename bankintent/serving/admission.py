@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -18,25 +18,26 @@ Result = TypeVar("Result")
 BEARER = HTTPBearer(auto_error=False, description="The value of BANKINTENT_API_KEY")
 """Reads the Authorization header; a missing one is left to `check_key`, which says what to send."""
 
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+"""The key of the Authorization header, as the parameter of a dependency."""
+
 
 def service_of(request: Request) -> Service:
     """The service that answers this request."""
     return request.app.state.service
 
 
-def key_guards(app: FastAPI) -> list[Dependency]:
-    """The dependencies of guarded routes: the key, where the app has one."""
+async def need_key(request: Request, bearer: Bearer) -> None:
+    """Dependency of a route that needs the key."""
+    key = bearer.credentials if bearer else ""
+    check_key(request.app.state.key, key)
+
+
+def key_guards(app: FastAPI, guard: Callable[..., Any] = need_key) -> list[Dependency]:
+    """The dependencies of guarded routes: the guard, where the app has a key."""
     if app.state.key is None:
         return []
-    return [Depends(need_key)]
-
-
-async def need_key(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
-) -> None:
-    """Dependency of a route that needs the key."""
-    key = credentials.credentials if credentials else ""
-    check_key(request.app.state.key, key)
+    return [Depends(guard)]
 
 
 async def classify(service: Service, request: Request, texts: list[str]) -> list[Answer]:

@@ -84,6 +84,12 @@ def create_app(settings: ServeConfig, find: lifetime.Finder = find_model) -> Fas
     limits = settings.limits
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.deadline_s)
     app.add_middleware(Telemetry, metrics=metrics)
+
+    if settings.compat:
+        # Late, so that an API without them loads nothing of them.
+        from bankintent.serving.compat import services
+
+        services.add(app, settings.compat)
     return app
 
 

@@ -57,11 +57,13 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
     return error_response(refusal.status, refusal.kind, str(refusal), refusal.headers)
 
 
-def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of the refusals with these statuses."""
+def openapi_responses(
+    *statuses: int, model: type[BaseModel] = ErrorBody
+) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of the refusals with these statuses, whose bodies are of this model."""
     entries: dict[int | str, dict[str, Any]] = {}
 
     for kind in DOCUMENTED:
         if kind.status in statuses:
-            entries[kind.status] = {"model": ErrorBody, "description": kind.__doc__}
+            entries[kind.status] = {"model": model, "description": kind.__doc__}
     return entries

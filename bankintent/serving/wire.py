@@ -211,6 +211,7 @@ class Info(BaseModel):
     bankintent: str
     limits: dict[str, float]
     batching: dict[str, int]
+    compat: list[str]
 
 
 class Card(BaseModel):
@@ -273,13 +274,19 @@ def make_info(facts: ModelFacts, settings: ServeConfig) -> Info:
         bankintent=__version__,
         limits=settings.limits.model_dump(),
         batching=settings.batching.model_dump(),
+        compat=list(settings.compat),
     )
 
 
-FIELDS = PredictRequest.model_fields.keys() | TeiRequest.model_fields.keys()
+COMPAT_FIELDS = {"kind", "analysisInput", "conversationItem", "query", "token", "show-all-intents"}
+"""Keys of the requests that `compat/` reads."""
+
+FIELDS = PredictRequest.model_fields.keys() | TeiRequest.model_fields.keys() | COMPAT_FIELDS
 """Keys that a message may name: any other was made up by the sender and may hold a text."""
 
-NOT_AN_OBJECT = 'the body must be a JSON object such as {"text": "..."}, sent as application/json'
+NOT_AN_OBJECT = (
+    'the body must be a JSON object, for /predict such as {"text": "..."}, sent as application/json'
+)
 """FastAPI also gives such errors where the header Content-Type is missing or wrong."""
 
 PROBLEMS = {
@@ -315,7 +322,9 @@ def _describe_one(detail: dict[str, Any]) -> str:
     if kind == "json_invalid":
         return message
 
-    parts = [str(part) for part in detail["loc"] if part in FIELDS or isinstance(part, int)]
+    # The first part says where it was sent: in the body, or as a query parameter.
+    place = detail["loc"][1:]
+    parts = [str(part) for part in place if part in FIELDS or isinstance(part, int)]
     if not parts:
         return message
     return f"{'.'.join(parts)}: {message}"

@@ -48,6 +48,7 @@ def run_comparison(config: CompareConfig) -> None:
     recipes = load_recipes(config)
     data = dataset.load(config.data_dir)
     # What can be refused is refused here, before hours of work.
+    data.require_held_out()
     require_valid_space(config, recipes)
     plan.require_sizes(config, recipes, data)
 

@@ -1,16 +1,21 @@
 """The arguments of transformers' Trainer that a training config stands for."""
 
-from pathlib import Path
-
 import torch
 from transformers import TrainingArguments
 
 from bankintent.config import TrainConfig
+from bankintent.training.course import Course
 from bankintent.training.selection import METRIC
 
 
-def trainer_arguments(config: TrainConfig, precision: str, folder: Path) -> TrainingArguments:
-    """Batches, schedule, precision, and checkpoints, which are written into `folder`."""
+def trainer_arguments(
+    config: TrainConfig, precision: str, course: Course, is_validated: bool
+) -> TrainingArguments:
+    """Batches, schedule, precision, and checkpoints.
+
+    `is_validated` is whether there are validation rows to compare epochs by.
+    """
+    folder = course.checkpoints
     scheduler = "constant_with_warmup" if config.scheduler == "constant" else config.scheduler
     has_cuda = torch.cuda.is_available()
 
@@ -33,12 +38,12 @@ def trainer_arguments(config: TrainConfig, precision: str, folder: Path) -> Trai
         dataloader_pin_memory=has_cuda,
         eval_strategy="epoch",
         logging_strategy="epoch",
-        save_strategy="epoch",
+        save_strategy="no" if course.is_fold else "epoch",
         # The newest, which is cut short by a kill, the one before it, and the best.
         save_total_limit=3 if config.keep == "best" else 2,
         load_best_model_at_end=config.keep == "best",
-        metric_for_best_model=METRIC,
-        greater_is_better=True,
+        metric_for_best_model=METRIC if is_validated else None,
+        greater_is_better=True if is_validated else None,
         logging_nan_inf_filter=False,  # it would show a NaN loss as 0.0
         remove_unused_columns=False,  # a row holds what the model takes, and what the loss does
         # Under PEFT the Trainer cannot find it out, and eval_loss goes missing.

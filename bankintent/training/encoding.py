@@ -41,6 +41,9 @@ class TrainingRows:
 
 def encode(data: SplitData, tokenizer: Tokenizer) -> EncodedRows:
     """Token ids of the folded texts, without padding: a batch is padded to its longest text."""
+    if not len(data):
+        # The tokenizer fails on an empty list.
+        return []
     encoded = tokenizer(list(map(fold, data.texts)), truncation=True)
     keys = [key for key in tokenizer.model_input_names if key in encoded]
 

@@ -67,6 +67,23 @@ class Features:
         return _numbered_rows(label_ids, first=self.train_rows)
 
 
+@dataclass(frozen=True)
+class KnownVectors:
+    """A frozen encoder's vectors of some texts, from which several trainings take theirs."""
+
+    table: torch.Tensor
+    """(texts, hidden) float32."""
+    row_of_text: dict[str, int]
+
+    def covers(self, texts: list[str]) -> bool:
+        """Whether the vector of every text is known."""
+        return all(text in self.row_of_text for text in texts)
+
+    def take(self, texts: list[str]) -> torch.Tensor:
+        """(texts, hidden), a copy."""
+        return self.table[[self.row_of_text[text] for text in texts]]
+
+
 def _numbered_rows(label_ids: list[int], first: int) -> EncodedRows:
     """Rows for the Trainer that have a row number of the table in the place of token ids."""
     return [

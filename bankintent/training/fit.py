@@ -17,13 +17,15 @@ from bankintent.progress import waiting
 from bankintent.tracking import Tracker
 from bankintent.training import backbones, features, regimes, trainer
 from bankintent.training.backbones import Backbone
+from bankintent.training.course import Course
 from bankintent.training.encoding import TrainingRows, encode
-from bankintent.training.features import Features
+from bankintent.training.features import Features, KnownVectors
 from bankintent.training.hardware import pick_precision
 from bankintent.training.methods import contrastive, distillation, probe, pseudo_labels
 from bankintent.training.methods.distillation import TeacherRecord
 from bankintent.training.regimes import Parameters
 from bankintent.training.rows import RunRows, label_name_rows
+from bankintent.training.selection import Published
 from bankintent.training.trainer import Fit
 
 
@@ -36,6 +38,17 @@ class TrainingRun:
     rows: RunRows
     work: WorkFolder
     tracker: Tracker
+    known: KnownVectors | None = None
+    """The frozen encoder's vectors of all rows, where several trainings share them."""
+    is_fold: bool = False
+    """Whether it is a part of a cross-validation."""
+    published: Published | None = None
+    """The epoch that a cross-validation has chosen."""
+
+    @property
+    def course(self) -> Course:
+        """Where and how far its training goes."""
+        return Course(self.work.checkpoints, self.tracker, self.is_fold, self.published)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def fit_run(run: TrainingRun) -> Fitted:
             config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
         )
     _say_what_is_kept(backbone, config, len(run.data.labels))
-    rows = TrainingRows(_labelled_rows(run), run.rows.val)
+    rows = TrainingRows(labelled_rows(run), run.rows.val)
 
     teacher = None
     if config.distill is not None:
@@ -77,7 +90,7 @@ def fit_run(run: TrainingRun) -> Fitted:
         # An encoder that learns has to be run: its vectors change with each step.
         rows = replace(rows, features=None)
 
-    cost = trainer.fit(model, backbone.tokenizer, rows, config, run.work.checkpoints, run.tracker)
+    cost = trainer.fit(model, backbone.tokenizer, rows, config, run.course)
     # A user waits for all of it, not for the Trainer alone.
     cost = replace(cost, seconds=time.perf_counter() - started)
     return Fitted(backbone, model, parameters, cost, teacher)
@@ -100,7 +113,8 @@ def _say_what_is_kept(backbone: Backbone, config: TrainConfig, num_labels: int) 
         console.say(f"{rows} keep their rows of the trained head.")
 
 
-def _labelled_rows(run: TrainingRun) -> SplitData:
+def labelled_rows(run: TrainingRun) -> SplitData:
+    """The training rows of a run, with the intents' names where they are sentences too."""
     if not run.config.label_names:
         return run.rows.train
     return run.rows.train + label_name_rows(run.data.labels)
@@ -160,6 +174,9 @@ def _read_features(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> 
 
     # In one pass: the cache is keyed by the texts of both.
     texts = rows.train.texts + rows.val.texts
+    if run.known is not None and run.known.covers(texts):
+        return Features(run.known.take(texts), len(rows.train))
+
     with waiting(f"Reading {len(texts):,} sentences once with the frozen encoder"):
         vectors = features.frozen(
             backbone, run.data.labels, texts, config.eval_batch_size, config.cache_dir
@@ -197,7 +214,8 @@ def _guess_labels(run: TrainingRun, vectors: Features, train: SplitData) -> Spli
 def _probe_head(backbone: Backbone, vectors: Features, rows: TrainingRows) -> None:
     with waiting("Fitting a linear probe of the encoder"):
         accuracy = probe.warm_start(backbone.model, vectors, rows.train.labels, rows.val.labels)
-    console.say(f"The head starts from a linear probe: validation accuracy {in_percent(accuracy)}")
+    figure = "" if accuracy is None else f": validation accuracy {in_percent(accuracy)}"
+    console.say(f"The head starts from a linear probe{figure}")
 
 
 def _run_contrastive_stage(

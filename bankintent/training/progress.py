@@ -102,8 +102,8 @@ class StageReport(TrainerCallback):
 class EpochReport(TrainerCallback):
     """Shows progress, keeps each epoch's figures in `history`, and hands them to the tracker."""
 
-    def __init__(self, history: list[dict[str, float]], tracker: Tracker) -> None:
-        self.history = history
+    def __init__(self, tracker: Tracker) -> None:
+        self.history: list[dict[str, float]] = []
         self.tracker = tracker
         self.bar = StepBar("training")
 
@@ -161,7 +161,9 @@ class EpochReport(TrainerCallback):
         **_: Any,
     ) -> None:
         epoch = round(state.epoch or 0)
-        figures = {f"val_{name}": metrics[f"eval_{name}"] for name in VALIDATION_METRICS}
+        # Where all rows are trained on, there is nothing to measure.
+        measured = [name for name in VALIDATION_METRICS if f"eval_{name}" in metrics]
+        figures = {f"val_{name}": metrics[f"eval_{name}"] for name in measured}
 
         if state.global_step == 0:
             # The weights before training: no epoch, and nothing was learned or timed.
@@ -190,6 +192,8 @@ class EpochReport(TrainerCallback):
 
 
 def _figure_cells(figures: dict[str, float]) -> list[str]:
+    if "val_loss" not in figures:
+        return ["-"] * len(VALIDATION_METRICS)
     return [
         f"{figures['val_loss']:.3f}",
         in_percent(figures["val_accuracy"]),

@@ -1,12 +1,12 @@
 """A run from its rows to a published bundle: trained, checked, recorded, sealed, tracked."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
 
 from bankintent import console, files, tracking
-from bankintent.bundle import card, formats, layout
+from bankintent.bundle import card, formats, layout, out_of_fold
 from bankintent.bundle.work import TABLES, WorkFolder, published_table
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
@@ -14,9 +14,11 @@ from bankintent.export import mlflow_loader, steps
 from bankintent.export import publish as export
 from bankintent.measures import metrics
 from bankintent.tracking import Loading, Tracker
+from bankintent.training import cross_validation
+from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun, fit_run
 from bankintent.training.identity import Identity
-from bankintent.training.record import TrainingRecord, gather
+from bankintent.training.record import TrainingRecord, gather, judge
 from bankintent.training.rows import RunRows
 
 
@@ -36,16 +38,27 @@ def make_bundle(
     with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
         tracker.params(settings)
         run = TrainingRun(config, data, rows, work, tracker)
+        cross = None
+        if rows.folds is not None:
+            run = cross_validation.with_vectors(run)
+            cross = cross_validation.cross_validate(run)
+            run = cross_validation.final_run(run, cross)
+
         fitted = fit_run(run)
+        # The record has the settings that were asked for.
+        run = replace(run, config=config)
         with steps.shown(steps.count(config.export)):
-            record = publish_bundle(run, fitted, identity)
+            record = publish_bundle(run, fitted, identity, cross)
         _track(tracker, record, config.output_dir)
     return record
 
 
-def publish_bundle(run: TrainingRun, fitted: Fitted, identity: Identity) -> TrainingRecord:
+def publish_bundle(
+    run: TrainingRun, fitted: Fitted, identity: Identity, cross: CrossValidation | None
+) -> TrainingRecord:
     """Put the bundle of a trained model in its place; returns what it records of the run.
 
+    `cross` is the cross-validation that has judged it, where validation rows have not.
     Raises ModelError, and publishes nothing, if the saved forms of the model disagree.
     """
     labels = run.data.labels
@@ -53,10 +66,15 @@ def publish_bundle(run: TrainingRun, fitted: Fitted, identity: Identity) -> Trai
 
     labels.save(staging / layout.LABELS)
     trained = export.Trained(fitted.model, fitted.backbone.tokenizer, fitted.backbone.name, labels)
-    exported = export.export(trained, run.rows.train, run.rows.val, run.config, run.work)
+    # Without validation rows the saved forms are compared on those that were trained on.
+    compared = run.rows.val if cross is None else run.rows.train
+    exported = export.export(trained, run.rows.train, compared, run.config, run.work)
 
+    parity = replace(exported.parity, compared_on="val" if cross is None else "train")
     steps.begin("writing the records, sealing")
-    record = gather(run, identity, fitted, exported)
+    record = gather(run, identity, fitted, judge(run, exported, cross), parity)
+    if cross is not None:
+        out_of_fold.write(staging, run.data.labels, cross.ids, cross.true, cross.logits)
     # The seal lists every file with its hash, so that nothing is written after it.
     _write_records(staging, record)
     layout.seal(staging, record.manifest())
@@ -131,11 +149,12 @@ def summarise(record: TrainingRecord, bundle: Path) -> None:
 
 def _validation_figures(record: TrainingRecord) -> list[str]:
     """Accuracy and macro-F1 of validation, a line each, with its 95 % interval."""
+    kind = "validation" if record.validation.cross is None else "out-of-fold"
     lines = []
     for metric in ("accuracy", "macro_f1"):
         low, high = record.validation.intervals[metric]
         value = 100 * record.metrics["val"][metric]
         interval = f"{100 * low:.2f} to {100 * high:.2f}"
         name = metrics.SHOWN[metric]
-        lines.append(f"validation {name} {value:.2f} % (95 % interval {interval})")
+        lines.append(f"{kind} {name} {value:.2f} % (95 % interval {interval})")
     return lines

@@ -2,7 +2,7 @@
 
 import platform
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from bankintent.corpus.rows import SourceIdentity
 from bankintent.export.publish import Exported
 from bankintent.files import JsonObject
 from bankintent.measures import metrics
+from bankintent.measures.learning import CurvePoint, foretell_doubling
 from bankintent.tracking import Tracker
+from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun
 from bankintent.training.identity import Identity
 from bankintent.training.methods.distillation import TeacherRecord
@@ -53,6 +55,26 @@ class ConfusionCount:
 
 
 @dataclass(frozen=True)
+class CrossFacts:
+    """A cross-validation: the figures are of other models than the published one.
+
+    Each was trained in the same way, without the rows that it answers.
+    """
+
+    folds: int
+    repeats: int
+    accuracies: list[float]
+    """One for each repeat."""
+    not_judged: list[str]
+    """Intents with too few different sentences to hold one out."""
+    learning_curve: list[CurvePoint]
+    doubling: float | None
+    """Accuracy that a linear probe is expected to have with twice the sentences; None where the
+    last doubling gave nothing."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Validation:
     """Intervals and confusions on the validation split.
 
@@ -65,6 +87,17 @@ class Validation:
     bootstrap: dict[str, int]
     """The number of resamples, and their seed."""
     confused_pairs: list[ConfusionCount]
+    cross: CrossFacts | None = None
+    """How the rows were held out, where they were by turns; None where a split was."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The quality of a model, on rows that it has not been trained on."""
+
+    figures: dict[str, float]
+    """Metric -> value."""
+    validation: Validation
 
 
 @dataclass(frozen=True)
@@ -144,15 +177,43 @@ class TrainingRecord:
         return asdict(self) | {"settings": settings}
 
 
+def judge(run: TrainingRun, exported: Exported, cross: CrossValidation | None) -> Judgement:
+    """The figures of the validation rows, or those of cross-validation."""
+    names = run.data.labels.names
+    seed = run.config.seed
+    if cross is None:
+        val = run.rows.val
+        figures = metrics.summary(exported.val_logits, np.asarray(val.labels))
+        return Judgement(figures, validation(exported.val_logits, val, names, seed))
+
+    repeats = cross.folds.repeats
+    pooled = cross.logits.reshape(-1, len(names))
+    rows = SplitData(cross.ids * repeats, cross.texts * repeats, cross.true.tolist() * repeats)
+    figures = metrics.summary(pooled, np.asarray(rows.labels))
+    judged = validation(pooled, rows, names, seed, repeats)
+    return Judgement(figures, replace(judged, cross=_cross_facts(cross, names)))
+
+
+def _cross_facts(cross: CrossValidation, names: tuple[str, ...]) -> CrossFacts:
+    judged = set(cross.true.tolist())
+    return CrossFacts(
+        folds=cross.folds.count,
+        repeats=cross.folds.repeats,
+        accuracies=cross.accuracies,
+        not_judged=[name for label, name in enumerate(names) if label not in judged],
+        learning_curve=cross.curve,
+        doubling=foretell_doubling(cross.curve),
+        seconds=round(cross.seconds, 1),
+    )
+
+
 def gather(
-    run: TrainingRun, identity: Identity, fitted: Fitted, exported: Exported
+    run: TrainingRun, identity: Identity, fitted: Fitted, judgement: Judgement, parity: Parity
 ) -> TrainingRecord:
     """The record of a trained and exported model."""
     config = run.config
     labels = run.data.labels
-    val = run.rows.val
     backbone = fitted.backbone.name
-    figures = metrics.summary(exported.val_logits, np.asarray(val.labels))
 
     return TrainingRecord(
         name=config.output_dir.name,
@@ -163,10 +224,10 @@ def gather(
         identity=identity,
         labels_hash=labels.hash,
         data=_data_facts(run),
-        metrics={"val": figures},
-        validation=validation(exported.val_logits, val, labels.names, config.seed),
+        metrics={"val": judgement.figures},
+        validation=judgement.validation,
         training=_training_facts(fitted),
-        parity=exported.parity,
+        parity=parity,
         versions=versions(),
         tracked=tracked(run.tracker, config.tracking.uri),
         run_id=run.tracker.run_id,
@@ -208,9 +269,12 @@ def _training_facts(fitted: Fitted) -> TrainingFacts:
 
 
 def validation(
-    logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed: int
+    logits: np.ndarray, rows: SplitData, names: tuple[str, ...], seed: int, repeats: int = 1
 ) -> Validation:
-    """Bootstrap intervals and the most confused pairs; `logits` are (rows, labels)."""
+    """Bootstrap intervals and the most confused pairs; `logits` are (rows, labels).
+
+    With `repeats` the rows are as many copies of the same sentences, one after the other.
+    """
     true = np.asarray(rows.labels)
     predicted = logits.argmax(axis=1)
 
@@ -219,8 +283,10 @@ def validation(
     for pair in pairs:
         counts.append(ConfusionCount(pair.true, pair.predicted, pair.count))
     return Validation(
-        rows=len(true),
-        intervals=metrics.bootstrap_intervals(true, predicted, len(names), RESAMPLES, seed),
+        rows=len(true) // repeats,
+        intervals=metrics.bootstrap_intervals(
+            true, predicted, len(names), metrics.Bootstrap(RESAMPLES, seed, repeats)
+        ),
         bootstrap={"resamples": RESAMPLES, "seed": seed},
         confused_pairs=counts,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.corpus.folds import Folds
 from bankintent.errors import ConfigError
 from bankintent.labels import LabelSchema
 from bankintent.texts import normalise
@@ -21,20 +22,45 @@ class RunRows:
     train: SplitData
     """Labelled rows; with `few_shot`, those that were drawn."""
     val: SplitData
+    """No rows where the data is judged by cross-validation."""
     unlabelled: SplitData = field(default_factory=SplitData.empty)
     """Rows for `pseudo_labels`, all with an unknown label."""
+    folds: Folds | None = None
+    """Of the training rows, where the data is judged by cross-validation."""
 
 
 def read_rows(config: TrainConfig, data: Dataset) -> RunRows:
     """Read and draw the rows of a run.
 
-    Raises DataError if no intent has `few_shot` rows, ConfigError as `rows_without_labels` does.
+    Raises DataError if no intent has `few_shot` rows, ConfigError as `rows_without_labels` does, or
+    where the settings need validation rows and the data has none.
     """
     train = data.read("train")
+    if data.is_cross:
+        _require_no_validation(config, data)
+        unlabelled = rows_without_labels(config, data, train, train)
+        return RunRows(train, SplitData.empty(), unlabelled, data.read_folds())
+
     drawn = draw(config, train)
 
     unlabelled = rows_without_labels(config, data, train, drawn)
     return RunRows(drawn, data.read("val"), unlabelled)
+
+
+def _require_no_validation(config: TrainConfig, data: Dataset) -> None:
+    """Raise ConfigError for settings that cross-validation does not go with."""
+    needing = {
+        "few_shot": config.few_shot is not None,
+        "distill": config.distill is not None,
+        "early_stopping": config.early_stopping is not None,
+    }
+    for key, is_set in needing.items():
+        if is_set:
+            raise ConfigError(
+                f"{key} needs held-out rows, and {data.path} has none: it is judged by"
+                " cross-validation",
+                f"Remove {key}, or run ETL with --set split=stable",
+            )
 
 
 def draw(config: TrainConfig, train: SplitData) -> SplitData:
@@ -93,5 +119,5 @@ def require_words(labels: LabelSchema) -> None:
 
         raise ConfigError(
             f'label_names: the intent "{name}" {fault}',
-            "Rename it in the data, or remove label_names",
+            "Rename it in the data, or set label_names: false",
         )

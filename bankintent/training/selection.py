@@ -117,11 +117,16 @@ def is_over(log_history: list[JsonObject], patience: int) -> bool:
     return len(epochs) - 1 - epochs.index(_first_best(epochs)) >= patience
 
 
-def was_over(checkpoint: Path, config: TrainConfig) -> bool:
-    """Whether a run had stopped early when it wrote a checkpoint, and was killed afterwards."""
+def was_over(checkpoint: Path, config: TrainConfig, last_epoch: int | None = None) -> bool:
+    """Whether a run had come to its end when it wrote a checkpoint, and was killed afterwards.
+
+    It ends early by `early_stopping`, or after `last_epoch`.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if last_epoch is not None:
+        return round(state.epoch or 0) >= last_epoch
     if config.early_stopping is None:
         return False
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     return is_over(state.log_history, config.early_stopping)
 
 
@@ -136,6 +141,31 @@ class StopEarly(TrainerCallback):
     ) -> None:
         if is_over(state.log_history, self.patience):
             control.should_training_stop = True
+
+
+class StopAfter(TrainerCallback):
+    """Stops after an epoch that was chosen before training; the schedule stays that of all."""
+
+    def __init__(self, last_epoch: int) -> None:
+        self.last_epoch = last_epoch
+
+    def on_epoch_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if round(state.epoch or 0) >= self.last_epoch:
+            control.should_training_stop = True
+
+
+class MeasureStart(TrainerCallback):
+    """Measures the weights before training."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.trainer.evaluate()
 
 
 class KeepBest(TrainerCallback):

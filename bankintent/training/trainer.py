@@ -5,11 +5,13 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
@@ -23,9 +25,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent import console, files
 from bankintent.config import Regime, TrainConfig
-from bankintent.tracking import Tracker
 from bankintent.training import hardware
 from bankintent.training.arguments import trainer_arguments
+from bankintent.training.course import Course
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.encoding import TrainingRows
 from bankintent.training.features import Features, replaced_encoder
@@ -35,7 +37,9 @@ from bankintent.training.progress import EpochReport
 from bankintent.training.regimes import fast_adapters, head_modules, set_training_mode
 from bankintent.training.selection import (
     KeepBest,
+    MeasureStart,
     Published,
+    StopAfter,
     StopEarly,
     choose_epoch,
     counts_the_start,
@@ -66,6 +70,9 @@ class Fit:
     """Figures of each epoch."""
     published: Published
     """The epoch whose weights the model has."""
+    answers: list[NDArray[np.float32]] = field(default_factory=list)
+    """Of a fold: (validation rows, labels) logits after each epoch, before them those of a probe
+    that training starts from."""
 
 
 def fit(
@@ -73,49 +80,50 @@ def fit(
     tokenizer: Tokenizer,
     rows: TrainingRows,
     config: TrainConfig,
-    checkpoints: Path,
-    tracker: Tracker,
+    course: Course,
 ) -> Fit:
     """Train `model` in place, from the newest complete checkpoint if there is one.
 
     Afterwards it has the weights that are to be published. Raises TrainingError when the arithmetic
     overflows persistently.
     """
-    history: list[dict[str, float]] = []
     precision = hardware.pick_precision(config.precision)
     loss = _loss(model, rows, config)
     val_rows = rows.encode_val(tokenizer)
+    batch = config.eval_batch_size
+    validator = Validator(val_rows, tokenizer, batch, loss, precision, course.is_fold)
+    report = EpochReport(course.tracker)
 
     trainer = IntentTrainer(
         regime=config.regime,
-        validator=Validator(val_rows, tokenizer, config.eval_batch_size, loss, precision),
+        validator=validator,
         precision=precision,
         head_lr=config.head_lr,
         model=model,
-        args=trainer_arguments(config, precision, checkpoints),
+        args=trainer_arguments(config, precision, course, is_validated=bool(val_rows)),
         train_dataset=rows.encode_train(tokenizer),
         eval_dataset=val_rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_loss_func=loss,
-        callbacks=_callbacks(config, history, tracker),
+        callbacks=_callbacks(config, report),
     )
-    _complete_callbacks(trainer, config)
+    _complete_callbacks(trainer, config, course)
 
     hardware.prepare_memory()
     started = time.perf_counter()
-    _train(trainer, model, rows.features, config, checkpoints)
-    seconds = time.perf_counter() - started
+    _train(trainer, model, rows.features, config, course)
 
     return Fit(
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
         epochs=float(trainer.state.epoch or 0),
-        sentences_per_second=_rate(len(rows.train), history),
+        sentences_per_second=_rate(len(rows.train), report.history),
         peak_memory_bytes=hardware.peak_memory(),
         precision=precision,
         hardware=hardware.hardware_name(),
-        history=history,
-        published=choose_epoch(trainer.state.log_history, config),
+        history=report.history,
+        published=course.published or choose_epoch(trainer.state.log_history, config),
+        answers=validator.answers,
     )
 
 
@@ -124,29 +132,42 @@ def _train(
     model: torch.nn.Module,
     features: Features | None,
     config: TrainConfig,
-    checkpoints: Path,
+    course: Course,
 ) -> None:
-    checkpoint = newest_complete_checkpoint(checkpoints)
+    if course.last_epoch == 0:
+        # The weights before training are the ones to publish.
+        return
+
+    checkpoint = newest_complete_checkpoint(course.checkpoints)
     resume_from = None
     if checkpoint is not None:
         console.say(f"Going on from {console.show_path(checkpoint)}.")
         resume_from = str(checkpoint)
-        if was_over(checkpoint, config):
+        if was_over(checkpoint, config, course.last_epoch):
             # Nothing is left to train; the Trainer would begin another epoch.
             trainer.args.max_steps = _step_of(checkpoint)
 
-    cached: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if features is not None:
-        cached = replaced_encoder(model, features.table)
-    with cached, fast_adapters(model), fast_dropout(model):
+    with contextlib.ExitStack() as stack:
+        if features is not None:
+            stack.enter_context(replaced_encoder(model, features.table))
+            stack.enter_context(hardware.one_thread())
+        stack.enter_context(fast_adapters(model))
+        stack.enter_context(fast_dropout(model))
         trainer.train(resume_from_checkpoint=resume_from)
 
     release(trainer, model)
 
 
-def _complete_callbacks(trainer: Trainer, config: TrainConfig) -> None:
+def _complete_callbacks(trainer: Trainer, config: TrainConfig, course: Course) -> None:
     # EpochReport is in their place.
     remove_default_output(trainer)
+    if course.is_fold:
+        if config.head_init == "probe":
+            trainer.add_callback(MeasureStart(trainer))
+        return
+    if course.last_epoch is not None:
+        trainer.add_callback(StopAfter(course.last_epoch))
+        return
     if config.keep == "best":
         trainer.add_callback(KeepBest(trainer, counts_the_start(config)))
 
@@ -216,12 +237,16 @@ class IntentTrainer(Trainer):
         return super().compute_loss(model, inputs, *args, **options)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the validation rows, and log the figures under the Trainer's names."""
+        """Measure the validation rows, and log the figures under the Trainer's names.
+
+        Without such rows there are no figures.
+        """
         assert self.model is not None
-        figures = {
-            f"eval_{name}": value for name, value in self._validator.measure(self.model).items()
-        }
-        self.log(figures)
+        figures: dict[str, float] = {}
+        if len(self._validator):
+            measured = self._validator.measure(self.model)
+            figures = {f"eval_{name}": value for name, value in measured.items()}
+            self.log(figures)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures
         )
@@ -304,10 +329,8 @@ def _loss(
     return loss if config.distill is None else TaughtLoss(loss, config.distill)
 
 
-def _callbacks(
-    config: TrainConfig, history: list[dict[str, float]], tracker: Tracker
-) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [EpochReport(history, tracker), MarkComplete()]
+def _callbacks(config: TrainConfig, report: EpochReport) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [report, MarkComplete()]
     if config.early_stopping is not None:
         callbacks.append(StopEarly(config.early_stopping))
 

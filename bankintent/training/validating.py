@@ -30,7 +30,12 @@ class Validator:
         batch_size: int,
         loss: Callable[..., torch.Tensor],
         precision: str,
+        keeps_answers: bool = False,
     ) -> None:
+        self.answers: list[NDArray[np.float32]] = []
+        """(rows, labels) logits of each measurement, where they are kept."""
+
+        self._keeps_answers = keeps_answers
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._loss = loss
@@ -41,6 +46,10 @@ class Validator:
         for row in rows:
             self._inputs.append({key: value for key, value in row.items() if key != "labels"})
 
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._inputs)
+
     def measure(self, model: nn.Module) -> dict[str, float]:
         """The loss and the metrics of all rows; the model is left in evaluation mode.
 
@@ -50,6 +59,9 @@ class Validator:
         # With few steps in an epoch, the evaluation meets an overflow before the Trainer does.
         if not np.isfinite(logits).all():
             raise overflow("the model's answers overflowed", self._precision)
+
+        if self._keeps_answers:
+            self.answers.append(logits)
 
         outputs = SimpleNamespace(logits=torch.from_numpy(logits))
         loss = self._loss(outputs, torch.from_numpy(self._label_ids))

@@ -4,6 +4,8 @@ Linear probing, then fine-tuning (Kumar et al., 2022): a random head sends large
 into the encoder; a head that fits the frozen features does not.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,8 +35,10 @@ Inputs = NDArray[np.float64]
 
 def warm_start(
     model: PreTrainedModel, features: Features, train_ids: list[int], val_ids: list[int]
-) -> float:
+) -> float | None:
     """Set the model's last layer to the probe; returns the probe's validation accuracy.
+
+    It is None where there are no validation rows.
 
     `train_ids` and `val_ids` are the label ids of the rows. The probe reads the inputs of the last
     layer, behind any pooler or dense layer in front of it.
@@ -51,6 +55,8 @@ def warm_start(
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))
 
+    if not val_ids:
+        return None
     predicted = (val_inputs @ weight.T + bias).argmax(axis=1)
     return float((predicted == val_ids).mean())
 
@@ -86,7 +92,11 @@ def fit_probe(x: Inputs, y: list[int], num_labels: int) -> tuple[Inputs, Inputs]
     scale = x.std(axis=0)
     scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
 
-    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3).fit((x - mean) / scale, y)
+    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3)
+    with warnings.catch_warnings():
+        # With few sentences of many intents scikit-learn asks whether the labels are numbers.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        probe.fit((x - mean) / scale, y)
 
     coefficients = probe.coef_
     intercepts = probe.intercept_

@@ -1,0 +1,1 @@
+"""Before the first run: `init` writes configs for a source, `doctor` checks the machine."""

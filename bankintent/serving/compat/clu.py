@@ -1,0 +1,116 @@
+"""Azure's conversational language understanding (CLU): the analysis of one message."""
+
+from typing import Literal
+
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic.alias_generators import to_camel
+
+from bankintent.serving import wire
+from bankintent.serving.admission import key_guards
+from bankintent.serving.compat import azure
+from bankintent.serving.compat.answers import Understood, understand
+from bankintent.serving.compat.dialect import STATUSES, Dialect, NoEntities
+from bankintent.serving.error_bodies import openapi_responses
+
+EXAMPLE: dict[str, JsonValue] = {
+    "kind": "Conversation",
+    "analysisInput": {"conversationItem": {"id": "1", "participantId": "1", "text": wire.TEXT}},
+    "parameters": {"projectName": "any", "deploymentName": "any"},
+}
+"""The body of the example in the OpenAPI document."""
+
+router = APIRouter(tags=["clu"])
+
+
+class ConversationItem(BaseModel):
+    """One message."""
+
+    text: wire.Text
+
+
+class AnalysisInput(BaseModel):
+    """The message in its wrapping."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    conversation_item: ConversationItem
+
+
+class ConversationTask(BaseModel):
+    """The body of CLU's `:analyze-conversations`. Only the text is read, other keys are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra={"examples": [EXAMPLE]})
+
+    kind: Literal["Conversation"]
+    analysis_input: AnalysisInput
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class CluIntent(_Answer):
+    """An intent and its probability."""
+
+    category: str
+    confidence_score: float
+
+
+class CluPrediction(_Answer):
+    """Every intent of the model, best first."""
+
+    top_intent: str
+    project_kind: Literal["Conversation"] = "Conversation"
+    intents: list[CluIntent]
+    entities: NoEntities = []
+    """Always empty: the model finds no entities."""
+
+
+class CluResult(_Answer):
+    """The text and what the model makes of it."""
+
+    query: str
+    prediction: CluPrediction
+
+
+class ConversationResult(_Answer):
+    """The answer to a message."""
+
+    kind: Literal["ConversationResult"] = "ConversationResult"
+    result: CluResult
+
+
+@router.post(
+    "/language/:analyze-conversations",
+    responses=openapi_responses(*STATUSES, model=azure.AzureError),
+)
+async def analyze_conversation(body: ConversationTask, request: Request) -> ConversationResult:
+    """The intents of a message.
+
+    The names of project and deployment, the language and `api-version` are not looked at: the one
+    model that is served answers.
+    """
+    text = body.analysis_input.conversation_item.text
+    understood = await understand(request, text)
+    return make_result(text, understood)
+
+
+def make_result(text: str, understood: Understood) -> ConversationResult:
+    """The answer in CLU's words."""
+    intents = [
+        CluIntent(category=score.label, confidence_score=score.score)
+        for score in understood.ranking
+    ]
+    prediction = CluPrediction(top_intent=understood.top.label, intents=intents)
+    return ConversationResult(result=CluResult(query=text, prediction=prediction))
+
+
+def add_routes(app: FastAPI) -> None:
+    """Add the route of CLU to an app."""
+    app.include_router(router, dependencies=key_guards(app, azure.need_key))
+
+
+DIALECT = Dialect(paths=("/language/",), add_routes=add_routes, error_body=azure.error_body)

@@ -122,11 +122,13 @@ def was_over(checkpoint: Path, config: TrainConfig, last_epoch: int | None = Non
 
     It ends early by `early_stopping`, or after `last_epoch`.
     """
+    if last_epoch is None and config.early_stopping is None:
+        return False
+
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if last_epoch is not None:
         return round(state.epoch or 0) >= last_epoch
-    if config.early_stopping is None:
-        return False
+    assert config.early_stopping is not None
     return is_over(state.log_history, config.early_stopping)
 
 

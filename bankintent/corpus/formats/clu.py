@@ -7,7 +7,7 @@ from typing import Any
 from bankintent.config import DataConfig
 from bankintent.corpus.formats.export import Export, Format
 from bankintent.corpus.formats.files import ExportFile, ExportFiles
-from bankintent.corpus.formats.json_values import as_list, count
+from bankintent.corpus.formats.json_values import as_list, count, names_of
 from bankintent.corpus.formats.languages import Choice, Languages
 from bankintent.corpus.formats.sentences import (
     ENTITIES,
@@ -128,23 +128,11 @@ def read(files: ExportFiles, taken: list[ExportFile], config: DataConfig) -> Exp
     reading = _Reading()
     for name, project in projects.items():
         assets = project["assets"]
-        intents += _names_of_intents(assets)
+        intents += names_of(assets.get("intents"), "category")
         reading.left[ENTITY_TYPES] += count(assets.get("entities"))
         _read_project(name, project, choice, reading)
 
     return reading.as_export(choice, intents)
-
-
-def _names_of_intents(assets: JsonObject) -> list[str]:
-    """The names of the intents that a project lists, "" for one that is no object."""
-    names = []
-    for intent in as_list(assets.get("intents")):
-        name = ""
-        if isinstance(intent, dict):
-            name = str(intent.get("category"))
-        names.append(name)
-
-    return names
 
 
 def _require_project(file: ExportFile) -> JsonObject:

@@ -68,3 +68,15 @@ def count(value: Any) -> int:
     if not isinstance(value, list | dict):
         return 0
     return len(value)
+
+
+def names_of(objects: Any, key: str) -> list[str]:
+    """The names that a list of objects has under a key, "" for an item that is no object."""
+    names = []
+    for one in as_list(objects):
+        name = ""
+        if isinstance(one, dict):
+            name = str(one.get(key))
+        names.append(name)
+
+    return names

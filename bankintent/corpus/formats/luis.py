@@ -11,7 +11,7 @@ from bankintent.config import DataConfig
 from bankintent.corpus.formats.clu import NONE_NOTE, require_utterances
 from bankintent.corpus.formats.export import Export, Format
 from bankintent.corpus.formats.files import ExportFile, ExportFiles
-from bankintent.corpus.formats.json_values import as_list, count
+from bankintent.corpus.formats.json_values import as_list, count, names_of
 from bankintent.corpus.formats.languages import Choice, Languages
 from bankintent.corpus.formats.sentences import (
     ENTITIES,
@@ -114,21 +114,9 @@ def read(files: ExportFiles, taken: list[ExportFile], config: DataConfig) -> Exp
     for name, app in apps.items():
         if _culture(app) in choice.names:
             rows += _rows_of_app(name, app, left)
-            intents += _names_of_intents(app)
+            intents += names_of(app.get("intents"), "name")
 
     return _as_export(rows, intents, left, choice)
-
-
-def _names_of_intents(app: JsonObject) -> list[str]:
-    """The names of the intents that an app lists, "" for one that is no object."""
-    names = []
-    for intent in as_list(app.get("intents")):
-        name = ""
-        if isinstance(intent, dict):
-            name = str(intent.get("name"))
-        names.append(name)
-
-    return names
 
 
 def _require_app(file: ExportFile) -> JsonObject:

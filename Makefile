@@ -5,7 +5,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help quickstart bench test proofs check check-style mlflow notebook badge pictures clean
+.PHONY: help quickstart bench test proofs proofs-shown proofs-fuzzed faults check check-style mlflow notebook badge pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,9 +53,18 @@ test: .venv/installed-dev  ## install, then run the tests
 	$(PYTEST) $(BY_FILE) -m "not proof"
 	$(PYTEST) tests/test_api_fuzz.py
 
+# Side by side: the fuzzed requests alone would leave a core idle.
 proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, thousands of requests
+	$(MAKE) --no-print-directory --jobs 2 proofs-shown proofs-fuzzed
+
+proofs-shown:
 	$(PYTEST) $(BY_TEST) -m proof --durations 10
+
+proofs-fuzzed:
 	FUZZ_CASES=1000 $(PYTEST) tests/test_api_fuzz.py
+
+faults: .venv/installed-dev  ## every fault that is done on purpose, at full size: kills, damages, attacks (docs/faults.md); over an hour
+	$(BIN)/python -m tests.faults
 
 check: test check-style  ## the tests, the linter, the type checker and the rules of reading
 

@@ -20,12 +20,6 @@ from bankintent.config import ServeConfig
 from bankintent.configfile import load
 from bankintent.errors import UserError
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the usual load balancers keep idle connections (60 s).
-
-Otherwise they would send requests on connections that the server is closing.
-"""
-
 
 def settings(
     config: Path | None,
@@ -64,14 +58,16 @@ def main(
     import uvicorn
 
     from bankintent.serving.app import create_app
+    from bankintent.serving.bound_server import BoundServer
+    from bankintent.serving.protocol import BoundedProtocol
 
     uvicorn.run(
-        create_app(serve_config),
+        BoundServer(create_app(serve_config)),
         host=serve_config.host,
         port=serve_config.port,
+        http=BoundedProtocol,
         # The telemetry's log takes its place: lines of the access log hold query strings.
         access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 
@@ -79,11 +75,12 @@ def main(
 @functools.cache
 def _app() -> Any:
     from bankintent.serving.app import create_app
+    from bankintent.serving.bound_server import BoundServer
 
     name = os.environ.get("SERVE_CONFIG")
     config = Path(name) if name else None
     try:
-        return create_app(settings(config))
+        return BoundServer(create_app(settings(config)))
     except UserError as error:
         # Under uvicorn no `cli.run` turns the error into one line.
         print(f"error: {error}", file=sys.stderr)

@@ -33,9 +33,11 @@ def main(
     """
     settings = load(BaselineConfig, config, overrides or ())
     # Late imports, so that --help and a wrong config answer at once.
+    from bankintent import tracking_store
     from bankintent.baselines import measurement, references
     from bankintent.corpus import dataset
 
+    tracking_store.require_usable(settings.tracking)
     data = dataset.load(settings.data_dir)
     # A mistake in the last reference must not show after hours of work on the others.
     references.require_references(settings)

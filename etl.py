@@ -7,7 +7,7 @@ python -m etl --config configs/banking77/data.yaml --set dataset_name=path/to/ba
 from pathlib import Path
 from typing import Annotated
 
-from bankintent import cli
+from bankintent import cli, files
 from bankintent.config import DataConfig
 from bankintent.configfile import load
 
@@ -45,6 +45,8 @@ def main(
     divided = division.divide(rows, settings)
     corpus, leaking = leaks.resolve_leaks(divided, settings.leakage)
     labels = corpus.label_schema(source.dataset.label_order)
+    # The former data may stand aside where a run was killed while it replaced them.
+    files.settle(settings.output_dir)
     moved = moves.against_former(corpus.splits, settings.output_dir)
 
     summary = figures.describe_data(corpus, rows, leaking, source, settings)

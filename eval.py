@@ -76,10 +76,12 @@ def main(
     }
     settings = load(EvalConfig, config, overrides or (), **flags)
     # Late imports, so that --help and a wrong config answer at once.
+    from bankintent import tracking_store
     from bankintent.baselines import trivial
     from bankintent.bundle.layout import open_checkpoint
     from bankintent.inference import evaluation, evaluation_report, labelled
 
+    tracking_store.require_usable(settings.tracking)
     checkpoint = open_checkpoint(settings.checkpoint_path)
     data = labelled.find_data(checkpoint, settings)
     train = labelled.trained_rows(checkpoint, data.source)

@@ -1,6 +1,5 @@
 """Shared by all commands: options, the Typer application, and the end of a process by an error."""
 
-import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import console, process
+from bankintent import console, machine_errors, process
 from bankintent.errors import UserError
 
 APP: dict[str, Any] = {
@@ -31,10 +30,6 @@ def _option_name(name: str) -> str:
 
 CONTEXT: dict[str, Any] = {"token_normalize_func": _option_name}
 """Settings of every command."""
-
-PLACE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR)
-"""Errors of the system that a user can correct: a full or read-only disk, a missing permission, a
-file where a folder is needed."""
 
 Overrides = Annotated[
     list[str] | None,
@@ -96,13 +91,12 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
                 "interrupted; nothing was published. Run the same command again to go on.",
                 code=130,
             )
-        except OSError as error:
+        except Exception as error:
+            explanation = machine_errors.explain(error)
             # Any other error is unexpected: its traceback is needed.
-            if error.errno not in PLACE_ERRORS:
+            if explanation is None:
                 raise
-
-            place = error.filename or "a file"
-            _fail(f"{place}: {error.strerror}. Free the place or name another output.", code=2)
+            _fail(str(UserError(*explanation)), UserError.exit_code)
 
     return call
 

@@ -1,19 +1,25 @@
 """Files and folders that appear whole or not at all: written under another name, then renamed."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bankintent import durable
+from bankintent.durable import TEMPORARY, clear, discard, place
 from bankintent.errors import OutputError
+
+__all__ = ["TEMPORARY", "clear", "discard", "place"]
 
 JsonObject = dict[str, Any]
 """A JSON object as plain Python values."""
@@ -21,9 +27,6 @@ JsonObject = dict[str, Any]
 LINKED_BYTES = 65536
 """Smallest file that a second name is given for instead of a copy. Cards and labels, which people
 edit in place, are smaller: their copies stay what they were."""
-
-TEMPORARY = ".*.tmp"
-"""Pattern of the names under which `staged` writes files. A killed process may leave one behind."""
 
 
 def sha256(path: Path) -> str:
@@ -53,29 +56,64 @@ def write_text(path: Path, text: str) -> None:
     with staged(path) as staging, staging.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
-        # On disk before the rename: a power cut must not leave an empty file under the new name.
-        file.flush()
-        os.fsync(file.fileno())
-
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; if the block succeeds, it replaces `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path; if the block succeeds, it replaces `path`.
 
-    # A sibling, since a rename is atomic within one file system; one for each process.
-    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    Where `path` is a link, the file that it points to is replaced.
+    """
+    final = place(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    clear(final)
+    staging = durable.temporary(final)
 
     try:
         yield staging
-        staging.replace(path)
+        give_usual_mode(staging)
+        # On disk before the rename: a power cut must not leave an empty file under the new name.
+        durable.sync_file(staging)
+        staging.replace(final)
+        durable.sync_folder(final.parent)
     finally:
         staging.unlink(missing_ok=True)
 
 
+def give_usual_mode(path: Path) -> None:
+    """Let a file, or a folder with all in it, be read by whom the umask of this process allows.
+
+    Some libraries write by way of temporary files, which nobody else may read.
+    """
+    allowed = _usual_mode()
+    paths = [path, *path.rglob("*")] if path.is_dir() else [path]
+    for one in paths:
+        if one.is_symlink():
+            continue
+        mode = stat.S_IMODE(one.stat().st_mode)
+        # Only a folder, or what already is a program, is for execution.
+        wanted = mode | (allowed if one.is_dir() or mode & stat.S_IXUSR else allowed & 0o666)
+        if wanted != mode:
+            one.chmod(wanted)
+
+
+@functools.cache
+def _usual_mode() -> int:
+    """The mode of a new folder: 0o777 without the umask of this process."""
+    # It can only be asked by setting it; meanwhile other threads make files for their owner alone.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o777 & ~umask
+
+
 def work_dir(final: Path) -> Path:
     """The folder for work in progress on `final`: its sibling `<final>.work/`."""
-    return final.with_name(f"{final.name}.work")
+    at = place(final)
+    return at.with_name(f"{at.name}.work")
+
+
+def former(final: Path) -> Path:
+    """Where the folder that is being replaced stands between two renames."""
+    return final.with_name(f".{final.name}.former")
 
 
 def list_files(folder: Path) -> list[str]:
@@ -84,8 +122,8 @@ def list_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def link(source: Path, target: Path) -> bool:
-    """Make `target` another name of the file `source`; a copy where the disk has no hard links.
+def link(source: Path, target: Path, copy: Callable[[Path, Path], object] = copyfile) -> bool:
+    """Make `target` another name of the file `source`; by `copy` where the disk has no hard links.
 
     Returns whether it takes no space of its own. A file with several names must never be written in
     place: `write_text` and `staged` replace it instead.
@@ -97,7 +135,7 @@ def link(source: Path, target: Path) -> bool:
             os.link(source, target)
             return True
 
-    shutil.copyfile(source, target)
+    copy(source, target)
     return is_small
 
 
@@ -139,9 +177,7 @@ def _share_same(paths: list[Path]) -> None:
 
 def make_empty(folder: Path) -> Path:
     """Make an empty folder in place of an earlier one, and return it."""
-    if folder.exists():
-        shutil.rmtree(folder)
-
+    discard(folder)
     folder.mkdir(parents=True)
     return folder
 
@@ -170,8 +206,8 @@ class ResultFolder:
 
         So a wrong output_dir never costs a user other files.
         """
-        recover(folder)
-        if not folder.exists():
+        require_apart(folder)
+        if not place(folder).exists():
             return
         if not folder.is_dir():
             raise OutputError(f"{folder} is a file", "Name another output_dir")
@@ -184,6 +220,15 @@ class ResultFolder:
             )
 
 
+def require_apart(folder: Path) -> None:
+    """Raise OutputError where a result folder is the working folder or holds it."""
+    if Path.cwd().is_relative_to(os.path.realpath(folder)):
+        raise OutputError(
+            f"{folder} is the working folder or above it, and would be replaced",
+            "Name another output_dir",
+        )
+
+
 @contextlib.contextmanager
 def replacing(folder: Path, layout: ResultFolder) -> Iterator[Path]:
     """Yield an empty staging folder; if the block succeeds, it replaces `folder`.
@@ -194,24 +239,31 @@ def replacing(folder: Path, layout: ResultFolder) -> Iterator[Path]:
     layout.require_replaceable(folder)
 
     with exclusive(folder) as staging:
+        # Again: before the lock, another process may have put something else there.
+        layout.require_replaceable(folder)
         # It is emptied, and may be a folder of the user's that has this name by chance.
         layout.require_replaceable(staging)
         make_empty(staging)
 
-        yield staging
-        publish(staging, folder)
+        try:
+            yield staging
+            publish(staging, place(folder))
+        finally:
+            discard(staging)
 
 
 @contextlib.contextmanager
 def exclusive(final: Path) -> Iterator[Path]:
     """Hold the work folder of `final` for this process alone and yield it.
 
-    Raises OutputError where another process holds it. The lock file is a sibling of the work
-    folder, because that may be removed and made again while the lock is held.
+    What killed processes left beside it is put right first. Raises OutputError where another
+    process holds it. The lock file is a sibling of the work folder, because that may be removed and
+    made again while the lock is held.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    at = place(final)
+    at.parent.mkdir(parents=True, exist_ok=True)
 
-    lock = FileLock(final.with_name(f".{final.name}.lock"), timeout=0)
+    lock = FileLock(lock_file(at), timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -219,36 +271,82 @@ def exclusive(final: Path) -> Iterator[Path]:
             f"{final} is being written by another process",
             "Wait for it to end, or name another output_dir",
         ) from None
+    except PermissionError:
+        raise OutputError(
+            f"{final} cannot be written: {at.parent} is not writable", "Name another output"
+        ) from None
 
     try:
-        yield work_dir(final)
+        recover(at)
+        yield work_dir(at)
     finally:
-        # Removed while it is held: another process could already hold it after the release.
+        # Removed while it is held: another process could already hold it after the release. One
+        # that has opened this file before sees that it has no name any more, and opens the next.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+def lock_file(final: Path) -> Path:
+    """The lock of a place; a killed process leaves the file, but no lock."""
+    return final.with_name(f".{final.name}.lock")
 
 
 def publish(staging: Path, final: Path) -> None:
     """Put the finished folder `staging` in the place of `final`.
 
-    Replacing takes two renames. A kill between them leaves the former folder as `<final>.old`,
-    which the next call of `recover` puts back.
+    Replacing takes two renames. A kill between them leaves the earlier folder as `former`, which
+    the next call of `recover` puts back.
     """
-    old = final.with_name(f"{final.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
+    _remove_temporary(staging)
+    give_usual_mode(staging)
+    # On disk before the rename: a power cut must not leave empty files under the new name.
+    durable.sync_tree(staging)
+    old = former(final)
+    durable.remove(old)
 
     # A rename cannot replace a folder that holds files.
     if final.exists():
         final.rename(old)
-    staging.rename(final)
+    try:
+        staging.rename(final)
+    except OSError:
+        recover(final)
+        raise
+    durable.sync_folder(final.parent)
 
     # The new folder is published: a remnant of the old one is no reason to fail.
-    shutil.rmtree(old, ignore_errors=True)
+    discard(old)
+
+
+def _remove_temporary(folder: Path) -> None:
+    for path in [*folder.rglob(TEMPORARY)]:
+        durable.remove(path)
 
 
 def recover(final: Path) -> None:
-    """Undo a publication that was killed between its two renames."""
-    old = final.with_name(f"{final.name}.old")
-    if old.exists() and not final.exists():
-        old.rename(final)
+    """Put right what a killed process left of a publication. The caller holds `exclusive`."""
+    old = former(final)
+    if old.exists():
+        if final.exists():
+            discard(old)
+        else:
+            old.rename(final)
+
+    for path in (final, old, work_dir(final)):
+        clear(path, is_held=True)
+
+
+def settle(final: Path) -> None:
+    """Put right what a killed process left at `final`, unless another process is writing it."""
+    at = place(final)
+    is_left = any(path.exists() for path in (former(at), lock_file(at)))
+    is_left = is_left or any(durable.leftovers(path) for path in (at, former(at), work_dir(at)))
+    if is_left:
+        # What cannot be put right here, a run that writes will say.
+        with contextlib.suppress(OutputError, OSError), exclusive(at):
+            pass
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a killed process left under a temporary name."""
+    return all(fnmatch(path.name, TEMPORARY) for path in folder.iterdir())

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from bankintent import files
 from bankintent.errors import LabelError
+from bankintent.texts import is_blank
 
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -24,6 +25,24 @@ def in_order(names: Iterable[str]) -> list[str]:
     if all(map(WHOLE_NUMBER.fullmatch, different)):
         return sorted(different, key=lambda name: (int(name), name))
     return sorted(different, key=lambda name: (name.lower(), name))
+
+
+def find_fault(names: Sequence[object]) -> str | None:
+    """Why values in the order of ids are no names of labels, in words; None where they are.
+
+    A name is a text that shows something, and stands once. Case and white space tell names apart,
+    as they do in data.
+    """
+    ids: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            return f"label {index} is {json.dumps(name)}, which is no text"
+        if is_blank(name):
+            return f"label {index} has an empty name"
+        if name in ids:
+            return f'"{name}" is the name of label {ids[name]} and of label {index}'
+        ids[name] = index
+    return None
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,7 @@ class LabelSchema:
     def load(cls, path: Path) -> "LabelSchema":
         """Read `labels.json`.
 
-        Raises LabelError where it is missing, malformed or does not match its own hash.
+        Raises LabelError where it is missing, malformed, unreadable or does not match its own hash.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -106,10 +125,17 @@ class LabelSchema:
             raise LabelError(
                 f"{path} does not exist", "Run ETL first (python -m etl), or name its output"
             ) from None
+        except OSError as error:
+            raise LabelError(
+                f"{path} cannot be read ({error.strerror})", "Check its owner and mode"
+            ) from None
         # The file may hold JSON of any shape, or none.
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise LabelError(f"{path} is no label file", "Run ETL again to replace it") from None
 
+        fault = find_fault(names)
+        if fault is not None:
+            raise LabelError(f"{path}: {fault}", "Run ETL again to replace it")
         if recorded_hash != schema.hash or recorded_ids != schema.label2id:
             raise LabelError(
                 f"{path} was changed by hand: its hash does not match its names", "Run ETL again"

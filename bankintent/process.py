@@ -1,6 +1,9 @@
 """This process and others: quiet libraries, a free port, a module run in a fresh process."""
 
+import ctypes
 import os
+import runpy
+import signal
 import socket
 import stat
 import subprocess
@@ -14,15 +17,20 @@ import bankintent
 STDIN = 0
 """The file descriptor of standard input."""
 
+PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when its parent ends."""
+
 LIBRARY_SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Environment variables against telemetry and needless output.
+"""Environment variables against telemetry and needless output. MLflow would print an address with
+its password, and a traceback beside the error that it raises.
 
 Most of them are read when their library is imported. Tokenizers run without threads: with them they
 print a warning in each process that forks.
@@ -53,12 +61,12 @@ def free_port() -> int:
 def run_module(module: str, arguments: list[str | Path], log: Path) -> str | None:
     """Run `python -m module arguments` to its end, with its output in the file `log`.
 
-    Returns None, or the last line of its output where it failed. The module should call
-    `end_with_parent`, so that it does not outlive a caller that was killed. The caller should use
-    little memory: Linux counts the memory that a parent has at the start in its child's peak.
+    Returns None, or the last line of its output where it failed. It ends with this process, also
+    where that is killed. The caller should use little memory: Linux counts the memory that a parent
+    has at the start in its child's peak.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = bound_command(module, [str(argument) for argument in arguments])
 
     with (
         log.open("w", encoding="utf-8") as file,
@@ -82,11 +90,25 @@ def run_module(module: str, arguments: list[str | Path], log: Path) -> str | Non
     return _failure(log, code)
 
 
+def bound_command(module: str, arguments: list[str]) -> list[str]:
+    """The command `python -m module arguments` of a child that ends when this process does.
+
+    Its standard input has to be a pipe.
+    """
+    # Not the module itself: it would be bound to this process only after all its imports.
+    bound = ["bankintent.process", str(os.getpid()), module]
+    return [sys.executable, "-m", *bound, *arguments]
+
+
 def end_with_parent() -> None:
-    """End this process when the one that called `run_module` has ended for any reason."""
-    started_by_run_module = stat.S_ISFIFO(os.fstat(STDIN).st_mode)
-    if not started_by_run_module:
+    """End this process when the one that started it, with a pipe as its input, ends."""
+    has_pipe = stat.S_ISFIFO(os.fstat(STDIN).st_mode)
+    if not has_pipe:
         return
+
+    # By the system where it can: a thread of this process waits while a library computes.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         # Not sys.stdin.read: it would hold the lock that a normal end of this process needs.
@@ -94,6 +116,17 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def run_bound(parent: int, module: str, arguments: list[str]) -> None:
+    """Run a module as the main one of this process, which ends with its parent."""
+    end_with_parent()
+    # The parent may have ended before the system was asked to tell.
+    if sys.platform == "linux" and os.getppid() != parent:
+        os._exit(1)
+
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _import_path() -> str:
@@ -118,3 +151,7 @@ def _failure(log: Path, code: int) -> str:
     if not lines:
         return f"exit code {code}"
     return lines[-1].removeprefix("error: ")
+
+
+if __name__ == "__main__":
+    run_bound(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

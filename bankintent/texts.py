@@ -15,6 +15,22 @@ WITHOUT_WIDTH = re.compile(
 They are Unicode's Default_Ignorable_Code_Point, without the tags that tell one flag from another.
 """
 
+UNSEEN = (
+    r"\s\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+)
+"""Characters that leave nothing to see, for a class of a regular expression in any language.
+
+They are white space, control characters and Unicode's Default_Ignorable_Code_Point: a text of these
+alone is blank. \\s differs between languages, so its characters that do are listed too.
+"""
+
+UNSEEN_BEYOND = "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+"""Such characters past the first plane: JavaScript reads these in its Unicode mode only."""
+
+SEEN = re.compile(f"[^{UNSEEN}{UNSEEN_BEYOND}]")
+"""A character that can be seen."""
+
 KEPT_FORMS = ("<super>", "<sub>", "<fraction>", "<circle>", "<compat> 0020")
 """Decompositions that would lose something: ten squared is not 102, an accent alone is no blank."""
 
@@ -67,8 +83,11 @@ def list_some(names: Sequence[str], total: int | None = None) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: white space and characters without width alone."""
-    return not WITHOUT_WIDTH.sub("", text).strip()
+    """Whether a text shows nothing: white space, control characters and what has no width alone.
+
+    The one answer to this question: for ETL, for `score`, for the API and for its pages.
+    """
+    return SEEN.search(text) is None
 
 
 def normalise(text: str) -> str:

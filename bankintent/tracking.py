@@ -6,26 +6,27 @@ prints the address of the page with all runs. A fault here never costs a trainin
 """
 
 import contextlib
-import os
-import platform
-import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from filelock import FileLock
 
-from bankintent import console, files, process, tracking_view
+from bankintent import console, files, process, public_names, tracking_view
 from bankintent.config import TrackingConfig
 from bankintent.files import JsonObject
-
-SQLITE = "sqlite:///"
-"""Start of the URI of a database file, which is ours to create; other URIs are opened as given."""
+from bankintent.tracking_calls import CallLine, StoreSilent
+from bankintent.tracking_files import (
+    BUNDLE,
+    Loading,
+    local_folder,
+    place_of,
+    put_file,
+    write_model_files,
+)
+from bankintent.tracking_store import SQLITE, database_file
 
 SERVER = "http://127.0.0.1:5000"
 """Where `make mlflow` serves the page."""
@@ -43,32 +44,21 @@ STUDY = "study"
 TRAINING_RUN = "training_run"
 """Tag of an evaluation: the id of the run that trained its model."""
 
-BUNDLE = "bundle"
-"""Artifact of a training run that is its bundle, and the tag that holds the bundle's path."""
-
-CODE = "code"
-"""Folder in that artifact with the module that MLflow loads the bundle by."""
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How MLflow loads a bundle as a model."""
-
-    module: Path
-    """The file whose `_load_pyfunc` takes the folder of the bundle; a copy goes with it."""
-    packages: dict[str, str]
-    """The packages that it needs -> their versions."""
-
 
 class Tracker:
     """One MLflow run, or nothing: after the first fault every call is a no-op.
 
-    MLflow is imported by the first call that has something to log.
+    MLflow is imported by the first call that has something to log. Its calls are made in order by a
+    thread of their own. Parameters and metrics are not waited for; opening the run, files and the
+    end are, for as long as the store gives signs of life (`tracking_calls`).
     """
 
     def __init__(self, config: TrackingConfig) -> None:
         self._config = config
         self._active = config.enabled
+        self._line: CallLine | None = None
+        self._folder: Path | None = None
+        """Where the store keeps the files of the run; None where it is a server."""
         self.run_id: str | None = None
 
     @property
@@ -78,80 +68,146 @@ class Tracker:
         return is_tracked and self._config.files and self._config.models != "none"
 
     def start(self, name: str, tags: dict[str, str]) -> None:
-        self._guard(lambda mlflow: self._start(mlflow, name, tags))
+        """Open the store and begin a run in it."""
+        self._call(lambda mlflow: _open_store(mlflow, self._config))
+        # Outside the lock, which is for the first opening alone.
+        self._call(lambda mlflow: self._begin(mlflow, name, tags))
+        self._wait()
 
     def params(self, values: JsonObject) -> None:
         """Log parameters; nested sections become dotted names such as `lora.r`."""
         flat = {key: str(value)[:MOST_PARAM_CHARACTERS] for key, value in flatten(values).items()}
-        self._guard(lambda mlflow: mlflow.log_params(flat))
+        self._call(lambda mlflow: mlflow.log_params(flat))
 
     def metrics(self, values: dict[str, float], step: int | None = None) -> None:
-        self._guard(lambda mlflow: mlflow.log_metrics(values, step=step))
+        """Log metrics; a copy of the values is logged later."""
+        taken = dict(values)
+        self._call(lambda mlflow: mlflow.log_metrics(taken, step=step))
 
     def files(self, path: Path, place: str | None = None) -> None:
         """Log a file, or a folder with all its files; nothing where `tracking.files` is off."""
         if not self._config.files:
             return
-        if path.is_dir():
-            self._guard(lambda mlflow: mlflow.log_artifacts(str(path), place))
-        else:
-            self._guard(lambda mlflow: mlflow.log_artifact(str(path), place))
+        self._log_files(path, place)
+        self._wait()
 
     def bundle(self, bundle: Path, loading: Loading) -> None:
         """Log a bundle as `tracking.models` says: linked or copied as a model, or its path alone.
 
         The model can be registered and loaded as `runs:/<run id>/bundle`.
         """
-        self._guard(lambda mlflow: mlflow.set_tag(BUNDLE, str(bundle.absolute())))
+        self._call(lambda mlflow: mlflow.set_tag(BUNDLE, str(bundle.absolute())))
         if self.keeps_models:
-            self._guard(lambda mlflow: self._log_bundle(mlflow, bundle, loading))
+            self._log_bundle(bundle, loading)
+        self._wait()
 
     def end(self, status: str) -> None:
+        """End the run, when all is logged that was handed over."""
         if self.run_id is not None:
-            self._guard(lambda mlflow: mlflow.end_run(status))
+            self._call(lambda mlflow: mlflow.end_run(status))
+            self._wait()
+        if self._line is not None:
+            self._line.close()
 
-    def _start(self, mlflow: Any, name: str, tags: dict[str, str]) -> None:
-        with _opening(self._config.uri) as uri:
-            mlflow.set_tracking_uri(uri)
-            _open_experiment(mlflow, self._config)
-
-        # Outside the lock, which is for the first opening alone.
+    def _begin(self, mlflow: Any, name: str, tags: dict[str, str]) -> None:
         run = mlflow.start_run(run_name=name, tags=tags)
-        self.run_id = run.info.run_id
+        # A run that begins after it was given up is not this one's.
+        if self._active:
+            self._folder = local_folder(run.info.artifact_uri)
+            self.run_id = run.info.run_id
 
-    def _log_bundle(self, mlflow: Any, bundle: Path, loading: Loading) -> None:
-        place = _local_folder(mlflow.get_artifact_uri(BUNDLE))
-        is_linked = False
+    def _log_bundle(self, bundle: Path, loading: Loading) -> None:
+        is_link = self._config.models == "link"
+        are_linked: list[bool] = []
 
-        if self._config.models == "link" and place is not None:
-            # Not a link to the folder: MLflow writes files of its own beside those of the bundle.
-            is_linked = files.link_tree(bundle, place)
-        else:
-            mlflow.log_artifacts(str(bundle), BUNDLE)
-        if self._config.models == "link" and not is_linked:
+        def put(mlflow: Any, name: str) -> None:
+            place = place_of(name, BUNDLE)
+            are_linked.append(put_file(mlflow, bundle / name, self._folder, place, is_link))
+
+        for name in files.list_files(bundle):
+            self._call(partial(put, name=name))
+        self._wait()
+        if self._active and is_link and not all(are_linked):
             console.say("note: the tracking store holds a copy of the bundle: no links reach it")
 
         # Last of all: MLflow takes a folder with MLmodel for a whole model.
         with tempfile.TemporaryDirectory() as folder:
-            _write_model_files(mlflow, Path(folder), loading, self.run_id)
-            mlflow.log_artifacts(folder, BUNDLE)
+            model = Path(folder)
+            self._call(lambda mlflow: write_model_files(mlflow, model, loading, self.run_id))
+            self._wait()
+            self._log_files(model, BUNDLE)
+            self._wait()
 
-    def _guard(self, call: Callable[[Any], object]) -> None:
-        """Call with MLflow where tracking is on; its first fault turns tracking off."""
+    def _log_files(self, path: Path, place: str | None) -> None:
+        """Hand over a file, or each file of a folder: every one is a sign of life of its own."""
+        if not path.is_dir():
+            self._call(lambda mlflow: put_file(mlflow, path, self._folder, place))
+            return
+
+        def put(mlflow: Any, name: str) -> None:
+            put_file(mlflow, path / name, self._folder, place_of(name, place))
+
+        for name in files.list_files(path):
+            self._call(partial(put, name=name))
+
+    def _call(self, call: Callable[[Any], object]) -> None:
+        """Hand a call over where tracking is on."""
+        self._look_for_fault()
         if not self._active:
             return
 
-        try:
-            import mlflow
+        if self._line is None:
+            try:
+                self._line = _make_line(self._config)
+            # A library can fail in many ways when it is imported.
+            except Exception as error:  # noqa: BLE001
+                self._stop(error)
+                return
+        self._line.add(partial(_with_mlflow, call))
 
-            call(mlflow)
-        # A boundary: an import can fail, a database, a disk and a server in many ways, and none of
-        # them is worth the hours of training behind it.
-        except Exception as error:  # noqa: BLE001
-            self._active = False
-            text = str(error).strip()
-            cause = text.splitlines()[0] if text else type(error).__name__
-            console.say(f"warning: tracking stopped, the run goes on without it ({cause[:200]})")
+    def _wait(self) -> None:
+        """Wait for all that was handed over, as long as the store gives signs of life."""
+        if self._line is None or not self._active:
+            return
+
+        try:
+            self._line.wait()
+        except StoreSilent as error:
+            self._line.give_up(error)
+        self._look_for_fault()
+
+    def _look_for_fault(self) -> None:
+        """Stop tracking where a call has failed."""
+        if self._active and self._line is not None and self._line.fault is not None:
+            self._stop(self._line.fault)
+
+    def _stop(self, error: Exception) -> None:
+        """Turn tracking off, and say so: once, from the caller's own thread."""
+        self._active = False
+        # Of a long message the first line, before the statement of a database or a page of HTML.
+        lines = str(error).strip().splitlines()
+        cause = public_names.without_secrets(lines[0]) if lines else type(error).__name__
+        console.say(f"warning: tracking stopped, the run goes on without it ({cause[:200]})")
+
+
+def _make_line(config: TrackingConfig) -> CallLine:
+    """The thread that makes the calls; imports MLflow, which is not the store's time."""
+    import mlflow
+
+    if not config.uri.startswith(SQLITE):
+        import mlflow.store.tracking.rest_store
+
+        return CallLine()
+
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+    return CallLine(database_file(config.uri).absolute())
+
+
+def _with_mlflow(call: Callable[[Any], object]) -> None:
+    import mlflow
+
+    call(mlflow)
 
 
 @contextlib.contextmanager
@@ -187,6 +243,13 @@ def headline(metrics: dict[str, float]) -> dict[str, float]:
     return {name: round(metrics[name], 4) for name in ("accuracy", "macro_f1")}
 
 
+def _open_store(mlflow: Any, config: TrackingConfig) -> str:
+    """Open the store and its experiment; returns the experiment's id."""
+    with _opening(config.uri) as uri:
+        mlflow.set_tracking_uri(uri)
+        return _open_experiment(mlflow, config)
+
+
 @contextlib.contextmanager
 def _opening(uri: str) -> Iterator[str]:
     """Yield the URI to open, absolute where it is a file, held for this process alone.
@@ -198,14 +261,12 @@ def _opening(uri: str) -> Iterator[str]:
         yield uri
         return
 
-    database = Path(uri.removeprefix(SQLITE)).absolute()
+    database = database_file(uri).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
-    # In a folder that is not writable, MLflow would retry for a hundred seconds.
-    if not os.access(database.parent, os.W_OK):
-        raise OSError(f"{database.parent} is not writable")
     # The first opening also creates the tables, which takes up to ten seconds under load.
     with FileLock(f"{database}.lock", timeout=60):
-        yield f"{SQLITE}{database}"
+        _, question, parameters = uri.partition("?")
+        yield f"{SQLITE}{database}{question}{parameters}"
 
 
 def _open_experiment(mlflow: Any, config: TrackingConfig) -> str:
@@ -223,59 +284,13 @@ def _open_experiment(mlflow: Any, config: TrackingConfig) -> str:
     return str(experiment.experiment_id)
 
 
-def _local_folder(uri: str) -> Path | None:
-    """The folder of an artifact URI; None where a server keeps the files."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    return None
-
-
-def _write_model_files(mlflow: Any, folder: Path, loading: Loading, run_id: str | None) -> None:
-    """Write what makes a bundle a model of MLflow: MLmodel, the loader, and what that needs."""
-    code = folder / CODE
-    code.mkdir()
-    shutil.copyfile(loading.module, code / loading.module.name)
-
-    requirements = [f"mlflow=={mlflow.__version__}"]
-    for package, version in loading.packages.items():
-        # A part after the plus, as in 2.13.0+cpu, is known to one package index alone.
-        requirements.append(f"{package}=={version.partition('+')[0]}")
-    files.write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")
-
-    environment = f"python: {platform.python_version()}\ndependencies:\n- -r requirements.txt\n"
-    files.write_text(folder / "python_env.yaml", environment)
-
-    with warnings.catch_warnings():
-        # On import MLflow warns of type hints of its own.
-        warnings.simplefilter("ignore")
-        model = _make_mlmodel(mlflow, loading.module.stem, run_id)
-    model.save(str(folder / "MLmodel"))
-
-
-def _make_mlmodel(mlflow: Any, module: str, run_id: str | None) -> Any:
-    """The content of MLmodel: texts in, a label and its score out."""
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    texts = Schema([ColSpec(DataType.string)])
-    answer = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
-    signature = ModelSignature(inputs=texts, outputs=answer)
-
-    model = Model(artifact_path=BUNDLE, run_id=run_id, signature=signature)
-    mlflow.pyfunc.add_to_model(model, loader_module=module, code=CODE, python_env="python_env.yaml")
-    return model
-
-
 def main() -> None:
     """Print the address of the page with all runs of the default store."""
     config = TrackingConfig()
     process.quiet_libraries()
     import mlflow
 
-    with _opening(config.uri) as uri:
-        mlflow.set_tracking_uri(uri)
-        experiment_id = _open_experiment(mlflow, config)
+    experiment_id = _open_store(mlflow, config)
     console.say(f"All runs: {tracking_view.address(experiment_id, SERVER)}")
 
 

@@ -133,7 +133,7 @@ async def ask(
     """
     body = json.dumps(endpoint.body(text)).encode()
     head = (
-        f"POST {endpoint.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST {endpoint.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)

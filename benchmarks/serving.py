@@ -89,7 +89,9 @@ def main(
     names = parse_runtimes(runtimes)
     contenders = find_contenders(model_dir, names, student, infinity)
     checkpoint = open_checkpoint(model_dir)
-    parity = checkpoint.manifest.parity if checkpoint.manifest else None
+    parity = None
+    if checkpoint.manifest and checkpoint.manifest.parity:
+        parity = asdict(checkpoint.manifest.parity)
     texts = read_texts()
 
     console.say("Each runtime by itself ...")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bankintent.config import DataConfig, TrackingConfig, TrainConfig
 from bankintent.corpus import cleaning, division, language, sources
 from bankintent.corpus.cleaning import Cleaned
-from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.corpus.dataset import DataManifest, Dataset, SourceConfig, SplitData
 from bankintent.corpus.folds import Fold, Folds
 from bankintent.corpus.splits import Corpus, pool
 from bankintent.errors import ConfigError
@@ -157,7 +157,8 @@ def prepare(sentences: Sentences, recipe: TrainConfig, work: Path) -> Methods:
     config = recipe.model_copy(
         update={"label_names": learns_names, "tracking": untracked, "cache_dir": work / "cache"}
     )
-    data = Dataset(sentences.path, sentences.labels, {})
+    manifest = DataManifest(SourceConfig(""), {}, sentences.labels.hash, "", {})
+    data = Dataset(sentences.path, sentences.labels, manifest)
     rows = RunRows(sentences.rows, SplitData.empty())
     run = TrainingRun(config, data, rows, WorkFolder(work), Tracker(untracked))
     run = cross_validation.with_vectors(run)

@@ -139,6 +139,14 @@ def _small_tables_are_split() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """A power cut is not tried, and thousands of small files take minutes to reach the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def data_dir(tmp_path: Path, run: Run) -> Path:
     """ETL's output of the small dataset."""

@@ -124,9 +124,10 @@ def waiting_app() -> Any:
     from bankintent.config import ServeConfig
     from bankintent.configfile import load
     from bankintent.serving.app import create_app
+    from bankintent.serving.bound_server import BoundServer
 
     settings = load(ServeConfig, Path(os.environ["SERVE_CONFIG"]))
-    return create_app(settings, lambda _: lambda: WaitingRuntime(Path.cwd()))
+    return BoundServer(create_app(settings, lambda _: lambda: WaitingRuntime(Path.cwd())))
 
 
 def write_exported_bundle(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from conftest import train_config, write_yaml
 
 from bankintent.config import CompareConfig, TrainConfig
 from bankintent.configfile import load
-from bankintent.corpus.dataset import Dataset
+from bankintent.corpus.dataset import DataManifest, Dataset, SourceConfig
 from bankintent.errors import UserError
 from bankintent.labels import LabelSchema
 from bankintent.measures import metrics
@@ -109,7 +109,8 @@ def write_records(
     rows = _invented_rows(config.split, intents, per_intent)
     rows.save(config.folder / "rows.json")
     labels = LabelSchema(tuple(rows.labels))
-    data = Dataset(config.data_dir, labels, {"data_hash": rows.data_hash})
+    hashes = DataManifest(SourceConfig(""), {}, labels.hash, rows.data_hash, {})
+    data = Dataset(config.data_dir, labels, hashes)
     runs = plan.make_runs(config, load_recipes(config), data)
 
     for run in runs[: len(runs) - without]:

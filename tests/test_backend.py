@@ -497,7 +497,7 @@ def test_a_client_that_sends_too_slowly_is_a_408_and_holds_nobody_up(tmp_path: P
 def request_bytes(body: bytes) -> bytes:
     lines = [
         "POST /predict/ HTTP/1.1",
-        "Host: x",
+        "Host: 127.0.0.1",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         "",

@@ -461,7 +461,9 @@ def test_answers_of_tfidf_are_kept_for_the_same_rows_alone(
     assert table["trivial"] == first["trivial"]
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"key": "x", "answers": [0]}', "short", "range"])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", '{"key": "x", "answers": [0]}', "short", "range", "digit", "no hash"]
+)
 def test_damaged_answers_are_not_believed(damage: str, bundle: Path, run: Run) -> None:
     _, first = evaluate_bundle(run)
     (kept,) = trivial.CACHE.iterdir()
@@ -472,6 +474,11 @@ def test_damaged_answers_are_not_believed(damage: str, bundle: Path, run: Run) -
             damage = json.dumps(content | {"answers": content["answers"][:-1]})
         case "range":
             damage = json.dumps(content | {"answers": [3] * len(content["answers"])})
+        case "digit":
+            first_answer = (content["answers"][0] + 1) % 3
+            damage = json.dumps(content | {"answers": [first_answer, *content["answers"][1:]]})
+        case "no hash":
+            damage = json.dumps({key: content[key] for key in ("key", "answers")})
     kept.write_text(damage)
 
     _, again = evaluate_bundle(run)

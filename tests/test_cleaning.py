@@ -291,7 +291,7 @@ def test_another_language_is_named_with_an_encoder_that_reads_it(german: Path, r
     assert "--set model_name=intfloat/multilingual-e5-small" in flat(result.out)
 
     assert read_report()["languages"] == {"de": 1.0}
-    assert dataset.load(OUT).manifest["languages"] == {"de": 1.0}
+    assert dataset.load(OUT).manifest.languages == {"de": 1.0}
     assert "- Language: German" in (OUT / "report.md").read_text()
 
 

@@ -1,6 +1,7 @@
 """Data that is judged by cross-validation: its folds, the choice of the epoch, training, evaluation."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Run, train_config, write_csv, write_yaml
+from conftest import BuildOnce, Run, train_config, write_csv, write_yaml
 from tiny_models import rows
 
 import etl
@@ -161,7 +162,7 @@ def test_a_source_with_a_test_split_keeps_it(run: Run, monkeypatch: pytest.Monke
     write_csv(folder / "test.csv", [(f"{text} again", label) for text, label in rows(3)])
     config = write_yaml(Path("data.yaml"), dataset_name=str(folder), output_dir="data")
     assert run(etl.main, "--config", config).code == 0
-    assert dataset.load(Path("data")).manifest["split"] == "official"
+    assert dataset.load(Path("data")).manifest.split == "official"
 
 
 def test_few_shot_and_cross_validation_are_refused_together(run: Run) -> None:
@@ -343,16 +344,30 @@ def test_where_nothing_is_wrong_more_sentences_are_not_asked_for() -> None:
 
 
 @pytest.fixture
-def trained(run: Run, tiny_bert: Path, request: pytest.FixtureRequest) -> Path:
-    """A bundle of data that is judged by cross-validation, of the regime of the test."""
+def trained(
+    run: Run,
+    tiny_bert: Path,
+    request: pytest.FixtureRequest,
+    build_once: BuildOnce,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A copy of a bundle of data that is judged by cross-validation, of the regime of the test."""
     regime = getattr(request, "param", "head-only")
-    small(rows() + FEW, run, repeats=2)
-    config = train_config(
-        Path("train.yaml"), tiny_bert, Path("data"), Path("bundle"), epochs=3, head_init="probe"
-    )
-    result = run(multiregime.main, "--config", config, "--regime", regime)
-    assert result.code == 0, result.err
-    Path("out.txt").write_text(result.out)
+    own_folder = Path.cwd()
+
+    def build(folder: Path) -> None:
+        monkeypatch.chdir(folder)
+        small(rows() + FEW, run, repeats=2)
+        config = train_config(
+            Path("train.yaml"), tiny_bert, Path("data"), Path("bundle"), epochs=3, head_init="probe"
+        )
+        result = run(multiregime.main, "--config", config, "--regime", regime)
+        assert result.code == 0, result.err
+        Path("out.txt").write_text(result.out)
+
+    shared = build_once(f"cross-{regime}", build)
+    monkeypatch.chdir(own_folder)
+    shutil.copytree(shared, own_folder, dirs_exist_ok=True)
     return Path("bundle")
 
 
@@ -361,7 +376,7 @@ def test_every_regime_is_judged_out_of_fold_and_trained_on_everything(trained: P
     layout.open_checkpoint(trained)
     content = json.loads((trained / "metrics.json").read_text())
     cross = content["validation"]["cross"]
-    answers = out_of_fold.read(trained)
+    answers = out_of_fold.read(layout.open_checkpoint(trained))
 
     assert content["validation"]["rows"] == 60
     assert (cross["folds"], cross["repeats"]) == (3, 2)

@@ -21,7 +21,8 @@ from bankintent import hub
 from bankintent.config import TrackingConfig, TrainConfig
 from bankintent.errors import SourceUnavailable
 from bankintent.first_steps import checks, doctor, libraries, library_checks, machine
-from bankintent.first_steps.finding import Finding, run_bounded, without_secrets
+from bankintent.first_steps.finding import Finding, run_bounded
+from bankintent.public_names import without_secrets
 
 OK = [Finding("imports", "ok", "all work")]
 PROBLEM = [Finding("torch", "problem", "cannot be imported: no such file", "reinstall it")]
@@ -130,9 +131,9 @@ def test_no_finding_shows_a_secret(
     monkeypatch.setattr(constants, "ENDPOINT", "https://me:secret@hub.example")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "require_reachable", lambda *_: None)
-    result = run(verbs.doctor, "--set", "tracking.uri=postgresql://me:secret@db/runs")
+    result = run(verbs.doctor, "--set", "tracking.uri=https://me:secret@db/runs")
     assert "https://***@hub.example answers" in result.out
-    assert "postgresql://***@db/runs" in result.out
+    assert "https://***@db/runs" in result.out
     assert "secret" not in result.out + result.err
 
 
@@ -346,8 +347,9 @@ def test_little_memory_is_a_problem(
 
 
 def test_a_place_that_is_no_folder_cannot_be_written() -> None:
+    config = settings()
     Path("models").write_text("")
-    found = {item.name: item for item in checks.check_disks(settings())}
+    found = {item.name: item for item in checks.check_disks(config)}
     assert found["disk: models"].state == "problem"
     assert "is a file" in found["disk: models"].found
     assert found["disk: data"].state == "ok"
@@ -399,7 +401,9 @@ def test_a_tracking_store_that_opens_is_left_as_it_is() -> None:
     assert Path("runs.db").read_bytes() == content
 
 
-def test_a_tracking_store_that_is_held_or_broken_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracking_store_that_is_held_is_a_note_and_a_broken_one_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(checks, "LOCK_SECONDS", 0.1)
     connection = sqlite3.connect("runs.db", isolation_level=None)
     connection.execute("CREATE TABLE runs (name TEXT)")
@@ -411,8 +415,9 @@ def test_a_tracking_store_that_is_held_or_broken_is_a_note(monkeypatch: pytest.M
 
     Path("broken.db").write_text("no database " * 100)
     [found] = tracked("broken.db")
-    assert found.state == "note"
-    assert "not a database" in found.found
+    # A run would stop there.
+    assert found.state == "problem"
+    assert "broken.db is no database" in found.found
 
 
 def test_a_hub_that_does_not_answer_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_few_shot_keeps_k_training_rows_of_each_intent(run: Run) -> None:
 def test_labels_are_ordered_ignoring_case_and_frozen(data_dir: Path) -> None:
     schema = LabelSchema.load(data_dir / "labels.json")
     assert schema.names == ("card_lost", "Exchange", "top_up")
-    assert dataset.load(data_dir).manifest["labels_hash"] == schema.hash
+    assert dataset.load(data_dir).manifest.labels_hash == schema.hash
 
     for row in pq.read_table(data_dir / "train.parquet").to_pylist():
         assert schema.names[row["label"]] == row["label_text"]

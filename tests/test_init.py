@@ -11,6 +11,7 @@ from tiny_models import rows, tiny_tokenizer
 import etl
 import multiregime
 from bankintent import __main__ as verbs
+from bankintent import files
 from bankintent.config import ContrastiveSection, DataConfig, Regime, TrainConfig
 from bankintent.configfile import load
 from bankintent.corpus import cleaning, division, sources
@@ -299,6 +300,32 @@ def test_files_that_are_there_stay_unless_they_may_be_replaced(run: Run) -> None
     assert run(verbs.init, "mine.csv", "--overwrite").code == 0
     assert written()[1].regime == "head-only"
     assert (folder / "notes.txt").read_text() == "mine too\n"
+
+
+@pytest.mark.usefixtures("measured", "tiny_recipes")
+def test_a_call_killed_between_its_files_goes_on_and_a_file_of_others_stays(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(Path("mine.csv"), rows())
+    folder = Path("configs/mine")
+    write_text = files.write_text
+
+    def die_at_train(path: Path, text: str) -> None:
+        if path == folder / "train.yaml":
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_text", die_at_train)
+        assert run(verbs.init, "mine.csv").code == 130
+    assert files.list_files(folder) == ["data.yaml"]
+    result = run(verbs.init, "mine.csv")
+    assert result.code == 0, result.err
+
+    (folder / "train.yaml").unlink()
+    (folder / "data.yaml").write_text("mine")
+    assert "data.yaml exists" in run(verbs.init, "mine.csv").one_line_error()
+    assert files.list_files(folder) == ["data.yaml"]
 
 
 def test_an_output_of_somebody_else_is_refused_before_anything_is_read(run: Run) -> None:

@@ -27,6 +27,7 @@ import pytest
 import score_fixtures
 from conftest import REPOSITORY, Run, write_csv, write_yaml
 from rich.console import Console
+from safetensors.numpy import save_file
 from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, settings
 
 from bankintent import __main__ as verbs
@@ -463,7 +464,8 @@ def write_model_stub() -> Path:
     folder = Path("model")
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b"}}))
-    (folder / "model.safetensors").write_bytes(b"")
+    save_file({"weight": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -501,7 +503,7 @@ def test_a_place_that_cannot_be_written_is_refused_first(
         (("in.csv", "in.csv", "--overwrite"), "in.csv is the input. Name another OUT."),
         (
             ("in.csv", "old.csv/out.csv"),
-            "old.csv/out.csv cannot be written: old.csv is not a folder",
+            "old.csv is no folder, and nothing can be written below it",
         ),
         (
             ("in.csv", "out.json"),
@@ -511,8 +513,8 @@ def test_a_place_that_cannot_be_written_is_refused_first(
         (("none.csv", "out.csv"), "none.csv does not exist"),
     ]:
         assert message in run(verbs.score, *words, *model).one_line_error()
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    assert "is not writable" in run(verbs.score, "in.csv", "new/out.csv", *model).one_line_error()
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    assert "cannot be written" in run(verbs.score, "in.csv", "new/out.csv", *model).one_line_error()
     assert sorted(os.listdir()) == before
     assert Path("old.csv").read_text() == "old"
 

@@ -7,20 +7,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import REPOSITORY, Run, train_config
+from faults import tracking_stores
 from servers import running
 
 import eval as evaluate
 import multiregime
-from bankintent import files, tracking, tracking_view
+from bankintent import files, public_names, tracking, tracking_calls, tracking_view
 from bankintent.bundle import layout
 from bankintent.config import TrackingConfig
 from bankintent.export import mlflow_loader
-from bankintent.tracking import Loading
+from bankintent.process import free_port
+from bankintent.tracking_calls import CallLine, StoreSilent
+from bankintent.tracking_files import UPLOAD, Loading
 
 TRACKED = {"uri": "sqlite:///t/mlflow.db", "artifacts": "t/runs"}
 """Settings of a store in the test's own folder."""
@@ -81,23 +87,127 @@ def test_a_run_records_tags_flat_parameters_epochs_and_files(
     assert {"confusion.png", "report.md", "metrics.json"} <= reports
 
 
-@pytest.mark.parametrize("fault", ["broken", "uri"])
-def test_a_tracking_fault_does_not_stop_training(
-    fault: str, tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+def test_a_store_that_can_never_work_is_refused_before_training(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
 ) -> None:
-    store = tmp_path / "t" / "mlflow.db"
-    store.parent.mkdir()
-    store.write_text("this is no database")
-    uri = {"broken": "sqlite:///t/mlflow.db", "uri": "nonsense://x"}[fault]
-
+    Path("broken.db").write_text("this is no database")
     bundle = tmp_path / "bundle"
+    config = train_config(tmp_path / "train.yaml", tiny_bert, data_dir, bundle)
+    for uri in ("sqlite:///broken.db", "nonsense://me:secret@x", "http://me:secret@x:port"):
+        words = ("--config", config, "--regime", "head-only", "--set", "tracking.enabled=true")
+        result = run(multiregime.main, *words, "--set", f"tracking.uri={uri}")
+        message = result.one_line_error()
+        assert "tracking.uri cannot be used" in message
+        assert "secret" not in result.out + message
+    assert not bundle.exists()
+
+
+def test_a_run_with_a_dead_server_ends_with_one_warning_and_publishes(
+    tiny_bert: Path, data_dir: Path, tmp_path: Path, run: Run
+) -> None:
+    bundle = tmp_path / "bundle"
+    uri = f"http://me:secret@127.0.0.1:{free_port()}"
     config = train_config(
         tmp_path / "train.yaml", tiny_bert, data_dir, bundle, tracking={"uri": uri}, epochs=1
     )
     result = run(multiregime.main, "--config", config, "--regime", "head-only")
     assert result.code == 0, result.err
     assert result.out.count("warning: tracking stopped") == 1
+    assert "secret" not in result.out + result.err
+
     assert (bundle / "manifest.json").is_file()
+    for name in files.list_files(bundle):
+        assert b"secret" not in (bundle / name).read_bytes(), name
+    assert "uri" not in yaml.safe_load((bundle / "config.yaml").read_text())["tracking"]
+
+
+def test_stores_that_fail_are_held_to() -> None:
+    """The first two: a port that nobody listens on, and a server that is slow but answers."""
+    assert not tracking_stores.run(2).gave_way
+
+
+def test_a_call_that_hangs_is_given_up_and_one_that_works_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracking_calls, "PATIENCE", 1.0)
+    monkeypatch.setattr(tracking_calls, "MOST_BUSY", 0.0)
+    never = threading.Event()
+    done: list[int] = []
+
+    line = CallLine()
+    # Slow together, but each of them comes to its end.
+    for number in range(6):
+        line.add(lambda number=number: (time.sleep(0.3), done.append(number)))
+    line.wait()
+    assert done == [0, 1, 2, 3, 4, 5]
+
+    line.add(never.wait)
+    line.add(lambda: done.append(7))
+    with pytest.raises(StoreSilent):
+        line.wait()
+    line.give_up(StoreSilent())
+    never.set()
+    assert 7 not in done
+
+
+def test_a_file_that_is_being_taken_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_calls, "PATIENCE", 1.0)
+    monkeypatch.setattr(tracking_calls, "MOST_BUSY", 0.0)
+
+    def take_in_parts() -> None:
+        UPLOAD.begin(10)
+        for _ in range(10):
+            time.sleep(0.2)
+            UPLOAD.add(1)
+        UPLOAD.end()
+
+    line = CallLine()
+    line.add(take_in_parts)
+    line.wait()
+    line.close()
+
+    # A request that is repeated sends the same bytes again: no progress.
+    def send_again() -> None:
+        UPLOAD.begin(1)
+        for _ in range(20):
+            time.sleep(0.1)
+            UPLOAD.add(1)
+
+    line = CallLine()
+    line.add(send_again)
+    with pytest.raises(StoreSilent):
+        line.wait()
+    line.give_up(StoreSilent())
+
+
+@pytest.mark.parametrize(
+    ("value", "public"),
+    [
+        ("artifacts/models/x", "artifacts/models/x"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/srv/customer/models/x", "x"),
+        ("~/models/x", "x"),
+        ("../customer/x", "x"),
+        ("C:\\Users\\me\\x", "x"),
+    ],
+)
+def test_a_path_is_recorded_without_the_machine(value: str, public: str) -> None:
+    assert public_names.path(value) == public
+    assert public_names.path(str(Path.cwd() / "data")) == "data"
+
+
+@pytest.mark.parametrize(
+    ("value", "public"),
+    [
+        ("sqlite:///artifacts/mlflow.db", "sqlite:///artifacts/mlflow.db"),
+        ("sqlite:////srv/customer/mlflow.db", "sqlite:///mlflow.db"),
+        ("https://me:secret@host/path", None),
+        ("postgresql://me:secret@host/runs?sslmode=require", None),
+        ("databricks", "databricks"),
+    ],
+)
+def test_an_address_is_recorded_where_others_may_have_it(value: str, public: str | None) -> None:
+    assert public_names.uri(value) == public
 
 
 LOADING = Loading(Path(mlflow_loader.__file__), {"torch": "2.13.0+cpu"})

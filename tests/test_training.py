@@ -1044,7 +1044,7 @@ def test_another_language_than_the_encoder_reads_is_pointed_out(
 
     shares = {language: 1.0} if language else {}
     data = dataset.load(data_dir)
-    data = replace(data, manifest=data.manifest | {"languages": shares})
+    data = replace(data, manifest=replace(data.manifest, languages=shares))
     config = TrainConfig(model_name=model, regime="lora", output_dir=Path("out"))
     training._say_language_note(config, data)
     out = capsys.readouterr().out

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bankintent import console
+from bankintent import console, public_names
 from bankintent.baselines.references import (
     REFERENCES,
     ReferenceTask,
@@ -60,7 +60,7 @@ def measure_references(data: "Dataset", config: BaselineConfig) -> Iterator["Eva
             name=name,
             about=answer.about,
             seconds=seconds,
-            config=config.model_dump(mode="json", exclude={"tracking"}),
+            config=public_names.settings(config.model_dump(exclude={"tracking"})),
         )
         result = evaluation.evaluate(answer.logits, test, subject, config, train)
         result = replace(result, reference=record)

@@ -123,7 +123,8 @@ def find_answers(train: SplitData, data: "EvaluationData") -> Answers:
             total = UNITS_OF_WORK * folds.repeats * folds.count
             answers = _answer_out_of_fold(train, folds, lambda units: progress(units, total))
 
-    content = {"key": key, "answers": answers.tolist()}
+    kept = answers.tolist()
+    content = {"key": key, "sha256": _digest(key, kept), "answers": kept}
     # A folder that cannot be written costs the next evaluation some seconds.
     with contextlib.suppress(OSError):
         files.write_text(path, json.dumps(content))
@@ -148,16 +149,22 @@ def _key_of(train: SplitData, texts: list[str], folds: Folds | None) -> str:
     return files.sha256_text(json.dumps([RECIPE, rows], ensure_ascii=False))
 
 
+def _digest(key: str, answers: list[int]) -> str:
+    """Hash of the kept answers: a digit that has changed on the disk is not believed."""
+    return files.sha256_text(json.dumps([key, answers]))
+
+
 def _read_answers(path: Path, key: str, rows: int, num_labels: int) -> Answers | None:
     """The kept answers; None where the file is missing, damaged or of other rows."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         recorded_key = content["key"]
+        is_whole = content["sha256"] == _digest(key, content["answers"])
         answers = np.asarray(content["answers"], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
-    if recorded_key != key or answers.shape != (rows,):
+    if not is_whole or recorded_key != key or answers.shape != (rows,):
         return None
     if np.any((answers < 0) | (answers >= num_labels)):
         return None

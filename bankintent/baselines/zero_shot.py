@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from bankintent import hub
 from bankintent.config import NliSection
 from bankintent.errors import ConfigError, ModelError
+from bankintent.inference import loaded
 from bankintent.inference.predictor import Predictor
 from bankintent.progress import Advance
 from bankintent.texts import fold
@@ -137,12 +137,8 @@ def load_nli(config: NliSection) -> NliModel:
     if missing_weights:
         examples = ", ".join(sorted(missing_weights)[:3])
         raise ModelError(f"{name} lacks weights of the classifier ({examples})", NAME_NLI_MODEL)
-    if tokenizer.pad_token is None:
-        raise ModelError(
-            f"the tokenizer of {name} has no padding token",
-            "Name an encoder such as BART or DeBERTa",
-        )
-    backbones.require_positions(model.config, config.max_length, name)
+    loaded.fit(model, tokenizer, name)
+    backbones.require_positions(model, config.max_length, name)
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return NliModel(model.eval().to(device), tokenizer, entailment_id, config.max_length)
@@ -152,22 +148,16 @@ def _load_classifier(config: NliSection, source: str, name: str) -> tuple[Any, A
     """(model, tokenizer, names of weights that the files lack)."""
     # No code that a model brings along is run.
     options: dict[str, Any] = {"trust_remote_code": False, "revision": config.revision or "main"}
-    with hub.explained(f'the model "{config.model_name}"'):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                source,
-                # Otherwise the weights would stay in half precision where the files have that.
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
-        # A damaged file; `explained` takes no notice of this error.
-        except SafetensorError as error:
-            raise ModelError(
-                f"{name} cannot be loaded: {error}", "Copy or download it again"
-            ) from None
+    with loaded.explained(name), hub.explained(f'the model "{config.model_name}"'):
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            # Otherwise the weights would stay in half precision where the files have that.
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
     return model, tokenizer, list(loading["missing_keys"])
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bankintent import public_names
 from bankintent.corpus.rows import SourceIdentity
 
 
@@ -90,6 +91,11 @@ HUB_NAMES = {"bundled/all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2
 
 BACKBONE_LICENSES = {"sentence-transformers/all-MiniLM-L6-v2": "apache-2.0"}
 """Hub id -> the Hub's name of the license, only where it was looked up."""
+
+
+def public_name(backbone: str) -> str:
+    """The Hub id of an embedded backbone; of a folder, its name without the machine."""
+    return HUB_NAMES.get(backbone, public_names.path(backbone))
 
 
 def origins(source: SourceIdentity, name: str) -> list[Origin]:

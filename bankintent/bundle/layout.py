@@ -1,12 +1,12 @@
 """The layout of a bundle: how it is sealed, and how a checkpoint folder is opened and verified."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from bankintent import files
+from bankintent.bundle import config_labels, inside, model_files
 from bankintent.bundle.record import FileRecord, Manifest
-from bankintent.errors import LabelError, ModelError
+from bankintent.errors import ModelError
 from bankintent.files import JsonObject
 from bankintent.labels import LabelSchema
 
@@ -31,7 +31,7 @@ CONFIG = "config.yaml"
 CARD = "README.md"
 """The name under which the Hub shows a model card."""
 
-MODEL_CONFIG = "config.json"
+MODEL_CONFIG = model_files.CONFIG
 """The config of transformers in a model folder; `CONFIG` is that of the run."""
 
 
@@ -95,8 +95,8 @@ class Formats:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Find and verify the model at a path: merged, otherwise base + adapter, or a plain folder.
 
-    Raises ModelError where there is nothing to load or a file was changed, LabelError where labels
-    are missing.
+    Raises ModelError where there is nothing to load, a file was changed, or a plain folder is no
+    whole classifier of its own; LabelError where labels are missing or differ.
     """
     if not path.exists():
         raise ModelError(
@@ -107,7 +107,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     root = _root(path)
     if (root / MANIFEST).is_file():
         return _open_bundle(root)
-    if (path / MODEL_CONFIG).is_file():
+    if (path / MODEL_CONFIG).exists():
         return _open_plain(path)
 
     if (path / "adapter_config.json").is_file():
@@ -166,13 +166,15 @@ def _open_bundle(root: Path) -> Checkpoint:
     verify(root, manifest, model.name)
 
     # Logits have the ids of the model's config, which might be those of other labels.
-    labels.require_same(_config_labels(model), f"{root}/{LABELS}", f"{model}/{MODEL_CONFIG}")
+    named = config_labels.read_names(model, model_files.read_config(model))
+    labels.require_same(named, f"{root}/{LABELS}", f"{model}/{MODEL_CONFIG}")
     return Checkpoint(root, labels, model, adapter, manifest)
 
 
 def _read_labels(root: Path, manifest: Manifest) -> LabelSchema:
     """The labels of a bundle, their file verified."""
     verify(root, manifest, LABELS)
+    inside.regular_file(root, LABELS, inside.LARGEST_TEXT)
     return LabelSchema.load(root / LABELS)
 
 
@@ -196,63 +198,37 @@ def _find_model(root: Path, labels: LabelSchema) -> tuple[Path, Path | None]:
 
 
 def _open_plain(path: Path) -> Checkpoint:
-    labels = _plain_labels(path)
-    # Only safetensors are read: a pickle can run code.
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"{path} holds no safetensors weights", "Save the model with safe serialization"
-        )
+    config = model_files.require_whole(path)
+    labels = config_labels.read_plain(path, config, path / LABELS)
     return Checkpoint(path, labels, model=path, adapter=None, manifest=None)
 
 
-def _plain_labels(path: Path) -> LabelSchema:
-    """The labels of a plain folder: those of its labels.json, otherwise those of its config."""
-    from_config = _config_labels(path)
-    defaults = tuple(f"LABEL_{index}" for index in range(len(from_config)))
-
-    if (path / LABELS).is_file():
-        labels = LabelSchema.load(path / LABELS)
-        # Only the number must agree: the file is there to name what the config calls LABEL_0.
-        if len(from_config) != len(labels):
-            labels.require_same(from_config, f"{path}/{LABELS}", f"{path}/{MODEL_CONFIG}")
-        return labels
-
-    if from_config.names == defaults:
-        raise LabelError(
-            f"{path} names no labels: its config has LABEL_0, LABEL_1, ...",
-            f"Put the labels.json of its data into {path}",
-        )
-    return from_config
-
-
-def _config_labels(folder: Path) -> LabelSchema:
-    """The labels in a model's config; ModelError where that is not a sequence classifier's."""
-    try:
-        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
-        # transformers writes no id2label for the two labels it assumes by default.
-        names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-        return LabelSchema(tuple(names[str(index)] for index in range(len(names))))
-    # A foreign file may hold JSON of any shape: a list, numbers as names, ids with gaps.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(
-            f"{folder}/{MODEL_CONFIG} is not the config of a sequence classifier", "Name another"
-        ) from None
-
-
 def weights_hash(model: Path) -> str:
-    """One hash of a model's weights, of a transformers folder or of a bundle's merged model."""
+    """One hash of a model's weights, of a transformers folder or of a bundle's merged model.
+
+    ModelError where a file of weights cannot be read.
+    """
     is_bundle = (model / MANIFEST).is_file()
     folder = model / MERGED if is_bundle else model
     # Sorted, because the file system's order differs between machines.
-    hashes = [files.sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    # Not what would hang or has no end: a pipe, a device.
+    weights = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
+    try:
+        hashes = [files.sha256(file) for file in weights]
+    # A folder of that name, a link that leads nowhere, a file of somebody else.
+    except OSError as error:
+        raise ModelError(
+            f"the weights of {model} cannot be read ({error.strerror})",
+            "Check the files, their owner and mode",
+        ) from None
     return files.sha256_text(" ".join(hashes))
 
 
 def read_manifest(root: Path) -> Manifest:
     """The manifest of a bundle; ModelError where the file is not one."""
     try:
-        return Manifest.from_json((root / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Manifest.from_json(inside.read_text(root, MANIFEST))
+    except (OSError, ValueError):
         raise ModelError(
             f"{root}/{MANIFEST} is not a bundle's manifest", "Train again, or name another bundle"
         ) from None
@@ -261,6 +237,8 @@ def read_manifest(root: Path) -> Manifest:
 def verify(root: Path, manifest: Manifest, part: str) -> None:
     """Check one file or every file of one folder; ModelError names the first that differs.
 
+    A link is none of the files of a bundle, whatever it leads to.
+
     Cards are left out: only people read them, and they may fill in what a card cannot know, such
     as a license.
     """
@@ -268,7 +246,7 @@ def verify(root: Path, manifest: Manifest, part: str) -> None:
     # Recorded files may be missing, and files on disk may have been added.
     names = set(manifest.folder(part))
     if path.is_dir():
-        names |= {f"{part}/{name}" for name in files.list_files(path)}
+        names |= {f"{part}/{name}" for name in inside.list_entries(path)}
     # A part that is one file, or that is nowhere, is checked under its own name.
     if part in manifest.files or not path.is_dir():
         names.add(part)
@@ -276,12 +254,12 @@ def verify(root: Path, manifest: Manifest, part: str) -> None:
     for name in sorted(names):
         if Path(name).name == CARD:
             continue
-        fault = _find_fault(root / name, manifest.files.get(name))
+        fault = inside.fault(root, name)
+        if fault in (None, inside.MISSING):
+            changed = _find_fault(root / name, manifest.files.get(name))
+            fault = changed and f"{changed} since the bundle was published"
         if fault is not None:
-            raise ModelError(
-                f"{root}: {name} {fault} since the bundle was published",
-                "Copy or train the bundle again",
-            )
+            raise ModelError(f"{root}: {name} {fault}", "Copy or train the bundle again")
 
 
 def _find_fault(path: Path, record: FileRecord | None) -> str | None:

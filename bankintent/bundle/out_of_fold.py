@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bankintent.bundle.layout import Checkpoint, verify
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
 
@@ -55,15 +56,16 @@ def write(
     pq.write_table(table, folder / FILE, compression="zstd")
 
 
-def read(bundle: Path) -> OutOfFold:
-    """The answers in a bundle; ModelError where it has none."""
-    path = bundle / FILE
-    if not path.is_file():
+def read(checkpoint: Checkpoint) -> OutOfFold:
+    """The answers in a bundle, verified; ModelError where it has none or they were changed."""
+    path = checkpoint.root / FILE
+    if checkpoint.manifest is None or not path.is_file():
         raise ModelError(
-            f"{bundle} was not judged by cross-validation (no {FILE})",
+            f"{checkpoint.root} was not judged by cross-validation (no {FILE})",
             "Evaluate it on a table of labelled sentences with --data",
         )
 
+    verify(checkpoint.root, checkpoint.manifest, FILE)
     table = pq.read_table(path, schema=SCHEMA)
     logits = np.asarray(table["logits"].to_pylist(), dtype=np.float32)
     return OutOfFold(table["id"].to_pylist(), logits)

@@ -1,8 +1,10 @@
 """The records that a bundle keeps: its manifest, and how its saved forms were compared."""
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from bankintent import typed_json
+from bankintent.files import JsonObject
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class PublishedFormats:
+    """What is read of the record of `Parity` in a manifest."""
+
+    formats: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The manifest of a bundle as it was read.
 
@@ -48,42 +58,35 @@ class Manifest:
     data_dir: str | None = None
     """ETL's output that it was trained on, as the run named it."""
     data_hash: str | None = None
-    parity: dict[str, Any] | None = None
-    """The fields of `Parity`; bundles of earlier releases lack some of them."""
+    parity: PublishedFormats | None = None
     versions: dict[str, str] = field(default_factory=dict)
     """Package -> its version at training."""
     run_id: str | None = None
     """The MLflow run that trained it."""
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Raises ValueError, KeyError, TypeError or AttributeError where it is no manifest."""
-        content = json.loads(text)
-        # Without a default: a manifest that lists no files could verify none.
-        records = {}
-        for name, entry in content["files"].items():
-            records[name] = FileRecord(entry["size"], entry["sha256"])
+    def from_json(cls, text: str) -> Self:
+        """Raises ValueError where it is no manifest."""
+        manifest = typed_json.parse(cls, text)
+        if not isinstance(manifest.settings, dict):
+            raise ValueError("the settings are no mapping")
+        return manifest
 
-        return cls(
-            files=records,
-            identity=content.get("identity", {}),
-            base_model=content.get("base_model"),
-            data_dir=content.get("data_dir"),
-            data_hash=content.get("data_hash"),
-            parity=content.get("parity"),
-            versions=content.get("versions", {}),
-            run_id=content.get("run_id"),
-        )
+    @property
+    def settings(self) -> JsonObject:
+        """The settings of the run; none where they are not recorded."""
+        settings: JsonObject = self.identity.get("settings", {})
+        return settings
 
     @property
     def formats(self) -> dict[str, dict[str, Any]]:
         """Exported format that passed its gate -> the figures of the gate."""
-        return dict((self.parity or {}).get("formats", {}))
+        return {} if self.parity is None else self.parity.formats
 
     @property
     def left_out(self) -> dict[str, str]:
         """Exported format that was not published -> the reason."""
-        return dict((self.parity or {}).get("left_out", {}))
+        return {} if self.parity is None else self.parity.left_out
 
     def folder(self, part: str) -> dict[str, FileRecord]:
         """The files below one folder of the bundle, such as `merged`."""

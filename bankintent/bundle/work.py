@@ -1,7 +1,10 @@
 """The layout of `<output_dir>.work/`, which holds an unfinished training run."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from bankintent import files
 
 NEGATIVES = "negatives.csv"
 """Mined hard negatives of the contrastive stage, among which wrong labels are found."""
@@ -50,9 +53,19 @@ class WorkFolder:
         return self.path / "bundle"
 
     @property
+    def sealed(self) -> Path:
+        """sha256 of the manifest of the bundle that is being published."""
+        return self.path / "sealed.txt"
+
+    @property
     def check(self) -> Path:
-        """Files that publishing exchanges with its fresh process."""
+        """Folders of the files that publishing exchanges with its fresh process, one a time."""
         return self.path / "check"
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is something that a run can go on from."""
+        return any(place.exists() for place in (self.checkpoints, self.folds, self.bundle))
 
     def table(self, name: str) -> Path:
         """One of TABLES, before it is published."""
@@ -61,4 +74,26 @@ class WorkFolder:
 
 def published_table(bundle: Path, name: str) -> Path:
     """The published form of one of TABLES, for example `<bundle>.negatives.csv`."""
-    return bundle.with_name(f"{bundle.name}.{name}")
+    final = files.place(bundle)
+    return final.with_name(f"{final.name}.{name}")
+
+
+def publish_tables(work: WorkFolder, bundle: Path) -> None:
+    """Put a run's tables beside its bundle and remove those of an earlier run.
+
+    They are copied: where a kill cuts it off, it can be done again.
+    """
+    for name in TABLES:
+        written = work.table(name)
+        final = published_table(bundle, name)
+        if written.is_file():
+            with files.staged(final) as staging:
+                shutil.copyfile(written, staging)
+        else:
+            files.discard(final)
+
+
+def remove_tables(bundle: Path) -> None:
+    """Remove the tables beside a bundle."""
+    for name in TABLES:
+        files.discard(published_table(bundle, name))

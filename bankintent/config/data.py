@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bankintent.config.base import Fraction, LabelledTableKeys, Name
+from bankintent.config.places import OutputPath
 
 MERGE = "merge:"
 """Begins the policy for rare intents that names another intent."""
@@ -76,7 +77,7 @@ class DataConfig(LabelledTableKeys):
     than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
     max_chars: Annotated[int, Field(ge=1)] = 5000
     """Longest sentence in characters; a row with a longer text is a bad row."""
-    output_dir: Path = Path("data/processed")
+    output_dir: OutputPath = Path("data/processed")
     """Folder to write; an earlier one is replaced as a whole."""
 
     @model_validator(mode="after")

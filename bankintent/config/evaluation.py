@@ -16,6 +16,7 @@ from bankintent.config.base import (
     TrackingConfig,
     no_repeats,
 )
+from bankintent.config.places import OutputPath
 
 
 class EvalConfig(LabelledTableKeys):
@@ -39,7 +40,7 @@ class EvalConfig(LabelledTableKeys):
     """Resamples behind the 95 % intervals."""
     seed: int = 6
     """Seed of the bootstrap."""
-    output_dir: Path | None = None
+    output_dir: OutputPath | None = None
     """Folder of the report; by default artifacts/evals/<run>, and <run>-<table> for a table."""
     tracking: TrackingConfig = TrackingConfig()
 
@@ -68,7 +69,7 @@ class CompareModelsConfig(LabelledTableKeys):
     """Resamples behind the 95 % intervals."""
     seed: int = 6
     """Seed of the bootstrap."""
-    output_dir: Path | None = None
+    output_dir: OutputPath | None = None
     """Folder of the report; by default artifacts/comparisons/<a>-vs-<b>."""
 
 
@@ -120,7 +121,7 @@ class BaselineConfig(Section):
     """ETL's output."""
     split: Literal["val", "test"] = "test"
     """Which split to predict."""
-    output_dir: Path = Path("artifacts/evals")
+    output_dir: OutputPath = Path("artifacts/evals")
     """Folder of the reports, with a folder for each reference."""
     model_name: Name = "bundled/all-MiniLM-L6-v2"
     """Backbone of untrained and embedding: a Hub name, a folder, or `bundled/all-MiniLM-L6-v2`."""
@@ -148,7 +149,7 @@ class ScoreConfig(TableKeys):
 
     input: Path
     """A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped."""
-    output: Path
+    output: OutputPath
     """The file to write, in the format of its ending."""
     model_dir: Path
     """A bundle, its merged/, or a sequence classification folder."""

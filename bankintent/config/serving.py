@@ -1,5 +1,6 @@
 """serve.yaml, and the settings of the Gradio page."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -41,6 +42,25 @@ class LimitsSection(Section):
     """
     shutdown_s: Annotated[float, Field(gt=0)] = 15.0
     """Most seconds from SIGTERM to the end of the process."""
+    max_connections: Annotated[int, Field(ge=1)] = 1000
+    """Open connections.
+
+    For one more, the oldest of those that wait for their client is closed; where all wait for the
+    server, it is 503.
+    """
+    max_header_bytes: Annotated[int, Field(ge=1000)] = 32_768
+    """Longest request line and headers together; longer is 431."""
+    header_s: Annotated[float, Field(gt=0)] = 10.0
+    """Most seconds from the start of a connection, or the first byte of a later request, to the end
+    of the headers; later is 408."""
+    keep_alive_s: Annotated[float, Field(gt=0)] = 75.0
+    """Most seconds without a request before an idle connection is closed.
+
+    The usual load balancers keep theirs for 60 s: where the server closed first, they would send
+    requests on connections that are closing.
+    """
+    answer_s: Annotated[float, Field(gt=0)] = 10.0
+    """Most seconds without progress while a client reads its answer."""
 
 
 class ServeConfig(Section):
@@ -55,6 +75,8 @@ class ServeConfig(Section):
     """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port to listen on."""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")] = ""
+    """Prefix of all addresses behind a proxy, such as `/intents`, which it may strip or keep."""
     runtime: RuntimeName = "auto"
     """The runtime that computes the answers.
 
@@ -72,12 +94,39 @@ class ServeConfig(Section):
 
     Their requests have the limits and the key of `/predict`; see docs/serving.md.
     """
+    allowed_hosts: list[Name] | None = None
+    """Host names that requests may name, beside those of loopback; `*.` before a name allows its
+    subdomains, and `*` any host.
+
+    By default none on loopback, so that a web page cannot reach the API by a name of its own, and
+    any on other addresses. Health probes may name any host.
+    """
+    allowed_origins: list[Name] = []
+    """Origins of web pages, such as https://example.org, that may post, beside the server's own."""
     evals_dir: Path = Path("artifacts/evals")
     """Folder of the evaluations of `python -m eval`, whose plots `/card` shows."""
     batching: BatchingSection = BatchingSection()
     limits: LimitsSection = LimitsSection()
 
     _unique = field_validator("compat")(no_repeats)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: list[str] | None) -> list[str] | None:
+        for host in hosts or ():
+            if not re.fullmatch(r"\*|(\*\.)?[^*:/@\s]+|\[?[0-9a-fA-F:.]+\]?", host):
+                raise ValueError(
+                    f"{host!r} is no host; write a name or an address without http:// and port"
+                )
+        return hosts
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/@*\s]+/?", origin):
+                raise ValueError(f"{origin!r} is no origin; write it such as https://example.org")
+        return origins
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:

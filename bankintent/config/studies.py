@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from bankintent.config.base import Name, Section, Slug, TrackingConfig, no_repeats
+from bankintent.config.places import OutputPath
 
 
 def _check_size(value: Any) -> Any:
@@ -100,7 +101,7 @@ class CompareConfig(Section):
 
     name: Slug
     """Name of the study."""
-    output_dir: Path | None = None
+    output_dir: OutputPath | None = None
     """The study's folder; by default artifacts/studies/<name>."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""

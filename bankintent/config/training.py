@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bankintent.config.base import Name, Regime, Section, TrackingConfig
+from bankintent.config.places import OutputPath
 
 
 class LoraSection(Section):
@@ -100,7 +101,7 @@ class TrainConfig(Section):
     flag wins."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
-    output_dir: Path
+    output_dir: OutputPath
     """The bundle to write."""
     seed: int = 6
     """Seed of head initialisation, dropout, batch order and the few-shot draw."""

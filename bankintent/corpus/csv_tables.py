@@ -10,13 +10,15 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 
 from bankintent.config import TableKeys
 from bankintent.corpus import encoding as encodings
+from bankintent.corpus import limits
 from bankintent.corpus.headers import find_headerless
-from bankintent.corpus.records import Header, Record, Table
+from bankintent.corpus.records import Header, Record, Table, regroup, rows_at_once
 from bankintent.corpus.stray_quotes import Swallowed, refuse_swallowed, swallowed
 from bankintent.errors import DataError
 
@@ -47,8 +49,11 @@ class CsvTable(Table):
         """
         width = len(self.schema)
         suspects: list[Swallowed] = []
+        filled = 0
         for number, (line, cells) in enumerate(self._lines(), 1):
             suspects += swallowed(line, cells, self._delimiter, width)
+            filled += len(cells)
+            limits.require_filled(self.path, number * width, filled)
             surplus = _count_surplus(cells, width)
             padding = [""] * (width - len(cells))
             yield Record(number, line, cells[:width] + padding, surplus)
@@ -82,8 +87,13 @@ class CsvTable(Table):
             schema = pa.schema([schema.field(column)])
 
         remaining = self._whole_rows()
-        while block := list(itertools.islice(remaining, rows)):
-            yield _to_arrow(block, indices, schema)
+        few = rows_at_once(rows, len(self.schema))
+
+        def blocks() -> Iterator[pa.Table]:
+            while block := list(itertools.islice(remaining, few)):
+                yield _to_arrow(block, indices, schema)
+
+        yield from regroup(blocks(), rows)
 
     def _whole_rows(self) -> Iterator[list[str]]:
         for record in self.records():
@@ -116,6 +126,7 @@ def open_csv(path: Path, keys: TableKeys) -> CsvTable:
     delimiter = keys.delimiter or _find_delimiter(path, codec)
 
     header = _find_header(path, delimiter, codec, keys)
+    limits.require_columns(path, len(header.names))
     return CsvTable(
         path,
         pa.schema([pa.field(name, pa.string()) for name in header.names]),
@@ -186,7 +197,7 @@ def _first_line(path: Path, codec: str) -> str:
 def _fit(path: Path, codec: str, delimiter: str) -> tuple[float, int]:
     """(share of the first records that are as wide as the header, the header's width)."""
     with encodings.readable(path, codec), encodings.open_text(path, codec) as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(_short_lines(path, file, delimiter), delimiter=delimiter)
         try:
             widths = [len(cells) for cells in itertools.islice(reader, LOOKED_AT) if cells]
         except csv.Error:
@@ -212,15 +223,34 @@ def read_csv_records(path: Path, delimiter: str, codec: str) -> Lines:
 
     with encodings.readable(path, codec), encodings.open_text(path, codec) as file:
         # Strict: a quote that is not closed is an error and not a part of the text.
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        lines = _short_lines(path, file, delimiter)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         first_line = 1
+        rows = 0
+        blank = 0
         try:
             for cells in reader:
                 if cells:
+                    rows += 1
                     yield first_line, cells
+                else:
+                    blank += 1
+                    limits.require_few_blank(path, blank, rows)
                 first_line = reader.line_num + 1
         except csv.Error as error:
             raise _csv_fault(path, first_line, reader.line_num, error) from None
+
+
+def _short_lines(path: Path, file: TextIO, delimiter: str) -> Iterator[str]:
+    """The lines of a file; DataError for one with far more delimiters than a table has columns."""
+    for number, line in enumerate(file, 1):
+        # A line that is shorter cannot have as many.
+        if len(line) > limits.CELLS_OF_LINE and line.count(delimiter) > limits.CELLS_OF_LINE:
+            raise DataError(
+                f"{path} line {number} has more than {limits.CELLS_OF_LINE:,} cells",
+                limits.NARROWER,
+            )
+        yield line
 
 
 def _csv_fault(path: Path, first: int, last: int, error: csv.Error) -> DataError:

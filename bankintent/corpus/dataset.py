@@ -1,17 +1,17 @@
 """Reads what ETL wrote: Parquet splits, the label schema and the manifest that identifies them."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bankintent import files
+from bankintent import files, typed_json
 from bankintent.corpus.folds import Folds
 from bankintent.errors import DataError
+from bankintent.files import JsonObject
 from bankintent.labels import LabelSchema
 
 MANIFEST = "manifest.json"
@@ -108,22 +108,58 @@ class SplitData:
 
 
 @dataclass(frozen=True)
+class SourceConfig:
+    """What is read of the settings of ETL."""
+
+    dataset_name: str
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """One file that ETL wrote."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataManifest:
+    """What is read of the manifest of ETL's output; the file has more."""
+
+    config: SourceConfig
+    source: JsonObject
+    """Where the rows come from: name, license, revision and the like."""
+    labels_hash: str
+    data_hash: str
+    """sha256 of the rows of all splits and the labels."""
+    files: dict[str, FileHash]
+    """Name of a file -> the file."""
+    split: str | None = None
+    """How the rows were divided."""
+    unlabelled_hash: str | None = None
+    """The hash of the sentences without labels; None where there are none."""
+    languages: dict[str, float] = field(default_factory=dict)
+    """ISO 639 code -> share of the sentences; empty where ETL did not look."""
+    against_former: JsonObject | None = None
+    """What became of the rows of the output before it; None where there was none."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """An ETL output folder whose manifest and labels have been read and agree."""
 
     path: Path
     labels: LabelSchema
-    manifest: files.JsonObject
+    manifest: DataManifest
 
     @property
     def name(self) -> str:
         """The user's name of the source: a Hub name, or the last part of its path."""
-        return Path(str(self.manifest["config"]["dataset_name"])).name
+        return Path(self.manifest.config.dataset_name).name
 
     @property
     def hash(self) -> str:
         """sha256 of the rows of all splits and the labels; independent of the file format."""
-        return str(self.manifest["data_hash"])
+        return self.manifest.data_hash
 
     @property
     def unlabelled_hash(self) -> str | None:
@@ -131,12 +167,12 @@ class Dataset:
 
         It is apart from `hash`, so that runs that do not use them do not change with them.
         """
-        return self.manifest.get("unlabelled_hash")
+        return self.manifest.unlabelled_hash
 
     @property
     def is_cross(self) -> bool:
         """Whether it has no val and test rows: cross-validation judges by those of train."""
-        return f"{FOLDS}.parquet" in self.manifest["files"]
+        return f"{FOLDS}.parquet" in self.manifest.files
 
     def read_folds(self) -> Folds:
         """Which rows of train each fold holds out; only where `is_cross`."""
@@ -175,18 +211,18 @@ class Dataset:
         return SplitData(ids, texts, table["label"].to_pylist())
 
     def _require_intact(self, path: Path) -> None:
-        recorded = self.manifest["files"].get(path.name, {}).get("sha256")
+        recorded = self.manifest.files.get(path.name)
         if not path.is_file() or recorded is None:
             raise DataError(f"{path} does not exist", "Run ETL again (python -m etl)")
 
-        if files.sha256(path) != recorded:
+        if files.sha256(path) != recorded.sha256:
             raise DataError(
                 f"{path} is not the file that ETL wrote (its sha256 differs)", "Run ETL again"
             )
 
     def read_unlabelled(self) -> SplitData:
         """The sentences without labels; no rows where `unlabelled` was not set."""
-        if f"{UNLABELLED}.parquet" not in self.manifest["files"]:
+        if f"{UNLABELLED}.parquet" not in self.manifest.files:
             return SplitData.empty()
         return self.read(UNLABELLED)
 
@@ -197,26 +233,21 @@ def load(path: Path) -> Dataset:
     labels = LabelSchema.load(path / "labels.json")
 
     # labels.json is whole by its own hash, but may be that of another ETL output.
-    if labels.hash != manifest["labels_hash"]:
+    if labels.hash != manifest.labels_hash:
         raise DataError(
             f"{path}: labels.json does not belong to this data (its hash differs)", "Run ETL again"
         )
     return Dataset(path, labels, manifest)
 
 
-def _read_manifest(folder: Path) -> files.JsonObject:
+def _read_manifest(folder: Path) -> DataManifest:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        is_complete = {"labels_hash", "data_hash", "files"} <= manifest.keys()
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        return typed_json.parse(DataManifest, text)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{folder} holds no ETL output (no {MANIFEST})",
             "Run python -m etl --config configs/data.yaml, or set data_dir",
         ) from None
-    except (ValueError, AttributeError):
-        # Not JSON, or JSON that is no object.
-        is_complete = False
-
-    if not is_complete:
-        raise DataError(f"{folder}/{MANIFEST} is not what ETL writes", "Run ETL again")
-    return dict(manifest)
+    except ValueError:
+        raise DataError(f"{folder}/{MANIFEST} is not what ETL writes", "Run ETL again") from None

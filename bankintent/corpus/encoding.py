@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import gzip
 import io
 import re
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
+from bankintent.corpus import limits
 from bankintent.errors import DataError
 
 BYTE_ORDER_MARKS = {
@@ -79,9 +79,9 @@ class EncodingFault(DataError):
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """The file's bytes, unzipped where its name ends in .gz."""
+    """The file's bytes, unzipped where its name ends in .gz; DataError where that is a bomb."""
     if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, limits.open_gzip(path))
     return path.open("rb")
 
 

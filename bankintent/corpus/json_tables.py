@@ -7,6 +7,7 @@ from typing import Any
 
 from bankintent.config import TableKeys
 from bankintent.corpus import encoding as encodings
+from bankintent.corpus import limits
 from bankintent.corpus.records import HeldTable, Record, infer_schema
 from bankintent.errors import DataError
 
@@ -20,7 +21,7 @@ class _RepeatedKey(ValueError):
     """An object names a key twice, of which a reader would drop the first."""
 
 
-def open_jsonl(path: Path, keys: TableKeys) -> HeldTable:
+def open_jsonl(path: Path, keys: TableKeys, most_rows: int | None = None) -> HeldTable:
     """Read a file of JSON lines; DataError names the line that is no object."""
     text, encoding = _decode(path, keys)
     numbered: list[tuple[int, JsonRecord]] = []
@@ -29,8 +30,9 @@ def open_jsonl(path: Path, keys: TableKeys) -> HeldTable:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             numbered.append((number, _parse_line(line, f"{path} line {number}")))
+            limits.require_rows(path, len(numbered), most_rows)
 
-    names = _column_names([record for _, record in numbered])
+    names = _column_names(path, [record for _, record in numbered])
     records = []
     for number, record in numbered:
         records.append(Record(number, number, _take_cells(record, names)))
@@ -39,11 +41,12 @@ def open_jsonl(path: Path, keys: TableKeys) -> HeldTable:
     )
 
 
-def open_json(path: Path, keys: TableKeys) -> HeldTable:
+def open_json(path: Path, keys: TableKeys, most_rows: int | None = None) -> HeldTable:
     """Read a JSON file with a list of objects, or with one such list under some key."""
     text, encoding = _decode(path, keys)
     objects = _find_objects(path, _parse_whole(path, text))
-    names = _column_names(objects)
+    limits.require_rows(path, len(objects), most_rows)
+    names = _column_names(path, objects)
 
     records = []
     for number, record in enumerate(objects, 1):
@@ -149,12 +152,17 @@ def _is_list_of_objects(value: Any) -> bool:
     return all(isinstance(item, dict) for item in value)
 
 
-def _column_names(records: list[JsonRecord]) -> list[str]:
-    """All keys, in the order in which they are met."""
+def _column_names(path: Path, records: list[JsonRecord]) -> list[str]:
+    """All keys, in the order in which they are met; DataError where they are far too many."""
     # A dict keeps the order, which a set does not.
     names: dict[str, None] = {}
+    filled = 0
     for record in records:
         names |= dict.fromkeys(record)
+        filled += len(record)
+        limits.require_columns(path, len(names))
+
+    limits.require_filled(path, len(records) * len(names), filled)
     return list(names)
 
 

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Self
-
-from bankintent.files import JsonObject
+from typing import Any
 
 ENGLISH = ("en", "pcm")
 """Codes of English; short English sentences are sometimes taken for Nigerian Pidgin (pcm)."""
@@ -78,11 +76,6 @@ class Languages:
     shares: dict[str, float]
     """ISO 639 code -> share of the sample, the largest first; those below NAMED_SHARE are left
     out."""
-
-    @classmethod
-    def of_manifest(cls, manifest: JsonObject) -> Self:
-        """As ETL wrote them; none where an ETL output does not have them."""
-        return cls(dict(manifest.get("languages", {})))
 
     def describe(self) -> str:
         """The languages by name, for example `German`, or `English (70 %), German (30 %)`."""

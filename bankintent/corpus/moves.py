@@ -107,7 +107,7 @@ def _compare_places(former_places: Places, places: Places, former: dataset.Datas
 
     return Moves(
         former_hash=former.hash,
-        former_record=former.manifest.get(AGAINST_FORMER),
+        former_record=former.manifest.against_former,
         rows=rows,
         moved=dict(sorted(moved.items())),
         relabelled=relabelled,

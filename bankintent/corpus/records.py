@@ -4,7 +4,7 @@ import datetime
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from bankintent.errors import DataError
+
+CELLS_AT_ONCE = 1 << 20
+"""Most cells of a table that are Python values at the same time."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of a character that stand alone, which are no Unicode text."""
@@ -146,6 +149,33 @@ class HeldTable(Table):
             if text and SURROGATE.search(text):
                 raise DataError(f"{self.place(record)} holds a lone surrogate", "Correct it")
         return pa.array(texts, kind)
+
+
+def rows_at_once(rows: int, width: int) -> int:
+    """Rows of a table of so many columns that are Python values at a time, at most `rows`."""
+    return max(1, min(rows, CELLS_AT_ONCE // max(width, 1)))
+
+
+def regroup(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` rows each; the last may be shorter."""
+    pending: list[pa.Table] = []
+    missing = rows
+
+    for table in tables:
+        rest = table
+        while rest.num_rows:
+            piece = rest.slice(0, missing)
+            rest = rest.slice(piece.num_rows)
+            pending.append(piece)
+            missing -= piece.num_rows
+
+            if missing == 0:
+                yield pa.concat_tables(pending)
+                pending = []
+                missing = rows
+
+    if pending:
+        yield pa.concat_tables(pending)
 
 
 def infer_schema(names: Sequence[str], records: Sequence[Record]) -> pa.Schema:

@@ -44,8 +44,11 @@ def require_ending(path: Path) -> str:
     return found
 
 
-def open_table(path: Path, keys: TableKeys | None = None) -> Table:
-    """Open a file by its ending; DataError where it does not exist or is no such table."""
+def open_table(path: Path, keys: TableKeys | None = None, most_rows: int | None = None) -> Table:
+    """Open a file by its ending; DataError where it does not exist or is no such table.
+
+    A table that is held in memory is refused as soon as it has more than `most_rows` rows.
+    """
     kind = require_ending(path).removesuffix(".gz")
     next_step = f"Name one file with the ending {ENDINGS_IN_WORDS}"
     if path.is_dir():
@@ -64,10 +67,10 @@ def open_table(path: Path, keys: TableKeys | None = None) -> Table:
         case ".parquet":
             return open_parquet(path)
         case ".xlsx":
-            return open_workbook(path, keys)
+            return open_workbook(path, keys, most_rows)
         case ".jsonl":
-            return open_jsonl(path, keys)
+            return open_jsonl(path, keys, most_rows)
         case ".json":
-            return open_json(path, keys)
+            return open_json(path, keys, most_rows)
         case _:
             return open_csv(path, keys)

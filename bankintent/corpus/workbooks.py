@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bankintent.config import TableKeys
+from bankintent.corpus import limits, workbook_size
 from bankintent.corpus.headers import find_headerless
 from bankintent.corpus.records import Header, HeldTable, Record, infer_schema
 from bankintent.errors import DataError
@@ -15,7 +16,7 @@ SheetRow = tuple[int, list[Any]]
 """The number of a row in its sheet, and its cells."""
 
 
-def open_workbook(path: Path, keys: TableKeys) -> HeldTable:
+def open_workbook(path: Path, keys: TableKeys, most_rows: int | None = None) -> HeldTable:
     """Read a sheet of a workbook.
 
     Raises DataError where there is no such sheet, where it is empty, and where the columns of a
@@ -32,6 +33,7 @@ def open_workbook(path: Path, keys: TableKeys) -> HeldTable:
         raise DataError(f'the sheet "{sheet}" of {path} is empty', hint)
 
     header = _find_header(path, rows, keys)
+    limits.require_rows(path, len(rows) - header.rows, most_rows)
     records = []
     for number, (line, cells) in enumerate(rows[header.rows :], 1):
         records.append(Record(number, line, cells))
@@ -65,7 +67,8 @@ def sheet_names(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """A workbook of the library; its errors become a DataError."""
+    """A workbook of the library; its errors become a DataError, and so does a far too large one."""
+    workbook_size.require_small(path)
     # It is imported where it is needed, because few tables are workbooks.
     import python_calamine as calamine
 

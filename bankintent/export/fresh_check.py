@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from bankintent import files, process
+from bankintent import files
 from bankintent.bundle.layout import ADAPTER, LABELS, MERGED, ONNX, Checkpoint, base_folder
 from bankintent.config import ExportSection
 from bankintent.config.base import Section
@@ -134,5 +134,4 @@ def export_formats(
 
 
 if __name__ == "__main__":
-    process.end_with_parent()
     main(Path(sys.argv[1]), Path(sys.argv[2]))

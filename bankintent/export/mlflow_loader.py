@@ -28,6 +28,7 @@ class BundleModel:
     def __init__(self, bundle: Path) -> None:
         from transformers import pipeline
 
+        _require_plain(bundle / MERGED)
         self._classify: Any = pipeline("text-classification", model=str(bundle / MERGED))
 
     def predict(self, texts: Any, params: Answer | None = None) -> list[Answer]:
@@ -42,6 +43,14 @@ class BundleModel:
 
 def _load_pyfunc(path: str) -> BundleModel:
     return BundleModel(Path(path))
+
+
+def _require_plain(model: Path) -> None:
+    """Raise ValueError where a model has a link or a pipe among its files: both lead elsewhere."""
+    for path in (model, *model.rglob("*")):
+        is_plain = path.is_file() or path.is_dir()
+        if path.is_symlink() or not is_plain:
+            raise ValueError(f"{path} is no regular file: log the model again")
 
 
 def _fold(text: str) -> str:

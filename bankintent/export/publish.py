@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent import files, process
 from bankintent.bundle import layout
-from bankintent.bundle.attribution import HUB_NAMES
+from bankintent.bundle.attribution import public_name
 from bankintent.bundle.record import Parity
 from bankintent.bundle.work import WorkFolder
 from bankintent.config import TrainConfig
@@ -29,6 +30,10 @@ from bankintent.labels import LabelSchema
 CALIBRATION_ROWS = 256
 """Training sentences from which int8 takes its scales, spread over the split. It needs no labels,
 and the observed values of all of them are in memory together."""
+ADAPTER_CONFIG = "adapter_config.json"
+NAMES_OF_MODULES = ("target_modules", "modules_to_save", "exclude_modules")
+"""Its keys that PEFT holds as sets."""
+
 TOLERANCE = 1e-4
 """Largest difference of a logit between the trained model, the adapter on its base, and the merged
 model: the merging of float32 weights and the order of additions make less."""
@@ -79,7 +84,7 @@ def export(
         texts=val.texts,
         label_ids=val.labels,
         calibration=_spread_texts(train.texts, CALIBRATION_ROWS),
-        backbone=HUB_NAMES.get(trained.backbone, trained.backbone),
+        backbone=public_name(trained.backbone),
         export=config.export,
     )
     parity = check_parity(reference, val_logits, request, work)
@@ -128,7 +133,7 @@ def _save_adapter(model: PeftModel, trained: Trained, work: WorkFolder) -> None:
     """Write adapter/ and base_<n>/."""
     # The folder of one machine would be useless elsewhere: record the public name of the base.
     for config in model.peft_config.values():
-        config.base_model_name_or_path = HUB_NAMES.get(trained.backbone, trained.backbone)
+        config.base_model_name_or_path = public_name(trained.backbone)
         config.inference_mode = True
 
     folder = work.bundle / layout.ADAPTER
@@ -136,8 +141,18 @@ def _save_adapter(model: PeftModel, trained: Trained, work: WorkFolder) -> None:
     model.save_pretrained(folder, save_embedding_layers=False)
     # PEFT's own template of a card.
     (folder / layout.CARD).unlink(missing_ok=True)
+    _sort_names(folder / ADAPTER_CONFIG)
     _save_tokenizer(trained.tokenizer, folder)
     files.link_tree(work.base, work.bundle / layout.base_folder(trained.labels))
+
+
+def _sort_names(config: Path) -> None:
+    """Write an adapter's lists of modules in order: PEFT's sets have none."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    for key in NAMES_OF_MODULES:
+        if isinstance(values.get(key), list):
+            values[key] = sorted(set(values[key]))
+    files.write_text(config, json.dumps(values, indent=2, sort_keys=True))
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
@@ -157,7 +172,7 @@ def check_parity(
     Raises ModelError, which stops publication, where a form cannot be loaded or is above TOLERANCE.
     """
     staging = work.bundle
-    check = files.make_empty(work.check)
+    check = _new_check(work)
     request.save(check)
     save_file({"reference": reference, "validation": val_logits}, check / fresh_check.LOGITS)
 
@@ -189,6 +204,12 @@ def check_parity(
         largest_logit_difference=differences,
         **formats,
     )
+
+
+def _new_check(work: WorkFolder) -> Path:
+    """A folder for one check alone: that of a run that was killed may still write into its own."""
+    files.make_empty(work.check)
+    return Path(tempfile.mkdtemp(dir=work.check))
 
 
 def _require_equal(differences: dict[str, float]) -> None:

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from bankintent import console, hub
 from bankintent.config import FrontendConfig, ServeConfig, TrainConfig
-from bankintent.errors import SourceUnavailable
+from bankintent.errors import ConfigError, SourceUnavailable
 from bankintent.first_steps import machine
 from bankintent.first_steps.estimate import GIGABYTE, gigabytes
 from bankintent.first_steps.finding import Finding, State
 from bankintent.inference.runtime import cores
-from bankintent.tracking import SQLITE
+from bankintent.tracking_store import SQLITE, database_file, require_usable
 
 OLDEST_PYTHON = (3, 11)
 
@@ -97,15 +97,13 @@ def check_memory() -> list[Finding]:
 
 def check_disks(settings: TrainConfig) -> list[Finding]:
     """Space and permission where a run writes."""
-    places = {
-        "data": settings.data_dir,
-        "models": settings.output_dir,
-        "features": settings.cache_dir,
-    }
-    findings = []
-    for name, path in places.items():
-        findings.append(disk_finding(f"disk: {name}", path, worst="problem"))
-    return [*findings, disk_finding("disk: Hub cache", _hub_cache(), worst="note")]
+    # A run goes on without the cache of features; the Hub may not be needed at all.
+    return [
+        disk_finding("disk: data", settings.data_dir, worst="problem"),
+        disk_finding("disk: models", settings.output_dir, worst="problem"),
+        disk_finding("disk: features", settings.cache_dir, worst="note"),
+        disk_finding("disk: Hub cache", _hub_cache(), worst="note"),
+    ]
 
 
 def disk_finding(name: str, path: Path, worst: State) -> Finding:
@@ -165,19 +163,22 @@ def is_free(port: int) -> bool:
 
 
 def check_tracking(settings: TrainConfig) -> list[Finding]:
-    """Whether the store of MLflow can be opened. A run goes on without: nothing is a problem."""
+    """Whether the store of MLflow can be opened.
+
+    A run refuses one that can never work, and goes on without one that does not answer.
+    """
     tracking = settings.tracking
     if not tracking.enabled:
         return [Finding("tracking", "ok", "off (tracking.enabled)")]
+    try:
+        require_usable(tracking)
+    except ConfigError as error:
+        return [Finding("tracking", "problem", error.found, "correct tracking.uri")]
     if not tracking.uri.startswith(SQLITE):
         return [Finding("tracking", "note", f"{tracking.uri} is no file and was not opened")]
 
-    database = Path(tracking.uri.removeprefix(SQLITE))
+    database = database_file(tracking.uri)
     shown = console.show_path(database)
-    parent = nearest_folder(database.absolute().parent)
-    if not os.access(parent, os.W_OK):
-        found = f"{shown}: {parent} is not writable; runs are not tracked"
-        return [Finding("tracking", "note", found, "name another place with tracking.uri")]
     if not database.exists():
         return [Finding("tracking", "ok", f"{shown} will be made by the first run")]
 

@@ -1,19 +1,13 @@
 """The outcome of a check, and how a check is run: bounded in time, and alone in its failure."""
 
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-State = Literal["ok", "note", "problem"]
+from bankintent.public_names import without_secrets
 
-SECRETS = (
-    # A user and a password before the host of an address.
-    (re.compile(r"(\w+://)[^/@\s]+@"), r"\1***@"),
-    (re.compile(r"(?i)([?&][^=&\s]*(?:pass|token|secret|key)[^=&\s]*=)[^&\s]+"), r"\1***"),
-)
-"""Patterns of secrets in addresses, and what is shown in their place."""
+State = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +53,3 @@ def _without_secrets(finding: Finding) -> Finding:
     found = without_secrets(finding.found)
     to_do = without_secrets(finding.to_do)
     return replace(finding, found=found, to_do=to_do)
-
-
-def without_secrets(text: str) -> str:
-    """A text on one line, with `***` for passwords and tokens in its addresses."""
-    # The words of a message of several lines stand in one cell of a table.
-    words = text.split()
-    shown = " ".join(words)
-
-    for pattern, replacement in SECRETS:
-        shown = pattern.sub(replacement, shown)
-    return shown

@@ -66,7 +66,7 @@ def init(given: DataConfig, name: str, output_dir: Path | None, overwrite: bool)
     with waiting(f"Reading {given.dataset_name}"):
         source = look(given)
     proposal = propose(source, given)
-    written = yaml_files.write(folder, proposal, MODELS / name)
+    written = yaml_files.write(folder, proposal, MODELS / name, overwrite)
 
     show(proposal)
     show_next(written)

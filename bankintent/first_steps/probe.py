@@ -14,10 +14,10 @@ from bankintent.first_steps.estimate import Measured
 from bankintent.first_steps.machine import free_memory
 from bankintent.labels import LabelSchema
 from bankintent.texts import fold
-from bankintent.training import backbones, hardware, regimes
+from bankintent.training import backbones, forward_check, hardware, regimes
 from bankintent.training.backbones import Backbone
 from bankintent.training.dropout import fast_dropout
-from bankintent.training.features import replaced_encoder
+from bankintent.training.features import replaced_encoder, runs_on_features
 
 BATCHES = 3
 """Of short, middle and long sentences, as training groups them by length."""
@@ -72,6 +72,7 @@ def _measure(recipe: TrainConfig, texts: list[str], labels: LabelSchema) -> Meas
     )
     load_seconds = time.perf_counter() - started
 
+    forward_check.require_answers(backbone, recipe.max_length)
     backbone.model.to(_device())
     sample = Sample.draw(backbone.tokenizer, texts, recipe.batch_size)
     most_tokens = _most_tokens(backbone, sample)
@@ -82,7 +83,7 @@ def _measure(recipe: TrainConfig, texts: list[str], labels: LabelSchema) -> Meas
     steps: dict[Regime, float] = {}
     memory: dict[Regime, int] = {}
     # In the order of their memory: a process's peak never falls.
-    steps["head-only"] = _time_head(backbone, recipe.batch_size)
+    steps["head-only"] = _time_head(backbone, recipe.batch_size, batches)
     memory["head-only"] = hardware.peak_memory()
     steps["lora"] = _time_lora(backbone, recipe, batches, precision)
     memory["lora"] = hardware.peak_memory()
@@ -202,22 +203,25 @@ def _most_tokens(backbone: Backbone, sample: Sample) -> int | None:
 @torch.inference_mode()
 def _time_forward(backbone: Backbone, batches: list[Batch]) -> float:
     """Seconds of a sentence in a pass of the encoder, in float32 as features are computed."""
-    encoder = backbone.model.base_model
-    encoder.eval()
+    model = backbone.model.eval()
     device = _device()
 
     def run(batch: Batch) -> None:
         inputs = {key: values.to(device) for key, values in batch.items()}
-        states = encoder(**inputs).last_hidden_state
         # Reading a number makes a GPU finish.
-        states.float().sum().item()
+        model(**inputs).logits.float().sum().item()
 
     return _seconds_a_row(run, batches)
 
 
-def _time_head(backbone: Backbone, batch_size: int) -> float:
-    """Seconds of a sentence in a training step of the head on cached features."""
+def _time_head(backbone: Backbone, batch_size: int, batches: list[Batch]) -> float:
+    """Seconds of a sentence in a training step of the head.
+
+    It is on cached features where the model's head runs on them, otherwise on `batches`.
+    """
     model = regimes.prepare(backbone, "head-only", LoraSection())
+    if not runs_on_features(backbone.model):
+        return _time_steps(model, batches, "fp32")
     table = torch.randn(batch_size, model.config.hidden_size)
 
     # The token of a row is its place in the table.

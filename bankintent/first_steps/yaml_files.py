@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -59,22 +59,28 @@ class Written:
 
 
 def require_free(folder: Path, overwrite: bool) -> None:
-    """Raise OutputError for a file, or a folder that holds one of ours and no `overwrite`."""
+    """Raise OutputError for a file, or a folder that holds one of ours and no `overwrite`.
+
+    DATA alone is passed over: `write` looks at it.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file", "Name a folder with --output-dir")
-    if overwrite:
-        return
-
-    for name in (DATA, TRAIN):
-        if (folder / name).exists():
-            raise OutputError(
-                f"{folder / name} exists",
-                "Name another with --name or --output-dir, or replace it with --overwrite",
-            )
+    if not overwrite and (folder / TRAIN).exists():
+        _refuse(folder / TRAIN)
 
 
-def write(folder: Path, proposal: Proposal, model_dir: Path) -> Written:
-    """Write both files, after both were read back as they will be."""
+def _refuse(path: Path) -> NoReturn:
+    raise OutputError(
+        f"{path} exists",
+        "Name another with --name or --output-dir, or replace it with --overwrite",
+    )
+
+
+def write(folder: Path, proposal: Proposal, model_dir: Path, overwrite: bool) -> Written:
+    """Write both files, after both were read back as they will be.
+
+    Raises OutputError where DATA exists and is none that a killed call has written.
+    """
     data_text = data_yaml(proposal)
     train_text = train_yaml(proposal, model_dir)
 
@@ -87,7 +93,10 @@ def write(folder: Path, proposal: Proposal, model_dir: Path) -> Written:
     assert data.model_dump() == proposal.look.config.model_dump()
     assert train.output_dir == model_dir
 
-    files.write_text(folder / DATA, data_text)
+    data_file = folder / DATA
+    if data_file.exists() and not overwrite and data_file.read_bytes() != data_text.encode():
+        _refuse(data_file)
+    files.write_text(data_file, data_text)
     files.write_text(folder / TRAIN, train_text)
     return Written(folder, data, train)
 

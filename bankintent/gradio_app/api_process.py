@@ -1,17 +1,15 @@
 """An API that the Gradio page starts as a child process, waits for, and ends."""
 
 import contextlib
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bankintent.api_key import read_key
 from bankintent.errors import UserError
 from bankintent.gradio_app.client import Client
-from bankintent.process import free_port
+from bankintent.process import bound_command, free_port
 
 START_SECONDS = 180
 """Longest wait until the API is ready; loading a large model takes a minute or two."""
@@ -22,17 +20,15 @@ END_SECONDS = 20
 
 @contextlib.contextmanager
 def own_api(config: Path | None, model_dir: Path | None) -> Iterator[str]:
-    """Run `python -m backend` on a free loopback port during the block, and yield its address.
+    """Run the command `backend` on a free loopback port during the block, and yield its address.
 
     Its messages go to this process's standard error. Raises UserError where it does not become
     ready.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    api = subprocess.Popen(_api_command(port, config, model_dir))
-
-    # By default SIGTERM ends this process without the `finally` below: the API would outlive it.
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    # The end of its standard input tells the child that this process is gone.
+    api = subprocess.Popen(_api_command(port, config, model_dir), stdin=subprocess.PIPE)
 
     try:
         wait_until_ready(api, url)
@@ -43,7 +39,7 @@ def own_api(config: Path | None, model_dir: Path | None) -> Iterator[str]:
 
 def wait_until_ready(api: "subprocess.Popen[bytes]", url: str) -> None:
     """Return when the API takes texts. Raises UserError where it has ended or takes too long."""
-    client = Client(url, os.environ.get("BANKINTENT_API_KEY"), seconds=5)
+    client = Client(url, read_key(), seconds=5)
     deadline = time.monotonic() + START_SECONDS
 
     while not client.is_ready():
@@ -61,18 +57,12 @@ def wait_until_ready(api: "subprocess.Popen[bytes]", url: str) -> None:
 
 def _api_command(port: int, config: Path | None, model_dir: Path | None) -> list[str]:
     # Only the page calls this API, so it listens on loopback even if the config names another host.
-    command = [sys.executable, "-m", "backend", "--port", str(port), "--set", "host=127.0.0.1"]
-
+    options = ["--port", str(port), "--set", "host=127.0.0.1"]
     if config:
-        command += ["--config", str(config)]
+        options += ["--config", str(config)]
     if model_dir:
-        command += ["--model-dir", str(model_dir)]
-    return command
-
-
-def _exit_on_signal(number: int, frame: object) -> None:
-    # The exit code that a shell reports for a process that a signal ended.
-    sys.exit(128 + number)
+        options += ["--model-dir", str(model_dir)]
+    return bound_command("backend", options)
 
 
 def _end(api: "subprocess.Popen[bytes]") -> None:
@@ -81,3 +71,4 @@ def _end(api: "subprocess.Popen[bytes]") -> None:
         api.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         api.kill()
+        api.wait()

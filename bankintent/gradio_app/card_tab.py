@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from bankintent import files
 from bankintent.gradio_app.client import Client, Trouble
 from bankintent.gradio_app.render import LIVE, note, problem
 from bankintent.serving.page.card import PLOTS, to_html
@@ -51,5 +52,8 @@ def show_plot(client: Client, name: str, address: str | None, scratch: Path) -> 
         return gr.Image(visible=False)
 
     file = scratch / f"{name}.png"
-    file.write_bytes(client.plot(address))
+    picture = client.plot(address)
+    # Two people may open the page at the same time.
+    with files.staged(file) as staging:
+        staging.write_bytes(picture)
     return gr.Image(str(file), visible=True)

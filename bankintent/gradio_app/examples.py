@@ -33,7 +33,7 @@ def find_examples(settings: FrontendConfig) -> list[str]:
 
     try:
         return choose_examples(_read_test_rows(_model_dir(settings)))
-    except UserError:
+    except (UserError, OSError, ValueError):
         # The page works without examples: another machine's bundle has no data here.
         return []
 
@@ -68,7 +68,8 @@ def _read_test_rows(model_dir: Path | None) -> SplitData:
 
     is_part = model_dir.name in (layout.MERGED, layout.ONNX)
     manifest = layout.read_manifest(model_dir.parent if is_part else model_dir)
-    if manifest.data_dir is None:
+    # A stranger's manifest may name anything: the folder must be the very data, by its hash.
+    if not isinstance(manifest.data_dir, str) or manifest.data_hash is None:
         return SplitData.empty()
 
     data = dataset.load(Path(manifest.data_dir))

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bankintent.config import LabelledTableKeys
-from bankintent.corpus import tables
 from bankintent.corpus.columns import LABEL_COLUMNS, TEXT_COLUMNS, find_column, find_table_text
 from bankintent.corpus.records import Table
 from bankintent.corpus.workbooks import sheet_names
 from bankintent.errors import DataError
-from bankintent.gradio_app.upload import AS_FOUND, explain_trouble, read_all_rows, to_text
+from bankintent.gradio_app.upload import (
+    AS_FOUND,
+    explain_trouble,
+    open_upload,
+    read_all_rows,
+    to_text,
+)
 
 FIRST_ROWS = 3
 """Rows that are shown, so that a wrong column or encoding is seen."""
@@ -53,7 +58,7 @@ def find_sheets(path: Path) -> list[str]:
 def inspect(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -> Inspection:
     """Read a table and find its columns; Trouble where it cannot be read."""
     try:
-        source = tables.open_table(path, keys)
+        source = open_upload(path, max_rows, keys)
         rows = read_all_rows(source, max_rows)
         text_column = _suggest_text(source)
 

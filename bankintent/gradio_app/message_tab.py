@@ -8,6 +8,7 @@ import gradio as gr
 from bankintent.gradio_app.client import Client, Trouble
 from bankintent.gradio_app.render import LIVE, problem, render
 from bankintent.serving.page.wording import placeholder
+from bankintent.texts import is_blank
 
 
 def add_message_tab(page: gr.Blocks, client: Client, top_k: int, examples: Sequence[str]) -> None:
@@ -45,7 +46,7 @@ def add_message_tab(page: gr.Blocks, client: Client, top_k: int, examples: Seque
 
 def predict_message(client: Client, text: str, top_k: int) -> str:
     """The likeliest intents of a message, or the reason why there are none, as HTML."""
-    if not text.strip():
+    if is_blank(text):
         return problem("Type a message first.")
 
     try:
@@ -67,7 +68,7 @@ def find_hint(client: Client, examples: Sequence[str]) -> str:
         return f"For example: {examples[0]}"
 
     try:
-        return placeholder(client.info()["labels"])
+        return placeholder(client.info().get("labels", []))
     except Trouble:
         # The message of the first answer says what is wrong.
         return placeholder(())

@@ -8,8 +8,10 @@ images, and so would its messages. The model card is HTML of a renderer whose ou
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bankintent.config import FrontendConfig
 from bankintent.errors import UserError
@@ -17,6 +19,7 @@ from bankintent.gradio_app.card_tab import add_card_tab
 from bankintent.gradio_app.client import Client
 from bankintent.gradio_app.message_tab import add_message_tab
 from bankintent.gradio_app.table_tab import add_table_tab
+from bankintent.gradio_app.upload_limit import UploadLimit
 
 HERE = Path(__file__).parent
 
@@ -42,7 +45,7 @@ def build(
     return page
 
 
-def launch(page: gr.Blocks, settings: FrontendConfig) -> None:
+def launch(page: gr.Blocks, settings: FrontendConfig, scratch: Path) -> None:
     """Serve the page until the process ends; it loads nothing from other servers.
 
     Raises UserError where the port is in use.
@@ -53,6 +56,15 @@ def launch(page: gr.Blocks, settings: FrontendConfig) -> None:
             raise UserError(f"port {settings.port} is in use", "Name another one with --port")
 
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE)
+    limit = Middleware(UploadLimit, folder=scratch, max_bytes=settings.max_file_mb << 20)
+    try:
+        _serve(page, settings, {"middleware": [limit]})
+    finally:
+        # Before its files go: an upload would make the folder again.
+        page.close(verbose=False)
+
+
+def _serve(page: gr.Blocks, settings: FrontendConfig, app_kwargs: dict[str, Any]) -> None:
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -64,6 +76,7 @@ def launch(page: gr.Blocks, settings: FrontendConfig) -> None:
         css_paths=HERE / "page.css",
         head=_script(),
         ssr_mode=False,
+        app_kwargs=app_kwargs,
         quiet=True,
     )
 

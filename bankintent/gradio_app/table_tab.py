@@ -203,7 +203,7 @@ def score_file(
     try:
         table = upload.read_upload(Path(path), max_rows, keys)
         answers = upload.score_upload(client, table, report)
-        model_labels = client.info()["labels"]
+        model_labels = client.info().get("labels", [])
     except Trouble as trouble:
         return [problem(str(trouble)), HIDDEN, ""]
 

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from bankintent.config import LabelledTableKeys
-from bankintent.corpus import tables
+from bankintent.corpus import limits, tables
 from bankintent.corpus.columns import LABEL_COLUMNS, find_column, find_table_text
 from bankintent.corpus.encoding import EncodingFault
 from bankintent.corpus.records import Table, as_text
 from bankintent.errors import DataError
-from bankintent.gradio_app.client import Client, Trouble
+from bankintent.gradio_app.client import Client, Trouble, require_intent
 from bankintent.scoring import output
+from bankintent.texts import is_blank
 
 ADDED = pa.schema(
     [
@@ -25,6 +26,9 @@ ADDED = pa.schema(
     ]
 )
 """The columns that scoring adds."""
+
+MOST_UNPACKED = 1 << 28
+"""Most bytes of a table in memory: other people use the page at the same time."""
 
 AS_FOUND = LabelledTableKeys()
 """Nothing is chosen: what can be found in a table is."""
@@ -86,7 +90,7 @@ def read_upload(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -
     columns, or has no rows or too many.
     """
     try:
-        source = tables.open_table(path, keys)
+        source = open_upload(path, max_rows, keys)
         hint = "Choose the column of messages"
         text_column = find_table_text(source, keys.text_column, hint)
         label_column = find_label(source.columns, keys, path.name)
@@ -99,6 +103,15 @@ def read_upload(path: Path, max_rows: int, keys: LabelledTableKeys = AS_FOUND) -
     if labels is not None:
         labels = [label.strip() for label in labels]
     return UploadedTable(source, rows, texts, labels)
+
+
+def open_upload(path: Path, max_rows: int, keys: LabelledTableKeys) -> Table:
+    """An uploaded table; Trouble where it is gone, DataError where it cannot be read."""
+    if not path.is_file():
+        raise Trouble(f"{path.name} is not kept any more. Upload it again.")
+    if path.suffix.lower() == ".gz":
+        limits.require_unpacked(path, limits.SPARE_BYTES)
+    return tables.open_table(path, keys, max_rows)
 
 
 def explain_trouble(error: DataError, path: Path) -> Trouble:
@@ -125,10 +138,14 @@ def read_all_rows(source: Table, max_rows: int) -> pa.Table:
     """All rows of a table; DataError where there are none, or more than `max_rows`."""
     chunks: list[pa.Table] = []
     count = 0
+    size = 0
 
     for chunk in source.chunks(READ_ROWS):
         chunks.append(chunk)
         count += chunk.num_rows
+        size += chunk.nbytes
+        if size > MOST_UNPACKED:
+            raise limits.larger(source.path, MOST_UNPACKED)
         if count > max_rows:
             raise DataError(
                 f"{source.path} holds more than {max_rows:,} rows", "Split it, or use `score`"
@@ -193,14 +210,15 @@ def answer_texts(client: Client, texts: list[str], max_chars: float) -> list[Row
             continue
 
         prediction = next(predictions)
-        note = "cut to the model's length" if prediction["truncated"] else ""
+        require_intent(prediction)
+        note = "cut to the model's length" if prediction.get("truncated") else ""
         answers.append(RowAnswer(prediction["label"], prediction["score"], note))
     return answers
 
 
 def _refusal(text: str, max_chars: float) -> str:
     """Why a text cannot be sent; empty where it can."""
-    if not text.strip():
+    if is_blank(text):
         return "empty"
     if len(text) > max_chars:
         return f"over {max_chars:.0f} characters"

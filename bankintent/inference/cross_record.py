@@ -1,14 +1,14 @@
 """What an evaluation out of fold says besides its figures: whose they are, and what to do next."""
 
-import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent.bundle import layout
+from bankintent import typed_json
+from bankintent.bundle import inside, layout
 from bankintent.bundle.layout import Checkpoint
+from bankintent.errors import ModelError
 from bankintent.inference.labelled import LabelledRows
 from bankintent.measures.learning import CurvePoint, foretell_doubling
 from bankintent.measures.metrics import ConfusedPair, IntentScores
@@ -46,6 +46,28 @@ class CrossRecord:
     """Accuracy of the probe that is expected with twice the sentences."""
 
 
+@dataclass(frozen=True)
+class RecordedCross:
+    """What is read of the record of a cross-validation in a bundle."""
+
+    learning_curve: list[CurvePoint] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RecordedValidation:
+    """The same of the record of a validation."""
+
+    cross: RecordedCross | None = None
+    """None where the bundle was judged otherwise."""
+
+
+@dataclass(frozen=True)
+class BundleMetrics:
+    """What is read of a bundle's metrics.json; earlier releases record no validation."""
+
+    validation: RecordedValidation = field(default_factory=RecordedValidation)
+
+
 def describe_cross(
     source: LabelledRows, right: NDArray[np.bool_], checkpoint: Checkpoint
 ) -> CrossRecord | None:
@@ -81,18 +103,18 @@ def describe_cross(
 
 def _read_curve(checkpoint: Checkpoint) -> list[CurvePoint]:
     """The curve that the bundle records."""
-    path = checkpoint.root / layout.METRICS
-    if not path.is_file():
+    if checkpoint.manifest is None or layout.METRICS not in checkpoint.manifest.files:
         return []
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    # Bundles of other data, and of earlier releases, record no cross-validation.
-    validation = content.get("validation", {})
-    cross = validation.get("cross") or {}
 
-    points = []
-    for point in cross.get("learning_curve", []):
-        points.append(CurvePoint(point["rows"], point["accuracy"]))
-    return points
+    layout.verify(checkpoint.root, checkpoint.manifest, layout.METRICS)
+    text = inside.read_text(checkpoint.root, layout.METRICS)
+    try:
+        cross = typed_json.parse(BundleMetrics, text).validation.cross
+    except ValueError:
+        raise ModelError(
+            f"{checkpoint.root}/{layout.METRICS} is not what training writes", "Train again"
+        ) from None
+    return [] if cross is None else cross.learning_curve
 
 
 def whose_figures(record: CrossRecord, rows: int) -> list[str]:

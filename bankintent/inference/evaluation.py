@@ -17,7 +17,7 @@ from bankintent.errors import ModelError
 from bankintent.files import JsonObject
 from bankintent.inference.cross_record import CrossRecord, describe_cross
 from bankintent.inference.labelled import CROSS, EvaluationData, LabelledRows, find_known
-from bankintent.inference.runtime import Logits
+from bankintent.inference.runtime import Logits, require_finite
 from bankintent.measures import metrics
 from bankintent.measures.metrics import ConfidenceBin, ConfusedPair, IntentScores
 
@@ -166,11 +166,12 @@ def predict(checkpoint: Checkpoint, data: EvaluationData, batch_size: int) -> Lo
 
     title = f"{checkpoint.name} ({checkpoint.format})"
     with progress.row_progress(title, len(rows)) as advance:
-        return predictor.logits(rows.texts, batch_size, advance)
+        logits = predictor.logits(rows.texts, batch_size, advance)
+    return require_finite(logits, checkpoint.name)
 
 
 def _read_out_of_fold(checkpoint: Checkpoint, data: EvaluationData) -> Logits:
-    answers = out_of_fold.read(checkpoint.root)
+    answers = out_of_fold.read(checkpoint)
     is_own = checkpoint.manifest is not None and checkpoint.manifest.data_hash == data.source.hash
     rows = len(data.rows)
     if not is_own or answers.ids[:rows] != data.rows.ids:
@@ -265,6 +266,5 @@ def _training_tags(checkpoint: Path) -> dict[str, str]:
     if manifest is None:
         return {}
 
-    settings = manifest.identity.get("settings", {})
-    tags = {"regime": settings.get("regime"), tracking.TRAINING_RUN: manifest.run_id}
+    tags = {"regime": manifest.settings.get("regime"), tracking.TRAINING_RUN: manifest.run_id}
     return {key: str(value) for key, value in tags.items() if value}

@@ -5,7 +5,6 @@ Texts are tokenized by `tokenizers` itself: neither torch nor transformers is im
 
 import importlib
 import importlib.util
-import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -17,11 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bankintent import files
+from bankintent import files, typed_json
 from bankintent.bundle import layout
 from bankintent.bundle.layout import Formats
 from bankintent.errors import ModelError
-from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
+from bankintent.inference.runtime import (
+    Logits,
+    ModelFacts,
+    Tokens,
+    describe_runtime,
+    never_empty,
+    version,
+)
 from bankintent.texts import fold
 
 TOKENIZER = "tokenizer.json"
@@ -117,7 +123,13 @@ class FormatSettings:
 
     @classmethod
     def load(cls, folder: Path) -> "FormatSettings":
-        return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        """The settings in `onnx/`; ModelError where the file is not one."""
+        try:
+            return typed_json.parse(cls, (folder / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise ModelError(
+                f"{folder / SETTINGS} is not what publishing writes", "Train again"
+            ) from None
 
     def save(self, folder: Path) -> None:
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -167,7 +179,10 @@ class ExportedModel:
         """The model's inputs, padded to the longest item or a little more, and masked."""
         settings = self.settings
 
-        longest = max(len(item) for item in items)
+        padding = settings.padding["input_ids"]
+        features = [never_empty(item.features, padding) for item in items]
+        lengths = [len(row["input_ids"]) for row in features]
+        longest = max(lengths)
         steps = -(-longest // LENGTH_STEP)  # rounded up
         length = min(steps * LENGTH_STEP, settings.max_length)
 
@@ -175,13 +190,13 @@ class ExportedModel:
         for name in settings.inputs:
             feeds[name] = np.full((len(items), length), settings.padding[name])
 
-        for row, item in enumerate(items):
+        for row, own_length in enumerate(lengths):
             start = 0
             if settings.padding_side == "left":
-                start = length - len(item)
-            end = start + len(item)
+                start = length - own_length
+            end = start + own_length
 
-            for name, values in item.features.items():
+            for name, values in features[row].items():
                 feeds[name][row, start:end] = values
 
         return feeds

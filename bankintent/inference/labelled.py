@@ -348,13 +348,21 @@ def trained_rows(checkpoint: Checkpoint, evaluated: LabelledRows) -> SplitData |
     try:
         data = _training_data(checkpoint, evaluated.dataset)
         train = data.read("train")
-        few_shot = _trained_settings(checkpoint).get("few_shot")
-        if few_shot is None:
-            return train
-        return train.few_shot(few_shot, _trained_settings(checkpoint)["seed"])
+        return _drawn(train, _trained_settings(checkpoint))
     # Gone, changed, of other labels: an evaluation does not need them.
     except UserError:
         return None
+
+
+def _drawn(train: SplitData, settings: JsonObject) -> SplitData | None:
+    """The rows that a run with these settings drew; None where the settings are not a run's."""
+    few_shot = settings.get("few_shot")
+    seed = settings.get("seed")
+    if few_shot is None:
+        return train
+    if not isinstance(few_shot, int) or not isinstance(seed, int):
+        return None
+    return train.few_shot(few_shot, seed)
 
 
 def _training_data(checkpoint: Checkpoint, evaluated: Dataset | None) -> Dataset:
@@ -370,7 +378,7 @@ def _trained_settings(checkpoint: Checkpoint) -> JsonObject:
     """The settings of a run; none where they are not recorded."""
     if checkpoint.manifest is None:
         return {}
-    return dict(checkpoint.manifest.identity.get("settings", {}))
+    return checkpoint.manifest.settings
 
 
 def find_known(texts: Sequence[str], train: SplitData) -> list[bool]:

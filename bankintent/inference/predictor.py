@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.errors import ModelError
+from bankintent.inference import loaded
+from bankintent.inference.runtime import never_empty
 from bankintent.labels import LabelSchema
 from bankintent.texts import fold
 
@@ -35,14 +36,9 @@ class Predictor:
         checkpoint = open_checkpoint(path) if isinstance(path, Path) else path
 
         logging.disable_progress_bar()
-        try:
+        with loaded.explained(str(checkpoint.root)):
             tokenizer = _load_tokenizer(checkpoint)
             model, missing = _load_model(checkpoint)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"{checkpoint.root} cannot be loaded: {cause}", "Copy or train it again"
-            ) from None
 
         # transformers would fill missing weights with random numbers.
         if missing:
@@ -52,10 +48,8 @@ class Predictor:
                 "Name a trained classifier, or the bundle that an adapter came with",
             )
 
-        # A tokenizer without a recorded limit has one of 10**30.
-        limit = max_positions(model)
-        if limit > 0:
-            tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        loaded.limit_length(tokenizer, max_positions(model), str(checkpoint.root))
+        loaded.fit(model, tokenizer, str(checkpoint.root))
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
@@ -105,7 +99,13 @@ def padded_batches(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         features = [encoded[row] for row in rows]
-        yield rows, tokenizer.pad(features, return_tensors="pt")
+        yield rows, pad(tokenizer, features)
+
+
+def pad(tokenizer: Any, features: list[dict[str, Any]]) -> Any:
+    """The encoded texts as tensors, padded to the longest; one without tokens is one of padding."""
+    rows = [never_empty(row, tokenizer.pad_token_id) for row in features]
+    return tokenizer.pad(rows, return_tensors="pt")
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -138,11 +138,12 @@ def _load_model(checkpoint: Checkpoint) -> tuple[torch.nn.Module, set[str]]:
 def max_positions(model: torch.nn.Module) -> int:
     """The longest input in tokens for which a model has positions; 0 where it sets no limit."""
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
-    embeddings = getattr(model.base_model, "embeddings", None)
-    positions = getattr(embeddings, "position_embeddings", None)
-    padding = getattr(positions, "padding_idx", None)
-    if padding is None:
-        return limit
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith(".position_embeddings") and padding is not None:
+            # RoBERTa's first token has the position after the padding index.
+            limit -= padding + 1
+            break
 
-    # RoBERTa's first token has the position after the padding index.
-    return limit - padding - 1
+    # An architecture with relative positions alone may say -1.
+    return max(limit, 0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bankintent import files
 from bankintent.bundle.layout import MERGED
 from bankintent.bundle.record import Manifest
+from bankintent.errors import ModelError
 
 Logits = NDArray[np.float32]
 
@@ -49,6 +50,19 @@ class Tokens:
         return len(self.features["input_ids"])
 
 
+def never_empty(features: dict[str, list[int]], padding: int) -> dict[str, list[int]]:
+    """The features of a text, or where it has no tokens those of one token of padding.
+
+    A model cannot compute nothing, and what it makes of padding alone depends on its batch; with
+    a token that counts as text, every batch gives the same answer.
+    """
+    if features["input_ids"]:
+        return features
+
+    numbers = {"input_ids": padding, "attention_mask": 1}
+    return {name: [numbers.get(name, 0)] for name in features}
+
+
 class Runtime(Protocol):
     """A loaded model. The logits of a text depend on its batch only by rounding."""
 
@@ -63,6 +77,17 @@ class Runtime(Protocol):
     def logits(self, items: list[Tokens]) -> Logits:
         """(items, labels) float32 of at least one item, padded to the longest and masked."""
         ...
+
+
+def require_finite(logits: Logits, model: str) -> Logits:
+    """The logits of a model; ModelError where one is not finite: no intent can be chosen by it."""
+    broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
+    if broken:
+        raise ModelError(
+            f"{model} gives scores that are not finite for {broken:,} of {len(logits):,} sentences",
+            "Its weights are damaged, or its arithmetic overflows; train it again in float32",
+        )
+    return logits
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from bankintent.bundle.layout import Checkpoint
-from bankintent.inference.predictor import Predictor
+from bankintent.inference.predictor import Predictor, pad
 from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
 from bankintent.texts import fold
 
@@ -63,7 +63,7 @@ class TorchRuntime:
         """(items, labels) float32, padded to the longest and masked."""
         predictor = self._predictor
         features = [item.features for item in items]
-        batch = predictor.tokenizer.pad(features, return_tensors="pt")
+        batch = pad(predictor.tokenizer, features)
         output = predictor.model(**batch.to(predictor.device))
         logits = output.logits.float()
         return np.asarray(logits.cpu().numpy())

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bankintent.errors import ModelError
-from bankintent.inference.runtime import Logits, Runtime, Tokens
+from bankintent.inference.runtime import Logits, Runtime, Tokens, require_finite
 from bankintent.measures.metrics import softmax
 from bankintent.progress import Advance
 from bankintent.scoring.precheck import has_text
@@ -46,6 +45,10 @@ def tokenize(number: int, texts: pa.Array, runtime: Runtime, batch_tokens: int) 
         usable_texts = texts.filter(pa.array(usable)).to_pylist()
         items = runtime.tokenize(usable_texts)
 
+    # A text of which the model reads nothing is a blank to it, and gets no answer either.
+    usable[usable] = [len(item) > 0 for item in items]
+    items = [item for item in items if len(item) > 0]
+
     lengths = [len(item) for item in items]
     return Chunk(number, usable, items, list(batches(lengths, batch_tokens)))
 
@@ -78,9 +81,7 @@ def answer_chunk(
     rows_without_text = len(chunk.has_text) - len(chunk.items)
     advance(rows_without_text)
 
-    logits = _compute(chunk, runtime, pool, advance)
-    if not np.isfinite(logits).all():
-        raise ModelError(f"{runtime.facts.name} gave a score that is not finite", "Train it again")
+    logits = require_finite(_compute(chunk, runtime, pool, advance), runtime.facts.name)
 
     # The n-th row with a text has the n-th answer; a masked index takes null.
     item_of_row = np.cumsum(chunk.has_text) - 1

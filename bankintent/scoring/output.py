@@ -8,7 +8,6 @@ import csv
 import gzip
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bankintent import console
+from bankintent import files
 from bankintent.config import ScoreConfig
 from bankintent.corpus.class_names import name_class
 from bankintent.corpus.records import Table
 from bankintent.corpus.tables import find_ending
 from bankintent.errors import DataError, OutputError
 from bankintent.scoring.answers import ANSWER
+from bankintent.scoring.parts import is_written
 
 ROW_GROUP = 1 << 16
 """Rows of a Parquet row group; they are held until it is written."""
@@ -69,10 +69,9 @@ def output_schema(table: Table, settings: ScoreConfig) -> pa.Schema:
 
 def require_free(settings: ScoreConfig, overwrite: bool) -> None:
     """Raise OutputError where the output cannot be written, before hours are spent on it."""
-    output = settings.output
-    written_ending(output)
+    written_ending(settings.output)
 
-    _require_writable_parent(output)
+    output = files.place(settings.output)
     if output.is_dir():
         raise OutputError(f"{output} is a folder", "Name a file")
     if not output.exists():
@@ -80,22 +79,11 @@ def require_free(settings: ScoreConfig, overwrite: bool) -> None:
     # By inode, since a link is the input too.
     if output.samefile(settings.input):
         raise OutputError(f"{output} is the input", "Name another OUT")
+    # A run that was killed after this can be ended by the same command.
+    if is_written(files.work_dir(output), output):
+        return
     if not overwrite:
         raise OutputError(f"{output} exists", "Name another OUT, or replace it with --overwrite")
-
-
-def _require_writable_parent(output: Path) -> None:
-    """Check the nearest folder above the output that exists; those below it can be made."""
-    parent = next(parent for parent in output.absolute().parents if parent.exists())
-    if not parent.is_dir():
-        fault = "is not a folder"
-    elif not os.access(parent, os.W_OK):
-        fault = "is not writable"
-    else:
-        return
-    raise OutputError(
-        f"{output} cannot be written: {console.show_path(parent)} {fault}", "Name another OUT"
-    )
 
 
 def require_writable(schema: pa.Schema, path: Path) -> None:
@@ -148,7 +136,7 @@ def _fits_text(kind: pa.DataType) -> bool:
 def writing(path: Path, kind: str, schema: pa.Schema, input_table: Table) -> Iterator[Write]:
     """Yield a function that appends rows to a new file of the ending `kind`.
 
-    When the block ends, the file is whole and on disk. A TSV has tabs; a CSV has the delimiter of
+    When the block ends, the file is whole. A TSV has tabs; a CSV has the delimiter of
     `input_table` where that is a CSV too, otherwise commas.
     """
     writer: AbstractContextManager[Write]
@@ -161,10 +149,6 @@ def writing(path: Path, kind: str, schema: pa.Schema, input_table: Table) -> Ite
 
     with writer as write:
         yield write if kind == ".parquet" else _naming_classes(write, input_table)
-
-    # The writer has closed the file, but the system may still hold its bytes.
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _naming_classes(write: Write, input_table: Table) -> Write:

@@ -8,8 +8,6 @@ that is damaged, or belongs to another run, counts as missing.
 
 import json
 import math
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,9 @@ from bankintent.errors import OutputError
 from bankintent.files import JsonObject
 
 IDENTITY = "run.json"
+
+WRITTEN = "written.json"
+"""Which file the whole table is: a kill after it was put in its place leaves the parts."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Parts:
                     f"{place} holds an unfinished run with another {difference}",
                     "Continue with what it was begun with, or begin anew with --overwrite",
                 )
-            shutil.rmtree(folder)
+            files.discard(folder)
 
         folder.mkdir(parents=True, exist_ok=True)
         # Files that a kill left half written.
@@ -83,10 +84,8 @@ class Parts:
         metadata[b"truncated"] = str(truncated).encode()
         part = answers.replace_schema_metadata(metadata)
 
-        with files.staged(self._path(number)) as staging, staging.open("wb") as file:
-            pq.write_table(part, file, write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
+        with files.staged(self._path(number)) as staging:
+            pq.write_table(part, staging, write_page_checksum=True)
 
     def read(self, number: int) -> pa.Table:
         """The answers for one chunk.
@@ -123,6 +122,26 @@ class Parts:
         metadata = part.schema.metadata
         is_ours = self._origin(number).items() <= metadata.items()
         return is_ours and part.num_rows == self.size(number)
+
+
+def record_written(folder: Path, whole: Path) -> None:
+    """Record in a work folder which file is about to be put in the place of the output."""
+    files.write_text(folder / WRITTEN, files.json_text(_facts(whole)))
+
+
+def is_written(folder: Path, output: Path) -> bool:
+    """Whether the output is the file that the run of this work folder has written."""
+    try:
+        recorded = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+        return bool(recorded == _facts(output))
+    except (OSError, ValueError):
+        return False
+
+
+def _facts(path: Path) -> JsonObject:
+    """What a file keeps when it is renamed, and no other file has."""
+    facts = path.stat()
+    return {"file": facts.st_ino, "size": facts.st_size, "changed": facts.st_mtime_ns}
 
 
 def _read_identity(folder: Path) -> JsonObject | None:

@@ -13,6 +13,7 @@ from bankintent.config import ScoreConfig
 from bankintent.corpus import columns
 from bankintent.corpus.records import Table
 from bankintent.errors import DataError
+from bankintent.texts import is_blank
 
 MAX_EXAMPLES = 5
 """Most rows without a text that an error names."""
@@ -112,10 +113,12 @@ def texts_of(chunk: pa.Table) -> pa.Array:
 
 def has_text(texts: pa.Array) -> NDArray[np.bool_]:
     """Which texts are neither null nor blank."""
-    # A byte order mark is folded away before the model reads a text.
-    visible = pc.replace_substring(texts, "\ufeff", "")
-    is_visible = pc.not_equal(pc.utf8_trim_whitespace(visible), "")
-    return np.asarray(pc.fill_null(is_visible, False))
+    # Arrow tells the texts that begin with a letter or a digit at once; the rest are few.
+    seen = np.array(pc.fill_null(pc.match_substring_regex(texts, "^[0-9A-Za-z]"), False))
+    for index in np.flatnonzero(~seen):
+        text = texts[index].as_py()
+        seen[index] = text is not None and not is_blank(text)
+    return seen
 
 
 def _stamp(path: Path) -> tuple[int, int]:

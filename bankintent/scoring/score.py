@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from bankintent import console, files, progress
+from bankintent import console, durable, files, progress
 from bankintent.config import ScoreConfig
 from bankintent.corpus import tables
 from bankintent.corpus.csv_tables import name_delimiter
@@ -30,7 +29,7 @@ from bankintent.inference.runtime import Runtime
 from bankintent.scoring import precheck
 from bankintent.scoring.answers import ANSWER, Chunk, answer_chunk, tokenize
 from bankintent.scoring.output import output_schema, require_free, writing
-from bankintent.scoring.parts import Parts
+from bankintent.scoring.parts import Parts, record_written
 from bankintent.scoring.precheck import InputSummary
 
 In = TypeVar("In")
@@ -64,6 +63,7 @@ def score(
     table = tables.open_table(settings.input, settings)
     column = precheck.find_text_index(table, settings)
     schema = output_schema(table, settings)
+    files.settle(settings.output)
     require_free(settings, overwrite)
     console.say(describe_input(table, column))
 
@@ -73,6 +73,8 @@ def score(
     source = precheck.read_through(table, column, settings)
 
     with files.exclusive(settings.output) as work:
+        # Again: another process may have written it since.
+        require_free(settings, overwrite)
         runtime = load()
         identity = run_identity(source, runtime, table, column, settings)
 
@@ -83,7 +85,7 @@ def score(
             truncated = parts.truncated()
 
         # The output is in its place: parts that cannot be removed are no reason to fail.
-        shutil.rmtree(work, ignore_errors=True)
+        files.discard(work)
 
     return ScoreSummary(
         settings.output, source.rows, source.without_text, truncated, scored, seconds
@@ -193,7 +195,10 @@ def assemble(
 
         # Last, so that it covers this reading too: an edit may leave the number of rows as it was.
         precheck.require_unchanged(table.path, source)
-    whole.replace(output)
+    record_written(parts.folder, whole)
+    final = files.place(output)
+    whole.replace(final)
+    durable.sync_folder(final.parent)
 
 
 def show(summary: ScoreSummary) -> None:

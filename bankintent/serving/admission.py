@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +21,8 @@ BEARER = HTTPBearer(auto_error=False, description="The value of BANKINTENT_API_K
 
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 """The key of the Authorization header, as the parameter of a dependency."""
+
+LATE = "no answer before the deadline; send less, or try again later"
 
 
 def service_of(request: Request) -> Service:
@@ -53,8 +56,9 @@ async def classify(service: Service, request: Request, texts: list[str]) -> list
     check_texts(texts, limits)
 
     # The deadline counts from the arrival: reading the body has used some of the time.
-    elapsed = asyncio.get_running_loop().time() - record.arrived
-    answers = await in_time(service.classify(texts), request, limits.deadline_s - elapsed)
+    deadline = record.arrived + limits.deadline_s
+    check_time(deadline)
+    answers = await in_time(service.classify(texts, deadline), request, deadline)
 
     record.tokens = sum(answer.tokens for answer in answers)
     labels = service.facts.labels
@@ -90,25 +94,37 @@ def check_key(expected: str | None, key: str) -> None:
         raise Unauthorized("this API needs its key, sent as the header Authorization: Bearer KEY")
 
 
-async def in_time(work: Coroutine[Any, Any, Result], request: Request, seconds: float) -> Result:
-    """The result of the work, if it ends in time and the client stays.
+def check_time(deadline: float) -> None:
+    """Raise DeadlineExceeded after the deadline, a time of `time.monotonic`."""
+    if time.monotonic() > deadline:
+        raise DeadlineExceeded(LATE)
 
-    Otherwise the work is cancelled, and DeadlineExceeded or ClientGone raised.
+
+async def in_time(work: Coroutine[Any, Any, Result], request: Request, deadline: float) -> Result:
+    """The result of the work, if it ends before the `deadline` and the client stays.
+
+    Otherwise the work is cancelled, and DeadlineExceeded or ClientGone raised. The deadline is a
+    time of `time.monotonic`.
     """
     task = asyncio.ensure_future(work)
     departure = asyncio.ensure_future(_wait_for_departure(request))
 
     try:
         finished, _ = await asyncio.wait(
-            (task, departure), timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED
+            (task, departure),
+            timeout=max(deadline - time.monotonic(), 0),
+            return_when=asyncio.FIRST_COMPLETED,
         )
 
         # Tested first: an answer that comes at the same moment as the departure still counts.
         if task in finished:
-            return task.result()
+            result = task.result()
+            # A busy event loop may come here long after the work was done.
+            check_time(deadline)
+            return result
         if departure in finished:
             raise ClientGone("the client left")
-        raise DeadlineExceeded("no answer before the deadline; send less, or try again later")
+        raise DeadlineExceeded(LATE)
     finally:
         # Cancelling the work removes from the queue the texts that no batch has taken.
         task.cancel()

@@ -1,7 +1,5 @@
 """The HTTP API: the application, its routes, and its error handlers."""
 
-import os
-
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
@@ -9,33 +7,32 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from bankintent import __version__
+from bankintent.api_key import read_key
 from bankintent.config import ServeConfig
-from bankintent.errors import ConfigError
 from bankintent.serving import lifetime, wire
+from bankintent.serving.addresses import HeadAsGet, Prefix
 from bankintent.serving.admission import classify, key_guards, service_of
 from bankintent.serving.body_limit import BodyLimit
+from bankintent.serving.bounded import UNREADABLE, BoundedRoute
 from bankintent.serving.error_bodies import error_response, openapi_responses, refusal_response
+from bankintent.serving.hosts import HostCheck
 from bankintent.serving.page import routes as pages
 from bankintent.serving.refusals import Invalid, NotReady, Refusal
 from bankintent.serving.service import Service, State, find_model
 from bankintent.serving.telemetry import Metrics, Telemetry
-
-KEY_VARIABLE = "BANKINTENT_API_KEY"
-"""Environment variable of the key: a secret belongs neither in a config file nor in the arguments
-of a process, which other users can list."""
 
 DESCRIPTION = (
     "Sentences in, intents out. Errors are `{error, error_type}` and never repeat what was sent."
 )
 
 FRAMEWORK_ERRORS = {
-    400: ("malformed", "the body cannot be read as JSON"),
+    400: ("malformed", UNREADABLE),
     404: ("not_found", "there is no such page"),
     405: ("method_not_allowed", "this page does not take that method"),
 }
 """The error types and messages of the requests that FastAPI itself refuses."""
 
-PREDICT_ERRORS = openapi_responses(400, 401, 408, 413, 422, 429, 503, 504)
+PREDICT_ERRORS = openapi_responses(400, 401, 403, 408, 413, 422, 429, 503, 504)
 """The refusals of `/predict`, for the OpenAPI document."""
 
 METRICS_RESPONSES = {
@@ -44,7 +41,7 @@ METRICS_RESPONSES = {
 }
 """The answers of `/metrics`; without this, FastAPI would document no content."""
 
-guarded = APIRouter()
+guarded = APIRouter(route_class=BoundedRoute)
 """Routes that need the key, where there is one."""
 
 unguarded = APIRouter()
@@ -56,9 +53,9 @@ def create_app(settings: ServeConfig, find: lifetime.Finder = find_model) -> Fas
     metrics = Metrics()
     service = Service(settings, metrics)
 
-    # Offline: its pages under /docs load nothing from other servers.
+    # Offline: what the page at /docs loads is part of it. The page itself is one of `pages`.
     app = FastAPIOffline(
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         title="bankintent",
         version=__version__,
@@ -82,7 +79,9 @@ def create_app(settings: ServeConfig, find: lifetime.Finder = find_model) -> Fas
 
     # The middleware added last is the outermost: telemetry also sees what the body limit refuses.
     limits = settings.limits
+    app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.deadline_s)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Telemetry, metrics=metrics)
 
     if settings.compat:
@@ -90,19 +89,10 @@ def create_app(settings: ServeConfig, find: lifetime.Finder = find_model) -> Fas
         from bankintent.serving.compat import services
 
         services.add(app, settings.compat)
+
+    # Outermost: everything else sees the path as the routes have it.
+    app.add_middleware(Prefix, root_path=settings.root_path)
     return app
-
-
-def read_key() -> str | None:
-    """The API key that callers must send, None where none is set; ConfigError if it is empty."""
-    key = os.environ.get(KEY_VARIABLE)
-
-    # More likely a mistake of the deployment than the wish to need no key.
-    if key is not None and not key.strip():
-        raise ConfigError(
-            f"{KEY_VARIABLE} is set but empty", "Give it a value, or unset it to need no key"
-        )
-    return key
 
 
 async def handle_refusal(request: Request, error: Exception) -> Response:

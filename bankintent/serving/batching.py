@@ -6,6 +6,7 @@ This module depends neither on a model nor on HTTP.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -35,6 +36,8 @@ class Ticket(Generic[In, Item, Out]):
     future: asyncio.Future[Out]
     """Read on every thread, but settled and cancelled on its event loop only."""
     loop: asyncio.AbstractEventLoop
+    deadline: float = math.inf
+    """When nobody waits for the result any more, by `time.monotonic`."""
     item: Item | None = None
     size: int = 0
 
@@ -120,11 +123,12 @@ class Batcher(Generic[In, Item, Out]):
         """Items admitted and not yet answered; never more than the capacity."""
         return self._held
 
-    async def run(self, values: Sequence[In]) -> list[Out]:
+    async def run(self, values: Sequence[In], deadline: float = math.inf) -> list[Out]:
         """The result of each value, in order. Either all are admitted or QueueFull is raised.
 
         Raises what `prepare` or `work` raised for the first value that failed. Cancelling the call
-        removes the values from the queue that no batch has taken.
+        removes the values from the queue that no batch has taken, and so does the `deadline`, a
+        time of `time.monotonic`: such a call has no result and waits until it is cancelled.
         """
         capacity = self._bounds.capacity
         if self._held + len(values) > capacity:
@@ -134,7 +138,7 @@ class Batcher(Generic[In, Item, Out]):
         tickets = []
         futures = []
         for value in values:
-            ticket = Ticket[In, Item, Out](value, loop.create_future(), loop)
+            ticket = Ticket[In, Item, Out](value, loop.create_future(), loop, deadline)
             tickets.append(ticket)
             futures.append(ticket.future)
 
@@ -184,7 +188,7 @@ class Batcher(Generic[In, Item, Out]):
     def _next_batch(self) -> list[Ticket[In, Item, Out]] | None:
         """The next batch; None when the batcher is closed and has no items.
 
-        It is empty where all items that had arrived failed or were cancelled.
+        It is empty where all items that had arrived failed, were cancelled or are too late.
         """
         with self._turn:
             fresh = self._take_arrived()
@@ -192,7 +196,7 @@ class Batcher(Generic[In, Item, Out]):
                 return None
 
             self._make_ready(fresh)
-            self._ready = uncancelled(self._ready)
+            self._ready = awaited(self._ready)
 
             batch = choose_batch(self._ready, self._bounds.max_items, self._bounds.max_size)
             # By `id`, because a ticket, which is a mutable dataclass, has no hash.
@@ -219,7 +223,7 @@ class Batcher(Generic[In, Item, Out]):
 
     def _make_ready(self, tickets: list[Ticket[In, Item, Out]]) -> None:
         """Prepare tickets for the window; the callers of those that fail get the errors."""
-        tickets = uncancelled(tickets)
+        tickets = awaited(tickets)
         values = [ticket.value for ticket in tickets]
         items = isolate(self._prepare, values)
 
@@ -237,9 +241,13 @@ class Batcher(Generic[In, Item, Out]):
         deliver(failed, failures)
 
 
-def uncancelled(tickets: list[Ticket[In, Item, Out]]) -> list[Ticket[In, Item, Out]]:
-    """The tickets whose callers still wait."""
-    return [ticket for ticket in tickets if not ticket.future.cancelled()]
+def awaited(tickets: list[Ticket[In, Item, Out]]) -> list[Ticket[In, Item, Out]]:
+    """The tickets whose callers still wait.
+
+    Also looks at the deadline: a busy event loop cancels late.
+    """
+    now = time.monotonic()
+    return [ticket for ticket in tickets if ticket.deadline > now and not ticket.future.cancelled()]
 
 
 def choose_batch(

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bankintent.serving.error_bodies import refusal_response
 from bankintent.serving.refusals import ClientGone, Refusal, SlowBody, TooLarge
+from bankintent.serving.telemetry import ARRIVED
 
 
 class BodyLimit:
@@ -38,10 +40,16 @@ class BodyLimit:
 
     async def _read_in_time(self, scope: Scope, receive: Receive) -> bytes:
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self._time_left(scope)):
                 return await self._read(scope, receive)
         except TimeoutError:
             raise SlowBody("the body took too long to arrive") from None
+
+    def _time_left(self, scope: Scope) -> float:
+        """Seconds until the body is too late, which the headers may have used in part."""
+        arrived = scope.get(ARRIVED)
+        used = time.monotonic() - arrived if arrived else 0.0
+        return max(self.seconds - used, 0.0)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """The body. Raises TooLarge, or ClientGone where the client ends the connection."""

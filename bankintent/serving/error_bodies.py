@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 
 from bankintent.serving.refusals import (
     DeadlineExceeded,
+    Foreign,
     Invalid,
     Malformed,
     NotReady,
@@ -21,6 +22,7 @@ from bankintent.serving.refusals import (
 DOCUMENTED: tuple[type[Refusal], ...] = (
     Malformed,
     Unauthorized,
+    Foreign,
     SlowBody,
     TooLarge,
     Invalid,

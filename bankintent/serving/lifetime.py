@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
+from bankintent import machine_errors
 from bankintent.config import ServeConfig
 from bankintent.errors import UserError
 from bankintent.inference.runtime import Runtime
@@ -30,7 +30,8 @@ async def serve(service: Service, find: Finder) -> AsyncIterator[None]:
 
     try:
         load = await asyncio.to_thread(find, service.settings)
-    except UserError as error:
+    # Any error ends the process with one line, as below.
+    except Exception as error:  # noqa: BLE001
         end_with_error(error)
         # The port must not open; the loop ends this process at its next step.
         await asyncio.Event().wait()
@@ -51,23 +52,37 @@ def end_unless_loaded(loading: "asyncio.Task[None]") -> None:
         return
 
     error = loading.exception()
-    if error is None:
-        return
-
     # Any error ends the process: otherwise it would be unready for ever.
-    if not isinstance(error, UserError):
-        error = UserError(f"the model cannot be served: {type(error).__name__}: {error}")
-    end_with_error(error)
+    if error is not None:
+        end_with_error(error)
 
 
-def end_with_error(error: UserError) -> None:
+def end_with_error(error: BaseException) -> None:
     """Print one line and end the process at the next step of the event loop."""
-    print(f"error: {error}", file=sys.stderr)
-    # uvicorn would report its cancelled tasks at length.
-    logging.getLogger("uvicorn.error").disabled = True
+    reason = as_user_error(error)
+    with contextlib.suppress(OSError):
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+    asyncio.get_running_loop().call_soon(leave, reason.exit_code)
 
-    # The event loop logs the errors of its callbacks, but lets SystemExit through.
-    asyncio.get_running_loop().call_soon(sys.exit, error.exit_code)
+
+def as_user_error(error: BaseException) -> UserError:
+    """The error in one line, whatever its kind."""
+    if isinstance(error, UserError):
+        return error
+
+    explanation = machine_errors.explain(error)
+    if explanation is not None:
+        return UserError(*explanation)
+    return UserError(f"the model cannot be served: {type(error).__name__}: {error}")
+
+
+def leave(code: int) -> None:
+    """End this process at once."""
+    # Not sys.exit: the threads of a model may still compute, and their library aborts the process
+    # (code 134) when the interpreter is taken down beside them.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,13 @@ class Unauthorized(Refusal):
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
+class Foreign(Refusal):
+    """The request names a foreign host, or comes from a web page of another origin."""
+
+    status = 403
+    kind = "foreign"
+
+
 class SlowBody(Refusal):
     """The body did not arrive before the deadline."""
 

@@ -1,6 +1,7 @@
 """One model behind one queue, in three states: loading, ready, draining."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from bankintent.errors import ConfigError, ModelError
 from bankintent.inference import choice
 from bankintent.inference.runtime import Logits, ModelFacts, Runtime, Tokens
 from bankintent.serving.batching import Batcher, Bounds
-from bankintent.serving.refusals import NotReady
+from bankintent.serving.refusals import Invalid, NotReady
 from bankintent.serving.telemetry import Metrics, log_event
 
 WARM_UP = [
@@ -124,8 +125,12 @@ class Service:
         self._batcher = self._make_batcher(runtime)
 
         # A short queue would refuse all of the texts at once.
-        answers = await self._batcher.run(WARM_UP[: self.settings.limits.max_queue])
         facts = runtime.facts
+        try:
+            answers = await self._batcher.run(WARM_UP[: self.settings.limits.max_queue])
+        except FloatingPointError as error:
+            raise ModelError(f"{facts.name}: {error}", "Train it again") from None
+
         expected_shape = (len(facts.labels),)
         if any(answer.logits.shape != expected_shape for answer in answers):
             raise ModelError(
@@ -148,8 +153,11 @@ class Service:
         def answer(items: list[Tokens]) -> list[Answer]:
             return answer_batch(runtime, items)
 
+        def tokenize(texts: list[str]) -> list[Tokens]:
+            return tokenize_seen(runtime, texts)
+
         return Batcher(
-            runtime.tokenize,
+            tokenize,
             answer,
             len,
             bounds=bounds,
@@ -157,13 +165,16 @@ class Service:
             observe=self.metrics.observe_batch,
         )
 
-    async def classify(self, texts: Sequence[str]) -> list[Answer]:
-        """One answer for each text, in order. Raises NotReady or QueueFull."""
+    async def classify(self, texts: Sequence[str], deadline: float = math.inf) -> list[Answer]:
+        """One answer for each text, in order. Raises NotReady or QueueFull.
+
+        What no batch has taken at the deadline, a time of `time.monotonic`, is not computed.
+        """
         if self.state is not State.READY or self._batcher is None:
             raise NotReady(self.state.value)
 
         if self._recent.most == 0:
-            return await self._batcher.run(texts)
+            return await self._batcher.run(texts, deadline)
 
         answers = self._recent.find(texts)
         repeated = [text for text in texts if text in answers]
@@ -172,7 +183,7 @@ class Service:
         # A text that appears twice in the request is computed once.
         missing = list(dict.fromkeys(text for text in texts if text not in answers))
         if missing:
-            new_answers = await self._batcher.run(missing)
+            new_answers = await self._batcher.run(missing, deadline)
             by_text = dict(zip(missing, new_answers, strict=True))
             self._recent.keep(by_text)
             # Not read from the cache, which may be smaller than this request.
@@ -191,6 +202,17 @@ class Service:
         if self._batcher is not None:
             # In a thread: the event loop must go on to send the answers.
             await asyncio.to_thread(self._batcher.close)
+
+
+def tokenize_seen(runtime: Runtime, texts: list[str]) -> list[Tokens]:
+    """The tokens of the texts. Raises Invalid where one has none: it is a blank to this model.
+
+    A tokenizer that marks neither begin nor end of a text gives none for characters that it drops.
+    """
+    items = runtime.tokenize(texts)
+    if any(len(item) == 0 for item in items):
+        raise Invalid("a text is blank to this model, which reads none of its characters")
+    return items
 
 
 def answer_batch(runtime: Runtime, items: list[Tokens]) -> list[Answer]:

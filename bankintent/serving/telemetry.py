@@ -3,7 +3,6 @@
 A user's text appears in none of them.
 """
 
-import asyncio
 import json
 import logging
 import re
@@ -27,6 +26,9 @@ logger = logging.getLogger("bankintent.serving")
 
 RECORD = "bankintent.record"
 """The key of the request's record in its ASGI scope."""
+
+ARRIVED = "bankintent.arrived"
+"""The key, in a scope, of the time when the request's first byte was read, where it is known."""
 
 ID_HEADER = b"x-request-id"
 """The header of a request's id, in both directions; lower case, as ASGI has all names."""
@@ -53,7 +55,7 @@ class RequestRecord:
 
     request_id: str
     arrived: float
-    """In seconds, by the clock of the event loop."""
+    """In seconds, by `time.monotonic`: an event loop's clock may stand still while it works."""
     status: int = 0
     """Of the response; 0 until it begins."""
     texts: int | None = None
@@ -122,6 +124,11 @@ class Metrics:
         self.held = gauge("bankintent_held_texts", "Texts admitted and not yet answered")
         self.ready = gauge("bankintent_ready", "1 when the API takes texts")
 
+        self.connections = gauge("bankintent_connections", "Open connections")
+        self.closed = counter(
+            "bankintent_closed_connections", "Connections closed by a bound, by reason", ["reason"]
+        )
+
         self.batch_texts = histogram("bankintent_batch_texts", "Texts in a batch", buckets=TEXTS)
         self.batch_seconds = histogram(
             "bankintent_batch_seconds", "Seconds that a batch took", buckets=SECONDS
@@ -175,7 +182,8 @@ class Telemetry:
             await self.app(scope, receive, send)
             return
 
-        arrived = asyncio.get_running_loop().time()
+        # In a busy server a request waits for its turn before it comes here.
+        arrived = scope.get(ARRIVED) or time.monotonic()
         record = RequestRecord(find_id(scope), arrived)
         scope[RECORD] = record
 
@@ -201,7 +209,7 @@ class Telemetry:
             self._report(scope, record)
 
     def _report(self, scope: Scope, record: RequestRecord) -> None:
-        seconds = asyncio.get_running_loop().time() - record.arrived
+        seconds = time.monotonic() - record.arrived
 
         # The router sets it. A path that has no route is not logged: it may hold a text.
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -20,6 +20,7 @@ from bankintent import __version__
 from bankintent.config import ServeConfig
 from bankintent.inference.runtime import Logits, ModelFacts
 from bankintent.measures.metrics import softmax
+from bankintent.texts import SEEN, UNSEEN
 
 TEXT = "where is my parcel"
 """The text of the examples in the OpenAPI document."""
@@ -56,12 +57,15 @@ def _dialect(value: Any) -> str:
     return "own"
 
 
-# Listed besides \s are the blanks on which the regular expressions of JavaScript, Python and Rust
-# differ: the pattern is also in the OpenAPI document, for clients in any language.
-Text = Annotated[str, Field(min_length=1, pattern=r"[^\s\u001c-\u001f\u0085\ufeff]")]
-"""A text with at least one character that is not white space."""
+# In the OpenAPI document is the part of the pattern that clients in any language can compile.
+Text = Annotated[
+    str,
+    Field(min_length=1, pattern=SEEN.pattern, json_schema_extra={"pattern": f"[^{UNSEEN}]"}),
+]
+"""A text with at least one character that can be seen."""
 
-Texts = Annotated[list[Text], Field(min_length=1)]
+# After the first wrong item the rest of a list is not looked at.
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1)]
 # With a tag, an error is about the form that was sent, not about every form.
 OneOrMany = Annotated[
     Annotated[Text, Tag("one")] | Annotated[Texts, Tag("many")], Discriminator(_is_list)
@@ -130,8 +134,8 @@ class Prediction(BaseModel):
     model: ModelName
 
 
-OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
-TextBatch = Annotated[list[OneText], Field(min_length=1)]
+OneText = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1)]
+TextBatch = Annotated[list[OneText], Field(fail_fast=True, min_length=1)]
 
 
 def _input_form(value: Any) -> str:

@@ -3,13 +3,14 @@
 Finished runs are not repeated, missing ones run in processes of their own, failures are reported.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bankintent import console, files, process
+from bankintent import console, files, process, tracking_store
 from bankintent.config import CompareConfig
 from bankintent.corpus import dataset
-from bankintent.corpus.dataset import Dataset
+from bankintent.corpus.dataset import DataManifest, Dataset, SourceConfig
 from bankintent.errors import DataError, TrainingError
 from bankintent.labels import LabelSchema
 from bankintent.measures.shares import in_percent
@@ -45,6 +46,7 @@ def run_comparison(config: CompareConfig) -> None:
 
     Raises TrainingError at the end where runs failed; the report then holds the others.
     """
+    tracking_store.require_usable(config.tracking)
     recipes = load_recipes(config)
     data = dataset.load(config.data_dir)
     # What can be refused is refused here, before hours of work.
@@ -88,7 +90,9 @@ def report_only(config: CompareConfig) -> None:
 
     labels = LabelSchema(tuple(rows.labels))
     # A substitute for the data itself, of which the keys of runs need only the hashes.
-    hashes = {"data_hash": rows.data_hash, "unlabelled_hash": rows.unlabelled_hash}
+    hashes = DataManifest(
+        SourceConfig(""), {}, labels.hash, rows.data_hash, {}, unlabelled_hash=rows.unlabelled_hash
+    )
     data = Dataset(config.data_dir, labels, hashes)
     recipes = [apply_sweep(recipe, config, data, run=False) for recipe in load_recipes(config)]
     runs = plan.make_runs(config, recipes, data)
@@ -98,6 +102,9 @@ def report_only(config: CompareConfig) -> None:
 def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun]:
     """Make the runs without a record, with one printed line for each; returns those that failed."""
     missing = [run for run in runs if run.find_record() is None]
+    for run in runs:
+        if run not in missing:
+            _remove_rest(run, config)
     num_finished = len(runs) - len(missing)
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     logs = console.show_path(config.folder / LOGS)
@@ -107,7 +114,7 @@ def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun
     clock = StudyClock(runs)
     failures: list[FailedRun] = []
     for index, run in enumerate(missing):
-        log = config.folder / LOGS / f"{run.slug}.log"
+        log = _log(run, config)
         status = f"{run.label}, see {console.show_path(log)}"
         with console.stdout.status(status), clock.timing(run):
             cause = _run_apart(run, config, log)
@@ -122,6 +129,20 @@ def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun
         times = _describe_times(clock, missing[index + 1 :])
         console.say(f"[{number}/{len(runs)}] {run.label}: {outcome}; {times}")
     return failures
+
+
+def _log(run: PlannedRun, config: CompareConfig) -> Path:
+    return config.folder / LOGS / f"{run.slug}.log"
+
+
+def _remove_rest(run: PlannedRun, config: CompareConfig) -> None:
+    """Remove what a finished run left that was killed before it had removed it."""
+    job_file = _log(run, config).with_suffix(".json")
+    with contextlib.suppress(DataError):
+        job = RunJob.load(job_file)
+        # As the run was told, whatever the study says now.
+        if job.key == run.key and job.settings.output_dir == run.settings.output_dir:
+            job.remove_rest()
 
 
 def _describe_times(clock: StudyClock, remaining: list[PlannedRun]) -> str:

@@ -7,6 +7,8 @@ see `plan`.
 from pathlib import Path
 from typing import Literal
 
+from bankintent import files
+from bankintent.bundle.work import remove_tables
 from bankintent.config import Choices, SweepSection, TrackingConfig, TrainConfig
 from bankintent.files import JsonObject
 from bankintent.studies.recipes import Values, read_recipe
@@ -23,6 +25,22 @@ class RunJob(JsonRecord):
     """The file to write."""
     keep_model: bool
     """false removes the bundle once it is evaluated."""
+
+    @property
+    def cache(self) -> Path:
+        """The run's own cache, which is removed after it."""
+        output_dir = self.settings.output_dir
+        return output_dir.with_name(f"{output_dir.name}.cache")
+
+    def remove_rest(self) -> None:
+        """Remove what a run leaves besides its record; a run that was killed may have left more."""
+        bundle = self.settings.output_dir
+        files.settle(bundle)
+        # Not every run makes a cache.
+        files.discard(self.cache)
+        if not self.keep_model:
+            remove_tables(bundle)
+            files.discard(bundle)
 
 
 class SweepJob(JsonRecord):

@@ -5,7 +5,6 @@
 JOB is the JSON file that `python -m bankintent compare` writes for a recipe with a sweep.
 """
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from optuna import Study, Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.model_selection import StratifiedKFold
 
-from bankintent import cli, console, files, process, tracking
+from bankintent import cli, console, files, tracking
 from bankintent.bundle.work import WorkFolder
 from bankintent.config import (
     Choices,
@@ -76,6 +75,8 @@ def run_sweep(job: SweepJob) -> None:
         _report_trial(num_finished, trials[-1], job.sweep.metric)
         num_finished = len(trials)
 
+    # Before the result: with it, nothing of the sweep is run any more.
+    files.discard(job.work)
     result = summarise_trials(job, finished_trials(study))
     result.save(job.result)
 
@@ -168,7 +169,7 @@ def run_trial(study: Study, job: SweepJob, folds: Folds) -> None:
         study.tell(trial, fmean(scores))
     finally:
         # Also of a trial that was stopped: no later one goes on from it.
-        shutil.rmtree(job.work, ignore_errors=True)
+        files.discard(job.work)
 
 
 def _suggest(trial: Trial, key: str, choices: Choices) -> Any:
@@ -289,8 +290,7 @@ def _trial_record(trial: FrozenTrial) -> JsonObject:
 
 
 def main(job: Path) -> None:
-    """Execute the job that a JSON file describes; end with the process that wrote it."""
-    process.end_with_parent()
+    """Execute the job that a JSON file describes."""
     run_sweep(SweepJob.load(job))
 
 

@@ -7,7 +7,6 @@ JOB is the JSON file that `python -m bankintent compare` writes for the run.
 
 import json
 import platform
-import shutil
 import statistics
 import time
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bankintent import cli, files, process, tracking
+from bankintent import cli, files, tracking
 from bankintent.bundle import layout
 from bankintent.bundle.record import Manifest
-from bankintent.bundle.work import TABLES, published_table
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.measures import metrics
@@ -62,8 +60,7 @@ def execute_run(job: RunJob) -> None:
 
     # A cache of its own: with what another run has computed, its time would be too short.
     output_dir = job.settings.output_dir
-    cache = output_dir.with_name(f"{output_dir.name}.cache")
-    settings = job.settings.model_copy(update={"cache_dir": cache})
+    settings = job.settings.model_copy(update={"cache_dir": job.cache})
     data = dataset.load(settings.data_dir)
 
     # A run that was killed left its bundle or its work folder; its first part was not timed.
@@ -79,18 +76,16 @@ def execute_run(job: RunJob) -> None:
     # Before anything is removed: a run that is killed from here on is a finished one.
     record.save(job.record)
 
-    # Not every run makes a cache.
-    shutil.rmtree(cache, ignore_errors=True)
-    if not job.keep_model:
-        _remove_bundle(bundle)
+    job.remove_rest()
 
 
 def _measure(bundle: Path, rows: SplitData, batch_size: int) -> Measured:
     """Evaluate and time the merged model."""
     from bankintent.inference.predictor import Predictor
+    from bankintent.inference.runtime import require_finite
 
     predictor = Predictor.load(bundle)
-    logits = predictor.logits(rows.texts, batch_size)
+    logits = require_finite(predictor.logits(rows.texts, batch_size), bundle.name)
     return Measured(
         predicted=logits.argmax(axis=1).tolist(),
         metrics=metrics.summary(logits, np.asarray(rows.labels)),
@@ -110,7 +105,7 @@ def _make_record(
     manifest = layout.read_manifest(bundle)
     # Training names the base model in every manifest that it writes.
     assert manifest.base_model is not None
-    settings = manifest.identity["settings"]
+    settings = manifest.settings
     metrics_text = (bundle / layout.METRICS).read_text(encoding="utf-8")
     bundle_record = json.loads(metrics_text)
     training = bundle_record["training"]
@@ -129,7 +124,7 @@ def _make_record(
         train_rows=len(draw(job.settings, data.read("train"))),
         trainable_parameters=training["trainable_parameters"],
         total_parameters=training["total_parameters"],
-        # Of a continued run, training timed the last part alone.
+        # Of a continued run, what was lost between a checkpoint and the kill is not in it.
         train_seconds=None if run_seconds is None else training["seconds"],
         run_seconds=run_seconds,
         peak_memory_bytes=training["peak_memory_bytes"],
@@ -173,13 +168,6 @@ def _log_metrics(job: RunJob, data: Dataset, values: dict[str, float]) -> None:
         tracker.metrics(logged)
 
 
-def _remove_bundle(bundle: Path) -> None:
-    """Remove a bundle and the tables that were published with it."""
-    shutil.rmtree(bundle)
-    for name in TABLES:
-        published_table(bundle, name).unlink(missing_ok=True)
-
-
 def _processor_name() -> str:
     """The processor's name, as the system gives it."""
     # A system other than Linux has no such file.
@@ -215,8 +203,7 @@ def _time_batches(predictor: "Predictor", texts: list[str]) -> float:
 
 
 def main(job: Path) -> None:
-    """Execute the job that a JSON file describes; end with the process that wrote it."""
-    process.end_with_parent()
+    """Execute the job that a JSON file describes."""
     execute_run(RunJob.load(job))
 
 

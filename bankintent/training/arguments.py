@@ -39,8 +39,8 @@ def trainer_arguments(
         eval_strategy="epoch",
         logging_strategy="epoch",
         save_strategy="no" if course.is_fold else "epoch",
-        # The newest, which is cut short by a kill, the one before it, and the best.
-        save_total_limit=3 if config.keep == "best" else 2,
+        # `checkpoints.rotate` removes old ones, when the new one is marked as whole.
+        save_total_limit=None,
         load_best_model_at_end=config.keep == "best",
         metric_for_best_model=METRIC if is_validated else None,
         greater_is_better=True if is_validated else None,

@@ -5,6 +5,7 @@ A name is the embedded encoder, a folder, or a model of the Hub.
 
 import copy
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
 from bankintent import files, hub
-from bankintent.bundle import layout
+from bankintent.bundle import layout, model_files
 from bankintent.errors import ModelError
-from bankintent.labels import LabelSchema
+from bankintent.inference import loaded as loaded_models
+from bankintent.inference.predictor import max_positions
+from bankintent.labels import LabelSchema, find_fault
+from bankintent.training.architectures import require_known
 from bankintent.training.pooling import pool_by_mean, takes_mean
 
 BUNDLED = "bundled/all-MiniLM-L6-v2"
@@ -39,8 +43,8 @@ Hub."""
 CHOICES = f"name a local folder or {BUNDLED} (--set model_name={BUNDLED})"
 """The end of an error message: what to do where the Hub cannot be reached."""
 
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
-"""Architectures whose position ids start behind the padding index."""
+NUMBERED = re.compile(r"\.[0-9]+\.")
+"""The number of a layer in the name of a weight."""
 
 
 @dataclass
@@ -89,34 +93,38 @@ def load_backbone(
     # No code that a model brings along is run.
     options = {"trust_remote_code": False, "revision": revision or "main"}
 
-    with hub.explained(f'the model "{name}"'):
+    # The Hub's own failures have their message; everything else is a fault of the files.
+    with loaded_models.explained(name), hub.explained(f'the model "{name}"'):
         config = AutoConfig.from_pretrained(place, **options)
         # The labels that a trained head is for, read before the config gets ours.
-        earlier_names = tuple(config.id2label[index] for index in sorted(config.id2label))
+        earlier_names = _names_of_head(config)
         config.id2label = labels.id2label
         config.label2id = labels.label2id
         config.problem_type = "single_label_classification"
-        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        require_known(str(config.model_type), name)
+        tokenizer = AutoTokenizer.from_pretrained(place, **options, **_own_reading(config))
         loaded = _load_pretrained(place, config, options, earlier_names)
+        model = loaded.model
+        took_mean = takes_mean(model)
 
-    model = loaded.model
-    took_mean = takes_mean(model)
     adds_mean = pooling == "mean" and not took_mean
     # A head that was trained to read the first token knows nothing of the mean.
     known_names = () if adds_mean else earlier_names
     new_keys, kept_rows = _move_head(loaded, known_names, labels)
 
     _require_encoder(model, new_keys, title)
-    require_positions(config, max_length, name)
-    _require_padding(tokenizer, name)
-    # Saved with the tokenizer: later users of the model cut texts at the same length.
+    require_positions(model, max_length, name)
+    # Saved with the tokenizer: later users of the model cut texts at the same length, and all forms
+    # of it at the end.
     tokenizer.model_max_length = max_length
+    tokenizer.truncation_side = "right"
 
     new_modules = _top_modules(new_keys, model.base_model_prefix)
     if adds_mean:
         pool_by_mean(model)
         # The pooler is the identity then, not random: an adapter need not train and save it.
         new_modules = tuple(module for module in new_modules if module != "pooler")
+    loaded_models.fit(model, tokenizer, name)
     return Backbone(name, model, tokenizer, new_modules, kept_rows, took_mean)
 
 
@@ -138,10 +146,48 @@ def _load_pretrained(
     )
 
     mismatched = {key for key, *_ in loading["mismatched_keys"]}
+    _require_weights(model, set(loading["missing_keys"]), mismatched, place)
     trained_head = None
     if mismatched and set(earlier_names) & set(config.label2id):
         trained_head = _load_head(place, options)
     return LoadedModel(model, set(loading["missing_keys"]), mismatched, trained_head)
+
+
+def _names_of_head(config: Any) -> tuple[str, ...]:
+    """The labels that the checkpoint's config names, in the order of ids; none where it names none.
+
+    A model to train on need not be a classifier, so that its names may be of anything.
+    """
+    id2label = config.id2label or {}
+    names = tuple(id2label[index] for index in sorted(id2label))
+    has_gaps = sorted(id2label) != list(range(len(names)))
+    return () if has_gaps or find_fault(names) else names
+
+
+def _require_weights(
+    model: PreTrainedModel, missing: set[str], mismatched: set[str], place: str
+) -> None:
+    """Raise ModelError where layers or the table of tokens are not in the files, or of other sizes.
+
+    transformers would make them new at random, as it does a head. An adapter that transformers
+    loaded by itself is refused too: its base may be another model.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{place} is a model with an adapter", "Name its base, or merge it")
+
+    prefix = f"{model.base_model_prefix}."
+    wrong = {key for key in mismatched if key.startswith(prefix)}
+    # A pooler may be missing: language modelling trains none.
+    table = loaded_models.token_table(model)
+    tokens = set() if table is None else _parameter_names(model, table)
+    for key in missing:
+        if key in tokens or (key.startswith(prefix) and NUMBERED.search(key)):
+            wrong.add(key)
+    if wrong:
+        raise ModelError(
+            f"{place} does not hold the weights that its config describes ({min(wrong)})",
+            "Copy or download it again",
+        )
 
 
 def _load_head(place: str, options: dict[str, Any]) -> nn.Linear | None:
@@ -164,6 +210,15 @@ def _load_head(place: str, options: dict[str, Any]) -> nn.Linear | None:
     return output_layer(model, model.config.num_labels)
 
 
+def _own_reading(config: Any) -> dict[str, bool]:
+    """Options of the tokenizer, saved with it.
+
+    The head of an encoder and decoder reads the one token that ends a text: a text in which that
+    token is written out must have no second one, which the model would refuse with its batch.
+    """
+    return {"split_special_tokens": True} if config.is_encoder_decoder else {}
+
+
 def _require_encoder(model: PreTrainedModel, new_keys: set[str], title: str) -> None:
     """Raise ModelError where the checkpoint holds no encoder of this architecture.
 
@@ -175,15 +230,6 @@ def _require_encoder(model: PreTrainedModel, new_keys: set[str], title: str) -> 
     if missing > len(model.base_model.state_dict()) // 2:
         raise ModelError(
             f"{title} holds no encoder weights for {type(model).__name__}", "Name another model"
-        )
-
-
-def _require_padding(tokenizer: Tokenizer, name: str) -> None:
-    """Raise ModelError where texts of different lengths cannot form a batch."""
-    if tokenizer.pad_token is None:
-        raise ModelError(
-            f"the tokenizer of {name} has no padding token",
-            "Name an encoder such as BERT or DeBERTa",
         )
 
 
@@ -204,7 +250,12 @@ def locate(name: str, choices: str = CHOICES) -> tuple[str, str]:
     if (path / layout.MANIFEST).is_file():
         return str(_merged(path)), name
     if path.is_dir():
-        _require_model_folder(path, name)
+        if not (path / layout.MODEL_CONFIG).exists():
+            raise ModelError(
+                f"{name} is no model folder (no {layout.MODEL_CONFIG})",
+                "Name a transformers checkpoint folder",
+            )
+        model_files.require_whole(path)
         return str(path), name
 
     # A name on the Hub is `model` or `owner/model`; anything else was meant as a path.
@@ -212,19 +263,6 @@ def locate(name: str, choices: str = CHOICES) -> tuple[str, str]:
         raise ModelError(f"{name} does not exist", f"Name a folder, a Hub model or {BUNDLED}")
     hub.require_reachable(f'the model "{name}"', choices)
     return name, name
-
-
-def _require_model_folder(path: Path, name: str) -> None:
-    if not (path / layout.MODEL_CONFIG).is_file():
-        raise ModelError(
-            f"{name} is no model folder (no {layout.MODEL_CONFIG})",
-            "Name a transformers checkpoint folder",
-        )
-
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"{name} holds no safetensors weights", "Save the model with safe serialization"
-        )
 
 
 def _merged(bundle: Path) -> Path:
@@ -238,13 +276,10 @@ def _merged(bundle: Path) -> Path:
     return checkpoint.model
 
 
-def require_positions(config: Any, max_length: int, name: str) -> None:
+def require_positions(model: PreTrainedModel, max_length: int, name: str) -> None:
     """Raise ModelError where the model has fewer than `max_length` positions for tokens."""
-    positions = getattr(config, "max_position_embeddings", max_length)
-    if config.model_type in OFFSET_POSITIONS:
-        positions -= config.pad_token_id + 1
-
-    # Zero or less: an architecture with relative positions alone, such as DeBERTa, may say so.
+    positions = max_positions(model)
+    # Zero: an architecture with relative positions alone, such as T5.
     if 0 < positions < max_length:
         raise ModelError(
             f"max_length {max_length} is above the {positions} positions of {name}",
@@ -275,12 +310,17 @@ def bundled_folder() -> Path:
 
 
 def output_layer(model: nn.Module, num_labels: int) -> nn.Linear:
-    """The last linear layer of the model, which gives the logits."""
+    """The last linear layer of the model, which gives the logits; ModelError without one."""
     layers = []
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.out_features == num_labels:
             layers.append(module)
 
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has no last layer with an output for each label",
+            "Name an encoder such as BERT, DeBERTa or ModernBERT",
+        )
     # The last one: an encoder may have layers of that size too, and under PEFT the trained copy
     # comes after the frozen original.
     return layers[-1]

@@ -5,30 +5,33 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
-from bankintent import console, files
+from bankintent import console
 from bankintent.bundle.work import WorkFolder
 from bankintent.corpus.folds import Fold, Folds
+from bankintent.errors import OutputError
 from bankintent.measures import metrics
 from bankintent.measures.learning import CurvePoint
 from bankintent.measures.shares import in_percent
 from bankintent.progress import waiting
 from bankintent.tracking import Tracker
-from bankintent.training import backbones, epoch_choice, features, learning_curve
+from bankintent.training import backbones, epoch_choice, features, kept, learning_curve
 from bankintent.training.epoch_choice import Answers, JudgedFold
 from bankintent.training.features import KnownVectors
 from bankintent.training.fit import TrainingRun, fit_run, labelled_rows
+from bankintent.training.forward_check import require_trainable, require_vectors
 from bankintent.training.hardware import one_thread
 from bankintent.training.progress import duration
 from bankintent.training.rows import RunRows
 from bankintent.training.selection import Published
 
 ANSWERS = "answers"
-"""Name of the tensor in the file of a finished fold."""
+SECONDS = "seconds"
+"""Names of the arrays in the file of a finished fold: its answers, and what it took, (1,)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class CrossValidation:
     curve: list[CurvePoint]
     """Accuracy of a linear probe with less of the data."""
     seconds: float
+    """What it took, with the folds that an earlier process of the run has trained."""
 
     @property
     def accuracies(self) -> list[float]:
@@ -87,7 +91,7 @@ def cross_validate(run: TrainingRun) -> CrossValidation:
         logits=logits,
         published=published,
         curve=curve,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + sum(part.earlier_seconds for part in judged),
     )
 
 
@@ -99,6 +103,8 @@ def with_vectors(run: TrainingRun) -> TrainingRun:
         backbone = backbones.load_backbone(
             config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
         )
+        require_trainable(backbone, config)
+        require_vectors(backbone)
         vectors = features.frozen(
             backbone, run.data.labels, texts, config.eval_batch_size, config.cache_dir
         )
@@ -124,15 +130,15 @@ def _judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
     seconds: list[float] = []
     for number, fold in enumerate(folds, 1):
         path = run.work.folds / f"{fold.repeat}-{fold.number}.safetensors"
-        if path.is_file():
-            yield JudgedFold(fold, load_file(path)[ANSWERS])
+        finished = _read_finished(path, fold)
+        if finished is not None:
+            yield finished
             continue
 
         started = time.perf_counter()
         answers = train_fold(run, fold)
-        with files.staged(path) as staging:
-            save_file({ANSWERS: answers}, staging)
         seconds.append(time.perf_counter() - started)
+        _write_finished(path, answers, seconds[-1])
 
         # Of the last epoch: which one is published is not known before all folds are.
         accuracy = (answers[-1].argmax(axis=1) == labels[fold.held_out]).mean()
@@ -142,6 +148,34 @@ def _judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
             f" {len(fold.held_out)} held-out sentences, {duration(seconds[-1])}, about {left} left"
         )
         yield JudgedFold(fold, answers)
+
+
+def _write_finished(path: Path, answers: Answers, seconds: float) -> None:
+    """Keep a fold's answers for a later process; OutputError where that is impossible."""
+    arrays = {ANSWERS: answers, SECONDS: np.asarray([seconds], dtype=np.float32)}
+    try:
+        kept.write(path, arrays)
+    except kept.CannotKeep as error:
+        raise OutputError(
+            f"{path} cannot be written ({error})",
+            "Make room there, and run the same command again to go on",
+        ) from None
+
+
+def _read_finished(path: Path, fold: Fold) -> JudgedFold | None:
+    """A fold that an earlier process has trained; None where it is to be trained."""
+    try:
+        arrays = kept.read(path)
+    except kept.Damaged:
+        arrays = {}
+    if arrays is None:
+        return None
+
+    is_whole = arrays.keys() == {ANSWERS, SECONDS}
+    if not is_whole or arrays[ANSWERS].shape[1] != len(fold.held_out):
+        console.say(f"{console.show_path(path)} is damaged: its fold is trained anew.")
+        return None
+    return JudgedFold(fold, arrays[ANSWERS], float(arrays[SECONDS][0]))
 
 
 def train_fold(run: TrainingRun, fold: Fold) -> Answers:

@@ -29,6 +29,8 @@ class JudgedFold:
 
     fold: Fold
     answers: Answers
+    earlier_seconds: float = 0.0
+    """What it took, where an earlier process of the run has trained it."""
 
 
 def choose(judged: list[JudgedFold], labels: Labels, keep: str) -> int:

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from bankintent import files, progress
+from bankintent import console, progress
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
-from bankintent.training.backbones import Backbone
+from bankintent.training import kept
+from bankintent.training.architectures import READS_FIRST_TOKEN
+from bankintent.training.backbones import Backbone, output_layer
+from bankintent.training.head_inputs import HeadInputs
 from bankintent.training.pooling import MARKER
+
+FEATURES = "features"
+"""Name of the table in the file of a cache."""
 
 NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path", MARKER)
 """Keys of a model's config that change nothing in its encoder."""
@@ -136,40 +140,82 @@ def frozen(
     """The encoder's vectors of `texts`.
 
     They are read from `cache` if the same encoder has read the same texts before, and written there
-    otherwise.
+    otherwise. A file that is not what was written is not believed, and a cache that cannot be
+    written is gone without.
     """
     path = cache / "features" / f"{_key(backbone, texts)}.safetensors"
-    try:
-        return FrozenVectors(load_file(path)["features"], is_cached=True)
-    except (OSError, SafetensorError, KeyError):
-        pass  # there is no file, or not a whole one
+    table = _read_kept(path, len(texts), backbone.model.config.hidden_size)
+    if table is not None:
+        return FrozenVectors(table, is_cached=True)
 
     table = compute(backbone, labels, texts, batch_size)
-    # Staged: another run may be reading or writing the same file.
-    with files.staged(path) as staging:
-        save_file({"features": table}, staging)
+    try:
+        kept.write(path, {FEATURES: table.numpy()})
+    except kept.CannotKeep as error:
+        console.say(f"note: the features cannot be kept in {console.show_path(cache)} ({error})")
     return FrozenVectors(table, is_cached=False)
+
+
+def _read_kept(path: Path, texts: int, hidden: int) -> torch.Tensor | None:
+    """(texts, hidden) float32 from a file of the cache; None where it has to be computed."""
+    try:
+        arrays = kept.read(path)
+    except kept.Damaged:
+        arrays = {}
+    if arrays is None:
+        return None
+
+    table = arrays.get(FEATURES)
+    if table is None or table.shape != (texts, hidden) or table.dtype.name != "float32":
+        where = console.show_path(path)
+        console.say(
+            f"note: {where} is damaged or of an earlier version; features are computed anew"
+        )
+        return None
+    return torch.from_numpy(table)
+
+
+def runs_on_features(model: PreTrainedModel) -> bool:
+    """Whether the model's head can be run on kept vectors, without its encoder."""
+    return str(model.config.model_type) in READS_FIRST_TOKEN
 
 
 def compute(
     backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int
 ) -> torch.Tensor:
-    """(texts, hidden) float32 from one forward pass: what the head modules read of each text."""
+    """(texts, hidden) float32 from one forward pass: what the head modules read of each text.
+
+    Of a model that does not run on features it is what its last layer reads.
+    """
     model = backbone.model
-    reads_mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
     predictor = Predictor(model, backbone.tokenizer, labels)
+    layer = output_layer(model, len(labels))
+    is_replaceable = runs_on_features(model)
 
     # Made outside of inference mode: autograd refuses tensors that were made inside.
-    table = torch.empty(len(texts), model.config.hidden_size)
+    width = model.config.hidden_size if is_replaceable else layer.in_features
+    table = torch.empty(len(texts), width)
     with torch.inference_mode(), progress.row_progress("features", len(texts)) as advance:
         for rows, batch in predictor.batches(texts, batch_size):
-            hidden = model.base_model(**batch).last_hidden_state
-            mask = batch["attention_mask"]
-            vectors = _masked_mean(hidden, mask) if reads_mean else hidden[:, 0]
+            vectors = _encode(model, batch) if is_replaceable else _read(model, layer, batch)
             table[rows] = vectors.float().cpu()
             advance(len(rows))
 
     return table
+
+
+def _encode(model: PreTrainedModel, batch: Any) -> torch.Tensor:
+    """(batch, hidden): the encoder's first token of each text, or its mean."""
+    hidden = model.base_model(**batch).last_hidden_state
+    if getattr(model.config, "classifier_pooling", "cls") == "mean":
+        return _masked_mean(hidden, batch["attention_mask"])
+    return hidden[:, 0]
+
+
+def _read(model: PreTrainedModel, layer: nn.Linear, batch: Any) -> torch.Tensor:
+    """(batch, layer.in_features): what the last layer reads of each text."""
+    with HeadInputs(layer) as head:
+        return head.take(model(**batch).logits)
 
 
 def _masked_mean(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -192,9 +238,14 @@ def _key(backbone: Backbone, texts: list[str]) -> str:
         f"{_tokenizer_text(tokenizer)} {tokenizer.model_max_length} {settings_text}".encode()
     )
 
-    for name, tensor in sorted(backbone.model.base_model.state_dict().items()):
+    # The vectors that the last layer reads are behind the other layers of the head.
+    model = backbone.model
+    runs_alone = runs_on_features(model)
+    encoder = model.base_model if runs_alone else model
+    last = {id(weight) for weight in output_layer(model, model.config.num_labels).parameters()}
+    for name, tensor in sorted(encoder.state_dict(keep_vars=True).items()):
         # The pooler is behind the vectors.
-        if not name.startswith("pooler."):
+        if id(tensor) not in last and not (runs_alone and name.startswith("pooler.")):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
 

@@ -15,11 +15,12 @@ from bankintent.export import publish
 from bankintent.measures.shares import in_percent
 from bankintent.progress import waiting
 from bankintent.tracking import Tracker
-from bankintent.training import backbones, features, regimes, trainer
+from bankintent.training import backbones, checkpoints, features, regimes, trainer
 from bankintent.training.backbones import Backbone
-from bankintent.training.course import Course
+from bankintent.training.course import Course, Past
 from bankintent.training.encoding import TrainingRows, encode
 from bankintent.training.features import Features, KnownVectors
+from bankintent.training.forward_check import require_trainable
 from bankintent.training.hardware import pick_precision
 from bankintent.training.methods import contrastive, distillation, probe, pseudo_labels
 from bankintent.training.methods.distillation import TeacherRecord
@@ -66,7 +67,7 @@ class Fitted:
 def fit_run(run: TrainingRun) -> Fitted:
     """Load, prepare and train a model; each epoch's metrics go to `run.tracker`."""
     config = run.config
-    started = time.perf_counter()
+    course = _begin(run)
     # First of all: a new head is random, and so are dropout, adapters and the order of batches.
     set_seed(config.seed)
 
@@ -74,6 +75,7 @@ def fit_run(run: TrainingRun) -> Fitted:
         backbone = backbones.load_backbone(
             config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
         )
+    require_trainable(backbone, config)
     _say_what_is_kept(backbone, config, len(run.data.labels))
     rows = TrainingRows(labelled_rows(run), run.rows.val)
 
@@ -85,15 +87,23 @@ def fit_run(run: TrainingRun) -> Fitted:
         rows = replace(rows, teacher_logits=lesson.logits)
 
     rows = _prepare_rows(run, backbone, rows)
-    model, parameters = _prepare_model(run, backbone, rows)
-    if config.regime != "head-only":
+    is_continued = course.resume_from is not None
+    model, parameters = _prepare_model(run, backbone, rows, is_continued)
+    if config.regime != "head-only" or not features.runs_on_features(backbone.model):
         # An encoder that learns has to be run: its vectors change with each step.
         rows = replace(rows, features=None)
 
-    cost = trainer.fit(model, backbone.tokenizer, rows, config, run.course)
-    # A user waits for all of it, not for the Trainer alone.
-    cost = replace(cost, seconds=time.perf_counter() - started)
+    cost = trainer.fit(model, backbone.tokenizer, rows, config, course)
     return Fitted(backbone, model, parameters, cost, teacher)
+
+
+def _begin(run: TrainingRun) -> Course:
+    """The course of the run's training, from the newest whole checkpoint if there is one."""
+    # From here on the seconds are counted: a user waits for all of it, not for the Trainer alone.
+    course = run.course
+    needs_best = run.config.keep == "best"
+    checkpoint = checkpoints.take_newest_whole(course.checkpoints, needs_best)
+    return replace(course, resume_from=checkpoint, past=Past.read(checkpoint))
 
 
 def _say_what_is_kept(backbone: Backbone, config: TrainConfig, num_labels: int) -> None:
@@ -127,7 +137,7 @@ def _prepare_rows(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> T
         rows = replace(rows, train=rows.train + run.rows.unlabelled)
 
     needs_features = (
-        config.regime == "head-only"
+        (config.regime == "head-only" and features.runs_on_features(backbone.model))
         or config.head_init == "probe"
         or config.contrastive is not None
         or config.pseudo_labels is not None
@@ -144,9 +154,12 @@ def _prepare_rows(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> T
 
 
 def _prepare_model(
-    run: TrainingRun, backbone: Backbone, rows: TrainingRows
+    run: TrainingRun, backbone: Backbone, rows: TrainingRows, is_continued: bool
 ) -> tuple[nn.Module, Parameters]:
-    """The model with its head started and the weights of its regime made trainable."""
+    """The model with its head started and the weights of its regime made trainable.
+
+    With `is_continued` a checkpoint gives it its weights later.
+    """
     config = run.config
     # After a contrastive stage the encoder is another one, and is probed then.
     starts_probed = config.head_init == "probe" and config.contrastive is None
@@ -161,10 +174,12 @@ def _prepare_model(
     parameters = regimes.count_parameters(model)
     _announce(run, backbone, parameters, len(rows.train))
 
-    # A checkpoint was written after the stage: its weights have been through it.
-    is_continued = trainer.newest_complete_checkpoint(run.work.checkpoints) is not None
-    if config.contrastive is not None and not is_continued:
-        _run_contrastive_stage(run, backbone, model, rows)
+    if config.contrastive is not None:
+        # Also where the run is continued: the table is published, and may have been damaged.
+        negatives = _mine_negatives(run, rows)
+        # A checkpoint was written after the stage: its weights have been through it.
+        if not is_continued:
+            _run_contrastive_stage(run, backbone, model, rows, negatives)
     return model, parameters
 
 
@@ -219,7 +234,11 @@ def _probe_head(backbone: Backbone, vectors: Features, rows: TrainingRows) -> No
 
 
 def _run_contrastive_stage(
-    run: TrainingRun, backbone: Backbone, model: nn.Module, rows: TrainingRows
+    run: TrainingRun,
+    backbone: Backbone,
+    model: nn.Module,
+    rows: TrainingRows,
+    negatives: contrastive.Negatives | None,
 ) -> None:
     """The contrastive stage, on the weights that learn, and then a probe of the new encoder."""
     config = run.config
@@ -228,7 +247,7 @@ def _run_contrastive_stage(
     started = time.perf_counter()
 
     batches = contrastive.IntentBatches(
-        np.asarray(rows.train.labels), _mine_negatives(run, rows), section, config.seed
+        np.asarray(rows.train.labels), negatives, section, config.seed
     )
     loss = contrastive.run_stage(
         model,

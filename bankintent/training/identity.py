@@ -6,7 +6,7 @@ This module is a light one, for the reason that `rows` gives.
 
 from pathlib import Path
 
-from bankintent import tracking
+from bankintent import public_names, tracking
 from bankintent.bundle import layout
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
@@ -39,6 +39,8 @@ def identity(config: TrainConfig, data: Dataset) -> Identity:
     Raises ModelError if a student's teacher is no trained model.
     """
     settings = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+    # Of a folder the weights have a hash; where it is on this machine is nobody else's business.
+    settings["model_name"] = public_names.path(config.model_name)
     if config.regime != "lora":
         # The section always has values; in another regime nothing reads them.
         del settings["lora"]
@@ -109,8 +111,10 @@ def _starting_weights(config: TrainConfig) -> dict[str, str]:
 
 
 def _comparable(recorded: Identity) -> Identity:
-    """The identity without what is off, which older bundles recorded too."""
+    """The identity without what older bundles recorded too: what is off, and places of folders."""
     settings = _without_what_is_off(recorded.get("settings", {}))
+    if "model_name" in settings:
+        settings["model_name"] = public_names.path(str(settings["model_name"]))
     return recorded | {"settings": settings}
 
 

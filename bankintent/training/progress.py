@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from bankintent import console
 from bankintent.measures.shares import in_percent
 from bankintent.progress import LogClock
-from bankintent.tracking import Tracker
+from bankintent.training.checkpoints import checkpoint_of
+from bankintent.training.course import Course, Past
 
 VALIDATION_METRICS = ("loss", "accuracy", "macro_f1")
 """Figures of the Trainer's evaluation that are kept of each epoch."""
@@ -100,11 +102,16 @@ class StageReport(TrainerCallback):
 
 
 class EpochReport(TrainerCallback):
-    """Shows progress, keeps each epoch's figures in `history`, and hands them to the tracker."""
+    """Shows progress, keeps each epoch's figures in `history`, and hands them to the tracker.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.history: list[dict[str, float]] = []
-        self.tracker = tracker
+    Every checkpoint gets them too, so that a run that goes on from it has those of all epochs.
+    """
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+        self.history = list(course.past.history)
+        self.start = course.past.start
+        self.tracker = course.tracker
         self.bar = StepBar("training")
 
         self.train_loss = math.nan
@@ -122,6 +129,7 @@ class EpochReport(TrainerCallback):
         self.first_epoch = state.epoch or 0.0
 
         console.say(_row(list(EPOCH_COLUMNS)))
+        self._repeat_past(args.num_train_epochs)
         self.bar.start(state.max_steps, done=state.global_step)
 
     def on_epoch_begin(
@@ -166,29 +174,56 @@ class EpochReport(TrainerCallback):
         figures = {f"val_{name}": metrics[f"eval_{name}"] for name in measured}
 
         if state.global_step == 0:
-            # The weights before training: no epoch, and nothing was learned or timed.
-            console.say(_row(["probe", "-", *_figure_cells(figures), "-", "-"]))
+            self.start = figures
+            _say_start(figures)
         else:
             figures = {"train_loss": self.train_loss, "seconds": self.epoch_seconds, **figures}
             self.history.append({"epoch": float(epoch), **figures})
             self._say(figures, epoch, args.num_train_epochs)
 
-        # The training loss is NaN until the first log.
-        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-        self.tracker.metrics(finite, step=epoch)
+        self._track(figures, epoch)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        past = Past(self.history, self.start, self.course.seconds)
+        past.write(checkpoint_of(Path(args.output_dir), state.global_step))
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.bar.stop()
 
+    def _repeat_past(self, epochs: float) -> None:
+        """Show and track what earlier processes have seen, as if it were seen here."""
+        if self.start is not None:
+            _say_start(self.start)
+            self._track(self.start, 0)
+
+        for entry in self.history:
+            epoch = round(entry["epoch"])
+            console.say(_row([*_epoch_cells(entry, epoch, epochs), "-"]))
+            self._track({key: value for key, value in entry.items() if key != "epoch"}, epoch)
+
+    def _track(self, figures: dict[str, float], epoch: int) -> None:
+        # The training loss is NaN until the first log.
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self.tracker.metrics(finite, step=epoch)
+
     def _say(self, figures: dict[str, float], epoch: int, epochs: float) -> None:
         elapsed = time.perf_counter() - self.started
         finished_here = max(epoch - self.first_epoch, 1)
         left = duration(elapsed / finished_here * (epochs - epoch))
+        console.say(_row([*_epoch_cells(figures, epoch, epochs), left]))
 
-        cells = [f"{epoch}/{epochs:.0f}", f"{figures['train_loss']:.3f}", *_figure_cells(figures)]
-        console.say(_row([*cells, duration(figures["seconds"]), left]))
+
+def _say_start(figures: dict[str, float]) -> None:
+    # The weights before training: no epoch, and nothing was learned or timed.
+    console.say(_row(["probe", "-", *_figure_cells(figures), "-", "-"]))
+
+
+def _epoch_cells(figures: dict[str, float], epoch: int, epochs: float) -> list[str]:
+    """The cells of an epoch's row, but for the time that is left."""
+    cells = [f"{epoch}/{epochs:.0f}", f"{figures['train_loss']:.3f}", *_figure_cells(figures)]
+    return [*cells, duration(figures["seconds"])]
 
 
 def _figure_cells(figures: dict[str, float]) -> list[str]:

@@ -7,13 +7,14 @@ import yaml
 
 from bankintent import console, files, tracking
 from bankintent.bundle import card, formats, layout, out_of_fold
-from bankintent.bundle.work import TABLES, WorkFolder, published_table
+from bankintent.bundle.work import TABLES, WorkFolder, publish_tables, published_table
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
 from bankintent.export import mlflow_loader, steps
 from bankintent.export import publish as export
 from bankintent.measures import metrics
-from bankintent.tracking import Loading, Tracker
+from bankintent.tracking import Tracker
+from bankintent.tracking_files import Loading
 from bankintent.training import cross_validation
 from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun, fit_run
@@ -79,8 +80,10 @@ def publish_bundle(
     _write_records(staging, record)
     layout.seal(staging, record.manifest())
 
-    files.publish(staging, run.config.output_dir)
-    _publish_tables(run)
+    # A run that is killed from here on finds by it what it has published, see `run`.
+    files.write_text(run.work.sealed, files.sha256(staging / layout.MANIFEST))
+    files.publish(staging, files.place(run.config.output_dir))
+    publish_tables(run.work, run.config.output_dir)
     return record
 
 
@@ -89,17 +92,6 @@ def _write_records(staging: Path, record: TrainingRecord) -> None:
     settings = {key: value for key, value in record.config.items() if value is not None}
     files.write_text(staging / layout.CONFIG, yaml.safe_dump(settings, sort_keys=False))
     card.write(staging, record.card_facts())
-
-
-def _publish_tables(run: TrainingRun) -> None:
-    """Put the tables about the training rows next to the bundle, replacing an earlier run's."""
-    for name in TABLES:
-        written = run.work.table(name)
-        final = published_table(run.config.output_dir, name)
-        if written.is_file():
-            written.replace(final)
-        else:
-            final.unlink(missing_ok=True)
 
 
 def _track(tracker: Tracker, record: TrainingRecord, bundle: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import bankintent
-from bankintent.bundle.attribution import HUB_NAMES
+from bankintent import public_names
+from bankintent.bundle.attribution import HUB_NAMES, public_name
 from bankintent.bundle.record import Parity
 from bankintent.corpus.dataset import SplitData
 from bankintent.corpus.rows import SourceIdentity
@@ -217,10 +218,10 @@ def gather(
 
     return TrainingRecord(
         name=config.output_dir.name,
-        base_model=HUB_NAMES.get(backbone, backbone),
+        base_model=public_name(backbone),
         base_model_id=hub_id(backbone),
         labels=list(labels.names),
-        config=config.model_dump(mode="json"),
+        config=public_names.settings(config.model_dump()),
         identity=identity,
         labels_hash=labels.hash,
         data=_data_facts(run),
@@ -236,7 +237,7 @@ def gather(
 
 
 def _data_facts(run: TrainingRun) -> DataFacts:
-    source = dict(run.data.manifest["source"])
+    source = dict(run.data.manifest.source)
     if run.config.pseudo_labels is None:
         # The run did not look at the sentences without labels: it owes them no credit.
         source.pop("unlabelled", None)
@@ -302,12 +303,13 @@ def hub_id(backbone: str) -> str | None:
 def tracked(tracker: Tracker, uri: str) -> JsonObject | None:
     """The MLflow run that is to hold the bundle; None if there is none.
 
-    The address of a server is left out: it may hold a password.
+    The address of a server is left out, and that of a file outside the working folder: who reads a
+    card elsewhere could not open it.
     """
     if not tracker.keeps_models:
         return None
-    is_local = uri.startswith("sqlite:///")
-    return {"run_id": tracker.run_id, "uri": uri if is_local else None}
+    public = public_names.uri(uri)
+    return {"run_id": tracker.run_id, "uri": uri if uri == public else None}
 
 
 def versions() -> dict[str, str]:

@@ -1,16 +1,22 @@
 """The one place where head-only, LoRA and full fine-tuning differ: which weights learn."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from bankintent.config import LoraSection, Regime
 from bankintent.errors import ModelError
 from bankintent.training.backbones import Backbone
+
+LINEAR = (nn.Linear, Conv1D)
+"""Layers that an adapter takes; GPT-2 and its relatives have the second kind."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,24 @@ def _freeze_encoder(model: PreTrainedModel) -> None:
 
 
 def _add_adapter(backbone: Backbone, lora: LoraSection) -> PeftModel:
-    config = LoraConfig(
+    return _wrap(backbone.model, _adapter_config(backbone, lora), backbone.name)
+
+
+def require_adapter(backbone: Backbone, lora: LoraSection) -> None:
+    """Raise ModelError where the model cannot take the adapter; the model stays as it is."""
+    config = _adapter_config(backbone, lora)
+    try:
+        # Without memory for weights: the trial is of names and kinds of modules.
+        with torch.device("meta"):
+            outline = type(backbone.model)(backbone.model.config)
+    # A boundary: not every class can be built so, and the adapter itself comes later.
+    except Exception:  # noqa: BLE001
+        return
+    _wrap(outline, config, backbone.name)
+
+
+def _adapter_config(backbone: Backbone, lora: LoraSection) -> LoraConfig:
+    return LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -58,9 +81,23 @@ def _add_adapter(backbone: Backbone, lora: LoraSection) -> PeftModel:
         # PEFT by itself saves only `classifier` and `score`: any other new module of the head
         # would be neither trained nor saved, without a warning.
         modules_to_save=list(backbone.new_modules),
+        # The weights of a Conv1D lie the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
     )
 
-    return get_peft_model(backbone.model, config)
+
+def _wrap(model: PreTrainedModel, config: LoraConfig, name: str) -> PeftModel:
+    try:
+        with warnings.catch_warnings():
+            # Of targets that PEFT adds by itself for mixtures of experts, not of those asked for.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return get_peft_model(model, config)
+    except ValueError as error:
+        cause = str(error).strip().splitlines()[0][:200]
+        raise ModelError(
+            f"PEFT cannot adapt {name}: {cause}",
+            "Set lora.target_modules: auto, or use regime full-ft or head-only",
+        ) from None
 
 
 def head_modules(model: PreTrainedModel) -> list[nn.Module]:
@@ -78,16 +115,31 @@ def head_modules(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def linear_modules(model: PreTrainedModel) -> list[str]:
-    """Last name components of the encoder's linear layers, for example query, key, value, dense."""
+    """Last name components of the encoder's linear layers, for example query, key, value, dense.
+
+    Where a module of another kind has the same one, a layer is named in full.
+    """
     in_head = set()
     for head_module in head_modules(model):
         in_head |= set(head_module.modules())
 
-    names = set()
+    layers = set()
+    others = set()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module not in in_head:
-            names.add(name.rpartition(".")[2])
+        if not isinstance(module, LINEAR):
+            others.add(_last_component(name))
+        elif module not in in_head:
+            layers.add(name)
+
+    names = set()
+    for name in layers:
+        last = _last_component(name)
+        names.add(name if last in others else last)
     return sorted(names)
+
+
+def _last_component(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def target_modules(backbone: Backbone, lora: LoraSection) -> list[str]:
@@ -96,6 +148,11 @@ def target_modules(backbone: Backbone, lora: LoraSection) -> list[str]:
     Raises ModelError where no name matches.
     """
     available = linear_modules(backbone.model)
+    if not available:
+        raise ModelError(
+            f"{backbone.name} has no linear layers that an adapter could take",
+            "Use regime full-ft or head-only, or name another encoder",
+        )
     if lora.target_modules == "auto":
         return available
 
@@ -114,7 +171,7 @@ def unmatched_targets(model: PreTrainedModel, lora: LoraSection) -> list[str]:
     """Configured names that match no module; PEFT ignores them without a warning."""
     if lora.target_modules == "auto":
         return []
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    names = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
     return [target for target in lora.target_modules if not _matches_any(target, names)]
 
 

@@ -1,17 +1,17 @@
 """One training run from a config to a bundle: started anew, continued, or found finished."""
 
 import json
-import shutil
 from pathlib import Path
+from typing import NoReturn
 
-from bankintent import console, files
+from bankintent import console, files, tracking_store
 from bankintent.bundle import layout
 from bankintent.bundle.attribution import HUB_NAMES
-from bankintent.bundle.work import WorkFolder
+from bankintent.bundle.work import WorkFolder, publish_tables
 from bankintent.config import TrainConfig
 from bankintent.corpus.dataset import Dataset
 from bankintent.corpus.language import Languages, encoder_note
-from bankintent.errors import OutputError
+from bankintent.errors import OutputError, UserError
 from bankintent.progress import waiting
 from bankintent.training import identity as identities
 from bankintent.training.identity import Identity
@@ -27,12 +27,15 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
     A finished run of the same identity is left as it is. Raises OutputError if another run is in
     the way and `overwrite` is off, and a UserError of its kind for unusable settings, data, models.
     """
+    files.require_apart(config.output_dir)
     identity = identities.identity(config, data)
-    if is_finished(config, identity, overwrite):
-        bundle = console.show_path(config.output_dir)
-        console.say(f"{bundle} is already trained with these settings; nothing to do.")
-        return config.output_dir
+    files.settle(config.output_dir)
+    # With `overwrite` too: a run that was killed after its publication does not begin anew.
+    was_cut_off = finish_publication(config.output_dir, identity)
+    if was_cut_off or is_finished(config, identity, overwrite):
+        return _say_finished(config)
 
+    tracking_store.require_usable(config.tracking)
     _say_language_note(config, data)
     if config.label_names:
         require_words(data.labels)
@@ -49,12 +52,27 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
         distillation.open_teacher(config, data.labels)
 
     with files.exclusive(config.output_dir) as folder:
+        # Again: another process may have published since.
+        if is_finished(config, identity, overwrite):
+            return _say_finished(config)
         work = WorkFolder(folder)
         open_work(work, identity, overwrite)
-        record = publication.make_bundle(config, data, rows, work, identity)
-        shutil.rmtree(work.path)
+        try:
+            record = publication.make_bundle(config, data, rows, work, identity)
+        except UserError:
+            # Refused before anything was computed: no other run shall be told of this one.
+            if not work.has_progress:
+                files.discard(work.path)
+            raise
+        files.discard(work.path)
 
     publication.summarise(record, config.output_dir)
+    return config.output_dir
+
+
+def _say_finished(config: TrainConfig) -> Path:
+    bundle = console.show_path(config.output_dir)
+    console.say(f"{bundle} is already trained with these settings; nothing to do.")
     return config.output_dir
 
 
@@ -62,7 +80,7 @@ def _say_language_note(config: TrainConfig, data: Dataset) -> None:
     """Print a note where the encoder does not read the language of the sentences."""
     if config.model_name not in ENGLISH_ENCODERS:
         return
-    note = encoder_note(Languages.of_manifest(data.manifest))
+    note = encoder_note(Languages(data.manifest.languages))
     if note is not None:
         console.say(f"Note: {note}.")
 
@@ -79,12 +97,13 @@ def _say_what_begins(config: TrainConfig, data: Dataset, rows: RunRows) -> None:
 def is_finished(config: TrainConfig, identity: Identity, overwrite: bool) -> bool:
     """True if `output_dir` holds this very run; OutputError if it holds something else."""
     bundle = config.output_dir
-    files.recover(bundle)
-
-    if not bundle.exists() or overwrite:
+    if not files.place(bundle).exists() or _is_empty(bundle):
         return False
+    # Also with `overwrite`, which is for bundles: the folder would be lost.
     if not (bundle / layout.MANIFEST).is_file():
         raise OutputError(f"{bundle} exists and is no bundle", "Name another output_dir")
+    if overwrite:
+        return False
 
     recorded = layout.read_manifest(bundle).identity
     if identities.same(recorded, identity):
@@ -97,32 +116,62 @@ def is_finished(config: TrainConfig, identity: Identity, overwrite: bool) -> boo
     )
 
 
+def _is_empty(bundle: Path) -> bool:
+    return bundle.is_dir() and not any(bundle.iterdir())
+
+
+def finish_publication(bundle: Path, identity: Identity) -> bool:
+    """Finish what a run has left that was killed after its bundle was in its place.
+
+    Returns whether it was a run of this identity.
+    """
+    work = WorkFolder(files.work_dir(bundle))
+    if not _has_published(work, bundle):
+        return False
+
+    with files.exclusive(bundle):
+        # Again: another process may have finished it since.
+        if _has_published(work, bundle):
+            publish_tables(work, bundle)
+            files.discard(work.path)
+    return identities.same(layout.read_manifest(bundle).identity, identity)
+
+
+def _has_published(work: WorkFolder, bundle: Path) -> bool:
+    """Whether the bundle was made in this work folder."""
+    manifest = bundle / layout.MANIFEST
+    if not (work.run.is_file() and work.sealed.is_file() and manifest.is_file()):
+        return False
+    return work.sealed.read_text(encoding="utf-8") == files.sha256(manifest)
+
+
 def open_work(work: WorkFolder, identity: Identity, overwrite: bool) -> None:
-    """Make the work folder, or take up that of an interrupted run of the same identity."""
+    """Make the work folder, or take up that of an interrupted run of the same identity.
+
+    That of another run is discarded where `overwrite` says so.
+    """
     folder = work.path
-    if folder.exists() and not overwrite and work.run.is_file():
-        _require_same_run(work, identity)
-        return
+    if work.run.is_file():
+        recorded = json.loads(work.run.read_text(encoding="utf-8"))
+        # Also with `overwrite`: the weights are those of a run that began anew.
+        if identities.same(recorded, identity):
+            return
+        if not overwrite:
+            _refuse_other_run(work, recorded, identity)
 
-    if folder.exists():
-        # Without its record the folder may be anybody's.
-        if any(folder.iterdir()) and not work.run.is_file():
-            raise OutputError(
-                f"{folder} exists and is no interrupted run",
-                "Remove it, or name another output_dir",
-            )
-        shutil.rmtree(folder)
+    # Without its record the folder may be anybody's.
+    elif folder.exists() and not (folder.is_dir() and files.is_bare(folder)):
+        raise OutputError(
+            f"{folder} exists and is no interrupted run",
+            "Remove it, or name another output_dir",
+        )
 
-    folder.mkdir(parents=True)
+    files.make_empty(folder)
     # First of all: only a folder with this record is taken up, or removed, later.
     files.write_text(work.run, files.json_text(identity))
 
 
-def _require_same_run(work: WorkFolder, identity: Identity) -> None:
-    recorded = json.loads(work.run.read_text(encoding="utf-8"))
-    if identities.same(recorded, identity):
-        return
-
+def _refuse_other_run(work: WorkFolder, recorded: Identity, identity: Identity) -> NoReturn:
     difference = identities.first_difference(recorded, identity)
     raise OutputError(
         f"{work.path} holds an interrupted run with other settings ({difference})",

@@ -10,6 +10,8 @@ from bankintent.config import TrainConfig
 from bankintent.errors import TrainingError
 from bankintent.files import JsonObject
 from bankintent.measures.shares import in_percent
+from bankintent.training import checkpoints
+from bankintent.training.checkpoints import checkpoint_of
 
 METRIC = "macro_f1"
 """The figure of validation that epochs are compared by."""
@@ -125,7 +127,7 @@ def was_over(checkpoint: Path, config: TrainConfig, last_epoch: int | None = Non
     if last_epoch is None and config.early_stopping is None:
         return False
 
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
     if last_epoch is not None:
         return round(state.epoch or 0) >= last_epoch
     assert config.early_stopping is not None
@@ -183,7 +185,7 @@ class KeepBest(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        checkpoints = Path(args.output_dir)
+        folder = Path(args.output_dir)
         is_new_run = state.global_step == 0
 
         if is_new_run and self.measures_start:
@@ -191,24 +193,29 @@ class KeepBest(TrainerCallback):
             state.best_metric = figures[f"eval_{METRIC}"]
             state.best_global_step = 0
             # Weights alone: nothing goes on from here.
-            self.trainer.save_model(str(checkpoint_of(checkpoints, step=0)))
+            start = checkpoint_of(folder, step=0)
+            self.trainer.save_model(str(start))
+            checkpoints.mark(start)
 
         # The path that a continued run recorded may be relative to another folder.
         if state.best_global_step is not None:
-            state.best_model_checkpoint = str(checkpoint_of(checkpoints, state.best_global_step))
+            state.best_model_checkpoint = str(checkpoint_of(folder, state.best_global_step))
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         # The Trainer would go on with the last weights, without a word.
-        best = state.best_model_checkpoint
-        if best is None or not Path(best).is_dir():
-            raise TrainingError(
-                "the checkpoint of the best epoch is gone from the work folder",
-                "Train again with --overwrite",
-            )
+        require_best(state)
 
 
-def checkpoint_of(checkpoints: Path, step: int) -> Path:
-    """The folder of the checkpoint that was saved after that many steps."""
-    return checkpoints / f"checkpoint-{step}"
+def require_best(state: TrainerState) -> None:
+    """Raise TrainingError where the checkpoint of the best epoch is not as it was written."""
+    best = state.best_model_checkpoint
+    reason = "it is gone" if best is None else checkpoints.fault(Path(best))
+    if reason == "it is gone":
+        what = "the checkpoint of the best epoch is gone from the work folder"
+    elif reason is not None:
+        what = f"the checkpoint of the best epoch cannot be used: {reason}"
+    else:
+        return
+    raise TrainingError(what, "Run the same command again: it trains again what is missing")

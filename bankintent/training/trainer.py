@@ -1,9 +1,7 @@
 """The one Trainer path: every regime has the same batches, loss, schedule, metrics, checkpoints."""
 
 import contextlib
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +21,8 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from bankintent import console, files
 from bankintent.config import Regime, TrainConfig
-from bankintent.training import hardware
+from bankintent.training import checkpoints, hardware
 from bankintent.training.arguments import trainer_arguments
 from bankintent.training.course import Course
 from bankintent.training.dropout import fast_dropout
@@ -43,13 +40,10 @@ from bankintent.training.selection import (
     StopEarly,
     choose_epoch,
     counts_the_start,
+    require_best,
     was_over,
 )
 from bankintent.training.validating import Validator, overflow
-
-COMPLETE = "complete.json"
-"""Written into a checkpoint folder after everything else; without it the folder may be a
-half-written one."""
 
 BAD_STEPS = 10
 """Steps in a row with a non-finite loss, or skipped by the gradient scaler, after which training
@@ -82,7 +76,7 @@ def fit(
     config: TrainConfig,
     course: Course,
 ) -> Fit:
-    """Train `model` in place, from the newest complete checkpoint if there is one.
+    """Train `model` in place, from the checkpoint of `course` if there is one.
 
     Afterwards it has the weights that are to be published. Raises TrainingError when the arithmetic
     overflows persistently.
@@ -92,7 +86,7 @@ def fit(
     val_rows = rows.encode_val(tokenizer)
     batch = config.eval_batch_size
     validator = Validator(val_rows, tokenizer, batch, loss, precision, course.is_fold)
-    report = EpochReport(course.tracker)
+    report = EpochReport(course)
 
     trainer = IntentTrainer(
         regime=config.regime,
@@ -111,11 +105,10 @@ def fit(
     _complete_callbacks(trainer, config, course)
 
     hardware.prepare_memory()
-    started = time.perf_counter()
     _train(trainer, model, rows.features, config, course)
 
     return Fit(
-        seconds=time.perf_counter() - started,
+        seconds=course.seconds,
         epochs=float(trainer.state.epoch or 0),
         sentences_per_second=_rate(len(rows.train), report.history),
         peak_memory_bytes=hardware.peak_memory(),
@@ -138,14 +131,10 @@ def _train(
         # The weights before training are the ones to publish.
         return
 
-    checkpoint = newest_complete_checkpoint(course.checkpoints)
-    resume_from = None
-    if checkpoint is not None:
-        console.say(f"Going on from {console.show_path(checkpoint)}.")
-        resume_from = str(checkpoint)
-        if was_over(checkpoint, config, course.last_epoch):
-            # Nothing is left to train; the Trainer would begin another epoch.
-            trainer.args.max_steps = _step_of(checkpoint)
+    checkpoint = course.resume_from
+    if checkpoint is not None and was_over(checkpoint, config, course.last_epoch):
+        # Nothing is left to train; the Trainer would begin another epoch.
+        trainer.args.max_steps = checkpoints.step_of(checkpoint)
 
     with contextlib.ExitStack() as stack:
         if features is not None:
@@ -153,7 +142,7 @@ def _train(
             stack.enter_context(hardware.one_thread())
         stack.enter_context(fast_adapters(model))
         stack.enter_context(fast_dropout(model))
-        trainer.train(resume_from_checkpoint=resume_from)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     release(trainer, model)
 
@@ -186,16 +175,6 @@ def release(trainer: Trainer, model: torch.nn.Module) -> None:
     """
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     model.__dict__.pop("_is_accelerate_prepared", None)
-
-
-def newest_complete_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that was written to its end; half-written ones are passed over."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=_step_of, default=None)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 class IntentTrainer(Trainer):
@@ -271,6 +250,11 @@ class IntentTrainer(Trainer):
         if self._bad_steps >= BAD_STEPS:
             raise overflow(f"the loss overflowed in {BAD_STEPS} steps in a row", self._precision)
 
+    def _load_best_model(self) -> None:
+        # Before the Trainer opens it, which believes what it finds there.
+        require_best(self.state)
+        super()._load_best_model()
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             groups = self._parameter_groups(self.model if model is None else model)
@@ -300,11 +284,12 @@ class IntentTrainer(Trainer):
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a checkpoint as whole, after the Trainer has written all of it."""
+    """Marks a checkpoint as whole, after all of it is written, and only then removes older ones."""
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        files.write_text(folder / COMPLETE, json.dumps({"step": state.global_step}) + "\n")
+        folder = Path(args.output_dir)
+        checkpoints.mark(checkpoints.checkpoint_of(folder, state.global_step))
+        checkpoints.rotate(folder, keeps_best=args.load_best_model_at_end)
 
 
 def head_parameters(model: Any) -> set[int]:
@@ -330,6 +315,7 @@ def _loss(
 
 
 def _callbacks(config: TrainConfig, report: EpochReport) -> list[TrainerCallback]:
+    # In this order: what the report saves of the epochs is a part of the checkpoint.
     callbacks: list[TrainerCallback] = [report, MarkComplete()]
     if config.early_stopping is not None:
         callbacks.append(StopEarly(config.early_stopping))
@@ -338,6 +324,6 @@ def _callbacks(config: TrainConfig, report: EpochReport) -> list[TrainerCallback
 
 
 def _rate(train_rows: int, history: list[dict[str, float]]) -> float:
-    """Training sentences a second, over the epochs of this process."""
+    """Training sentences a second, over all epochs."""
     seconds = sum(entry.get("seconds", 0.0) for entry in history)
     return train_rows * len(history) / seconds if seconds else 0.0

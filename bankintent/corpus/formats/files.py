@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bankintent.corpus import encoding as encodings
+from bankintent.corpus import limits
 from bankintent.errors import DataError
 
 MOST_FILES = 20_000
@@ -164,7 +165,11 @@ def _files_of_zip(path: Path, encoding: str | None) -> Iterator[ExportFile]:
 
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     _require_few(path, len(entries))
-    if sum(entry.file_size for entry in entries) > LARGEST_ZIP:
+    unpacked = sum(entry.file_size for entry in entries)
+    size = path.stat().st_size
+    if unpacked > limits.most_unpacked(size):
+        raise limits.too_large(path, size)
+    if unpacked > LARGEST_ZIP:
         raise DataError(
             f"{path} unpacks to more than {LARGEST_ZIP >> 20:,} MiB",
             "Name the one file of it that holds the sentences",

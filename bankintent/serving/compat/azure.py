@@ -19,6 +19,7 @@ CODES = {
     "validation": "InvalidArgument",
     "too_large": "InvalidRequest",
     "unauthorized": "Unauthorized",
+    "foreign": "Forbidden",
     "not_found": "NotFound",
     "slow_body": "Timeout",
     "timeout": "Timeout",

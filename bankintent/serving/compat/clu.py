@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from bankintent.serving import wire
 from bankintent.serving.admission import key_guards
+from bankintent.serving.bounded import BoundedQueryRoute
 from bankintent.serving.compat import azure
 from bankintent.serving.compat.answers import Understood, understand
 from bankintent.serving.compat.dialect import STATUSES, Dialect, NoEntities
@@ -20,7 +21,7 @@ EXAMPLE: dict[str, JsonValue] = {
 }
 """The body of the example in the OpenAPI document."""
 
-router = APIRouter(tags=["clu"])
+router = APIRouter(tags=["clu"], route_class=BoundedQueryRoute)
 
 
 class ConversationItem(BaseModel):

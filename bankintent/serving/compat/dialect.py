@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from pydantic import Field, JsonValue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-STATUSES = (400, 401, 408, 413, 422, 429, 503, 504)
+from bankintent.serving.addresses import route_path
+
+STATUSES = (400, 401, 403, 408, 413, 422, 429, 503, 504)
 """The refusals of a route that predicts, for the OpenAPI document."""
 
 NoEntities = Annotated[list[JsonValue], Field(max_length=0)]
@@ -67,7 +69,7 @@ class ErrorBodies:
             return None
 
         for dialect in self.dialects:
-            if scope["path"].startswith(dialect.paths):
+            if route_path(scope).startswith(dialect.paths):
                 return dialect
         return None
 

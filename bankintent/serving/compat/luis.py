@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from bankintent.serving import wire
 from bankintent.serving.admission import Bearer, check_key, key_guards
+from bankintent.serving.bounded import BoundedQueryRoute
 from bankintent.serving.compat import azure
 from bankintent.serving.compat.answers import Understood, understand
 from bankintent.serving.compat.dialect import STATUSES, Dialect
@@ -29,6 +30,7 @@ AllIntents = Annotated[bool, Query(alias="show-all-intents")]
 router = APIRouter(
     prefix="/luis/prediction/v3.0",
     tags=["luis"],
+    route_class=BoundedQueryRoute,
     responses=openapi_responses(*STATUSES, model=azure.AzureError),
 )
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.routing import APIRoute
 from fastapi.security import APIKeyQuery
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from bankintent import __version__
 from bankintent.serving import wire
 from bankintent.serving.admission import Bearer, check_key, key_guards, service_of
+from bankintent.serving.bounded import BoundedQueryRoute
 from bankintent.serving.compat.answers import Understood, understand
 from bankintent.serving.compat.dialect import STATUSES, Dialect, NoEntities
 from bankintent.serving.error_bodies import openapi_responses
@@ -41,7 +41,7 @@ REASONS = {
 """`error_type` -> the reason of an error in Rasa's words, where it has one."""
 
 
-class AnyContentType(APIRoute):
+class AnyContentType(BoundedQueryRoute):
     """A route whose body is JSON whatever its Content-Type says.
 
     Rasa does not look at it, and `curl -d` calls every body a form.
@@ -61,7 +61,7 @@ class AnyContentType(APIRoute):
 
 
 parse_router = APIRouter(tags=["rasa"], route_class=AnyContentType)
-status_router = APIRouter(tags=["rasa"])
+status_router = APIRouter(tags=["rasa"], route_class=BoundedQueryRoute)
 
 unguarded = APIRouter(tags=["rasa"])
 """As in Rasa, the version is told without a token."""
@@ -160,7 +160,7 @@ def make_result(text: str, understood: Understood) -> ParseResult:
     return ParseResult(text=text, intent=top, intent_ranking=ranking)
 
 
-@status_router.get("/status", responses=openapi_responses(401, 503, model=RasaError))
+@status_router.get("/status", responses=openapi_responses(401, 422, 503, model=RasaError))
 async def status(request: Request) -> RasaStatus:
     """Which model is served."""
     facts = service_of(request).facts

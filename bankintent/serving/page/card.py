@@ -1,13 +1,14 @@
 """The model card of a checkpoint and the plots of its evaluation, safe to show in a page."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
-from bankintent.bundle.layout import CARD
+from bankintent.bundle import inside
+from bankintent.bundle.layout import CARD, METRICS
+from bankintent.errors import ModelError
 from bankintent.serving.page.wording import breakable
 
 PLOTS = {
@@ -22,10 +23,14 @@ FENCE = "---\n"
 
 
 def read_card(model: Path) -> str:
-    """The card's Markdown without its front matter; one line where the folder holds none."""
+    """The card's Markdown without its front matter; one line where the folder holds none.
+
+    It is a regular file in the folder, or the file of a snapshot in the Hub's cache.
+    """
     try:
-        text = (model / CARD).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        place = inside.hub_file(model, CARD, inside.LARGEST_CARD) or model / CARD
+        text = inside.read_text(place.parent, place.name, inside.LARGEST_CARD)
+    except (ModelError, OSError, UnicodeDecodeError):
         return f"This model has no card: its folder holds no {CARD}."
 
     if text.startswith(FENCE):
@@ -38,9 +43,9 @@ def read_card(model: Path) -> str:
 def find_plots(evaluation: Path, labels_hash: str) -> dict[str, Path]:
     """The plots that `python -m eval` wrote, if they are of a model with these labels."""
     try:
-        result = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        result = inside.read_object(evaluation, METRICS)
         evaluated_hash = result["checkpoint"]["labels_hash"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ModelError, OSError, KeyError, TypeError):
         # No evaluation, or a folder of another kind: the card is shown without plots.
         return {}
     if evaluated_hash != labels_hash:
@@ -48,9 +53,9 @@ def find_plots(evaluation: Path, labels_hash: str) -> dict[str, Path]:
 
     paths = {}
     for name in PLOTS:
-        path = evaluation / f"{name}.png"
-        if path.is_file():
-            paths[name] = path
+        file = f"{name}.png"
+        if inside.is_file(evaluation, file, inside.LARGEST_PLOT):
+            paths[name] = evaluation / file
     return paths
 
 

@@ -1,19 +1,23 @@
 """Routes of the pages, which use the same service under the same limits as the API."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Form, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from bankintent.serving import wire
+from bankintent.serving.addresses import base_of
 from bankintent.serving.admission import check_key, classify, key_guards, service_of
+from bankintent.serving.bounded import read_form
 from bankintent.serving.error_bodies import openapi_responses
 from bankintent.serving.page import card, wording
 from bankintent.serving.refusals import Invalid, NotReady, Refusal
 from bankintent.serving.service import Service
+from bankintent.texts import is_blank
 
 HERE = Path(__file__).parent
 
@@ -26,7 +30,8 @@ HEADERS = {
         " connect-src 'self'; form-action 'self'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, browsers would call the origin of a posted form null.
+    "Referrer-Policy": "same-origin",
 }
 """A page loads from this server only, and runs no script but its own: labels and cards are data."""
 
@@ -64,6 +69,7 @@ def render_page(request: Request, name: str, status: int = 200, **values: Any) -
     shows_labels = values["model"] is not None and not needs_key
     labels = values["model"].labels if shows_labels else ()
 
+    values["base"] = base_of(request)
     values["placeholder"] = wording.placeholder(labels)
     values["needs_key"] = needs_key
     return templates.TemplateResponse(request, name, values, status_code=status, headers=HEADERS)
@@ -76,16 +82,18 @@ async def page(request: Request) -> Response:
 
 
 @page_router.post("/")
-async def page_answer(
-    request: Request, text: Annotated[str, Form()] = "", key: Annotated[str, Form()] = ""
-) -> Response:
+async def page_answer(request: Request) -> Response:
     """The form with its answer or with the reason of a refusal, under the API's status."""
     service = service_of(request)
+    body = await request.body()
+    text = ""
 
     try:
+        form = read_form(body, service.settings.limits)
+        text = form.get("text", "")
         # A form cannot send the Authorization header, so the key comes as one of its fields.
-        check_key(request.app.state.key, key)
-        if not text.strip():
+        check_key(request.app.state.key, form.get("key", ""))
+        if is_blank(text):
             raise Invalid("Type a sentence first.")
         answers = await classify(service, request, [text])
     except Refusal as refusal:
@@ -94,6 +102,21 @@ async def page_answer(
     answer = answers[0]
     result = wire.make_prediction(answer.logits, answer.truncated, service.facts, TOP_K)
     return render_page(request, "page.html", text=text, result=result)
+
+
+@page_router.get("/docs")
+async def api_page(request: Request) -> Response:
+    """The description of the API, to read and to try; it loads nothing from other servers."""
+    base = base_of(request)
+    # Where `FastAPIOffline` has its files.
+    static = f"{base}static-offline-docs"
+    return get_swagger_ui_html(
+        openapi_url=f"{base}openapi.json",
+        title=f"{request.app.title} - Swagger UI",
+        swagger_js_url=f"{static}/swagger-ui-bundle.js",
+        swagger_css_url=f"{static}/swagger-ui.css",
+        swagger_favicon_url=f"{static}/favicon.png",
+    )
 
 
 # This and `plot` are not async: FastAPI runs them in threads, and file access delays no request.
@@ -106,12 +129,14 @@ def model_card(request: Request) -> Response:
     service = service_of(request)
     facts = service.facts
     markdown = card.read_card(facts.folder)
-    addresses = {name: f"/card/{name}.png" for name in plots_of(service)}
+    plots = plots_of(service)
 
     if "text/html" in request.headers.get("accept", ""):
         html = card.to_html(markdown)
-        return render_page(request, "card.html", card=html, plots=addresses, titles=card.PLOTS)
+        return render_page(request, "card.html", card=html, plots=plots, titles=card.PLOTS)
 
+    base = base_of(request) or "/"
+    addresses = {name: f"{base}card/{name}.png" for name in plots}
     body = wire.Card(name=facts.name, version=facts.version, markdown=markdown, plots=addresses)
     return JSONResponse(body.model_dump())
 

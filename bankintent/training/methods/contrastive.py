@@ -30,6 +30,7 @@ from bankintent.corpus.dataset import SplitData
 from bankintent.training.backbones import output_layer
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.features import EncodedRows
+from bankintent.training.head_inputs import HeadInputs
 from bankintent.training.progress import StageReport
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release, remove_default_output
@@ -230,19 +231,15 @@ class ContrastiveTrainer(Trainer):
         order = lengths.argsort()
 
         vectors: list[torch.Tensor] = []
-        handle = self._output_layer.register_forward_pre_hook(
-            lambda _, layer_inputs: vectors.append(layer_inputs[0])
-        )
-        try:
-            # One loss, but several forward passes over texts of like length: most of one wide pass
-            # would be padding. The outer autocast lets them share one cast of the weights.
-            with self.accelerator.autocast():
-                for rows in order.split(FORWARD_ROWS):
-                    longest = int(lengths[rows].max())
-                    part = {key: values[rows, :longest] for key, values in inputs.items()}
-                    model(**part)
-        finally:
-            handle.remove()
+        is_padded_left = not inputs["attention_mask"][:, 0].all()
+        # One loss, but several forward passes over texts of like length: most of one wide pass
+        # would be padding. The outer autocast lets them share one cast of the weights.
+        with self.accelerator.autocast(), HeadInputs(self._output_layer) as head:
+            for rows in order.split(FORWARD_ROWS):
+                longest = int(lengths[rows].max())
+                columns = slice(-longest, None) if is_padded_left else slice(longest)
+                part = {key: values[rows, columns] for key, values in inputs.items()}
+                vectors.append(head.take(model(**part).logits))
 
         temperature = self._batches.section.temperature
         return supervised_contrastive_loss(torch.cat(vectors), label_ids[order], temperature)

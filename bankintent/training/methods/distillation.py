@@ -26,6 +26,7 @@ from bankintent.config import DistillSection, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError, ModelError
 from bankintent.inference.predictor import Predictor
+from bankintent.inference.runtime import require_finite
 from bankintent.labels import LabelSchema
 from bankintent.measures import metrics
 from bankintent.training.backbones import Backbone
@@ -146,6 +147,7 @@ def prepare_student(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     predictor = Predictor(backbone.model.to(device), backbone.tokenizer, data.labels)
     logits = predictor.logits(train.texts + val.texts, config.eval_batch_size)
+    require_finite(logits, f"the teacher {teacher.name}")
     train_logits = logits[: len(train)]
     val_logits = logits[len(train) :]
 

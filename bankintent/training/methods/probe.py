@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bankintent.training.backbones import output_layer
-from bankintent.training.features import Features, replaced_encoder
+from bankintent.training.features import Features, replaced_encoder, runs_on_features
 
 STRENGTH = 0.1
 """Inverse regularisation strength on standardised features, chosen by cross-validation on
@@ -50,10 +50,11 @@ def warm_start(
     train_inputs = inputs[: features.train_rows]
     val_inputs = inputs[features.train_rows :]
 
-    weight, bias = fit_probe(train_inputs, train_ids, num_labels)
+    weight, bias = fit_probe(train_inputs, train_ids, num_labels, layer.bias is not None)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(bias))
 
     if not val_ids:
         return None
@@ -64,6 +65,10 @@ def warm_start(
 @torch.inference_mode()
 def head_inputs(model: PreTrainedModel, table: torch.Tensor, layer: nn.Linear) -> Inputs:
     """(rows, layer.in_features): the inputs of `layer` for each row of `table`, dropout off."""
+    if not runs_on_features(model):
+        # The table has these very inputs.
+        return table.double().numpy()
+
     captured: list[torch.Tensor] = []
 
     def capture(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -83,20 +88,25 @@ def head_inputs(model: PreTrainedModel, table: torch.Tensor, layer: nn.Linear) -
     return torch.cat(captured).numpy()
 
 
-def fit_probe(x: Inputs, y: list[int], num_labels: int) -> tuple[Inputs, Inputs]:
+def fit_probe(
+    x: Inputs, y: list[int], num_labels: int, has_bias: bool = True
+) -> tuple[Inputs, Inputs]:
     """Multinomial logistic regression of the label ids `y` on `x`, (rows, features).
 
-    Returns (num_labels, features) weights and (num_labels,) biases.
+    Returns (num_labels, features) weights and (num_labels,) biases, which are zero without
+    `has_bias`.
     """
     mean = x.mean(axis=0)
+    # Without a bias to undo it, the inputs stay where they are.
+    middle = mean if has_bias else np.zeros_like(mean)
     scale = x.std(axis=0)
     scale = np.maximum(scale, max(0.1 * scale.mean(), SMALLEST_SCALE))
 
-    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3)
+    probe = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3, fit_intercept=has_bias)
     with warnings.catch_warnings():
         # With few sentences of many intents scikit-learn asks whether the labels are numbers.
         warnings.filterwarnings("ignore", message="The number of unique classes")
-        probe.fit((x - mean) / scale, y)
+        probe.fit((x - middle) / scale, y)
 
     coefficients = probe.coef_
     intercepts = probe.intercept_
@@ -109,6 +119,12 @@ def fit_probe(x: Inputs, y: list[int], num_labels: int) -> tuple[Inputs, Inputs]
     bias = np.full(num_labels, ABSENT)
     weight[probe.classes_] = coefficients / scale
     bias[probe.classes_] = intercepts
+
+    if not has_bias:
+        # The rows of absent labels have ABSENT at the mean of the inputs.
+        absent = np.setdiff1d(np.arange(num_labels), probe.classes_)
+        weight[absent] = ABSENT * mean / max(float(mean @ mean), 1e-12)
+        return weight, np.zeros(num_labels)
 
     # The standardisation goes into the weights: w.((x - mean) / scale) + b
     bias -= weight @ mean

@@ -23,7 +23,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
   try {
-    const response = await fetch("/", { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     if (!show(await response.text())) showProblem(`The server refused this message (${response.status}).`);
   } catch {
     showProblem("The server cannot be reached. Try again in a moment.");

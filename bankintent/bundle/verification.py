@@ -4,13 +4,12 @@ Loading a model verifies what it reads; this verifies all.
 """
 
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from bankintent import console, files
-from bankintent.bundle import layout
+from bankintent.bundle import inside, layout
 from bankintent.bundle.record import FileRecord, Manifest
 from bankintent.errors import LabelError, ModelError
 from bankintent.labels import LabelSchema
@@ -50,7 +49,8 @@ def verify(bundle: Path) -> Verdict:
     manifest = layout.read_manifest(bundle)
     _require_sound(bundle, manifest)
 
-    found = _walk(bundle)
+    # Links are listed and not followed: what they lead to is no part of the bundle.
+    found = {name: bundle / name for name in inside.list_entries(bundle)}
     sizes = [path.stat().st_size for path in found.values() if path.is_file()]
     verdict = Verdict(files=len(sizes), bytes=sum(sizes))
     _check_files(bundle, manifest, found, verdict)
@@ -87,18 +87,6 @@ def _no_manifest(bundle: Path, why: str) -> ModelError:
         f"{bundle}/{layout.MANIFEST} is not a bundle's manifest: {why}",
         "Copy or train the bundle again",
     )
-
-
-def _walk(bundle: Path) -> dict[str, Path]:
-    """Everything in a bundle but its plain folders: path relative to it -> place, in order."""
-    found = {}
-    # Links are not followed: what they lead to is no part of the bundle.
-    for folder, folders, names in os.walk(bundle):
-        for name in [*folders, *names]:
-            path = Path(folder, name)
-            if path.is_symlink() or not path.is_dir():
-                found[path.relative_to(bundle).as_posix()] = path
-    return dict(sorted(found.items()))
 
 
 def _check_files(

@@ -29,7 +29,12 @@ quickstart: .venv/installed  ## install, then ETL, LoRA training and evaluation 
 	$(BIN)/python -m multiregime --config configs/recommended/lora.yaml $(QUICKSTART)
 	$(BIN)/python -m eval --checkpoint-path artifacts/models/quickstart
 	@echo
+	@$(BIN)/python -m bankintent explain --brief --model-dir artifacts/models/quickstart \
+	  "my card has not arrived yet" "what is the weather in paris"
+	@echo
 	@echo "The bundle is artifacts/models/quickstart. Next:"
+	@echo "  ask it something    $(BIN)/python -m bankintent explain \"I lost my card\" --model-dir artifacts/models/quickstart"
+	@echo "  promise a precision $(BIN)/python -m bankintent policy --model-dir artifacts/models/quickstart --set target.precision=0.95"
 	@echo "  serve it            MODEL_DIR=artifacts/models/quickstart $(BIN)/uvicorn backend:app"
 	@echo "  try it on a page    $(BIN)/python -m frontend --model-dir artifacts/models/quickstart"
 	@echo "  look at the runs    make mlflow"

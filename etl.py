@@ -35,15 +35,21 @@ def main(
         figures,
         leaks,
         moves,
+        out_of_scope,
+        patches,
         report,
         sources,
         writing,
     )
 
+    # Before the source, which may take long to read.
+    corrections = patches.read_all(settings)
     source = sources.read_all(settings)
     rows = cleaning.clean_all(source, settings)
+    rows = out_of_scope.set_apart(rows, settings)
     divided = division.divide(rows, settings)
-    corpus, leaking = leaks.resolve_leaks(divided, settings.leakage)
+    patched = patches.apply(divided, corrections, settings)
+    corpus, leaking = leaks.resolve_leaks(patched, settings.leakage)
     labels = corpus.label_schema(source.dataset.label_order)
     # The former data may stand aside where a run was killed while it replaced them.
     files.settle(settings.output_dir)

@@ -5,7 +5,10 @@ python -m bankintent doctor
 python -m bankintent compare --config configs/compare.yaml
 python -m bankintent compare-models artifacts/models/old artifacts/models/new --data test.csv
 python -m bankintent score messages.csv scored.parquet --model-dir artifacts/models/quickstart
+python -m bankintent explain "my card has not arrived" --model-dir artifacts/models/quickstart
+python -m bankintent policy --model-dir artifacts/models/quickstart --set target.precision=0.9
 python -m bankintent verify artifacts/models/quickstart
+python -m bankintent audit --config configs/audit.yaml
 """
 
 from pathlib import Path
@@ -14,14 +17,19 @@ from typing import Annotated
 import typer
 
 from bankintent import cli
+from bankintent.audit import verbs as audit_verbs
 from bankintent.config import (
+    AuditConfig,
     CompareConfig,
     CompareModelsConfig,
     DataConfig,
+    ExplainConfig,
+    PolicyConfig,
     ScoreConfig,
     TrainConfig,
 )
 from bankintent.configfile import load
+from bankintent.errors import ConfigError
 
 OldModel = Annotated[
     Path | None,
@@ -255,9 +263,9 @@ def score(
     ] = False,
     overrides: cli.Overrides = None,
 ) -> None:
-    """Add a label and a score to every row of a table.
+    """Add a label, its score, a decision, its reason, a margin and the second label to every row.
 
-    Rows stay in order and keep their columns; a row without a text gets neither label nor score.
+    Rows stay in order and keep their columns; a row without a text gets no answer.
     After an interruption the same command continues with the rows that are not scored yet.
     """
     flags = {"input": source, "output": output, "model_dir": model_dir, "text_column": text_column}
@@ -267,6 +275,80 @@ def score(
 
     summary = scoring.score(settings, overwrite=overwrite)
     scoring.show(summary)
+
+
+def explain(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="One or more sentences in quotes.", show_default=False),
+    ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder."),
+    ] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Print the decisions alone.")] = False,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Say why a text gets its answer.
+
+    Prints the decision, the weight of each word (what the answer loses without it), and the
+    training sentences that lie nearest to the text, by the index in the bundle.
+    """
+    flags = {"texts": texts or None, "model_dir": model_dir, "brief": brief or None}
+    settings = load(ExplainConfig, None, overrides or (), **flags)
+    # Late imports, so that --help and a wrong option answer at once.
+    from bankintent.explanation import showing
+
+    showing.explain_and_show(settings)
+
+
+def policy(
+    model_dir: Annotated[
+        Path | None,
+        typer.Option("--model-dir", help="The bundle, such as artifacts/models/quickstart."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            help="ETL's output that it was trained on.",
+            show_default="the folder that the bundle records",
+        ),
+    ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            "--restore",
+            metavar="VERSION",
+            help="Take a former policy again, by its version; nothing is fitted.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        cli.config_option(help="The same settings as a file; the command line wins over it."),
+    ] = None,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Choose anew when a bundle answers and when it says that it does not know.
+
+    Fits the policy of the bundle on its validation rows for another promise: `--set
+    target.precision=0.98`, `--set target.coverage=0.9`, or costs with `--set target.wrong=10 --set
+    target.handover=1`. Nothing is trained and no answer changes its intent. The former policy is
+    kept in the bundle, and `--restore VERSION` takes it again. Where the validation rows are too
+    few for the promise, nothing is changed.
+    """
+    flags = {"model_dir": model_dir, "data_dir": data_dir}
+    settings = load(PolicyConfig, config, overrides or (), **flags)
+    if restore is not None and settings.model_fields_set != {"model_dir"}:
+        raise ConfigError("--restore takes no other settings than --model-dir")
+
+    # Late imports, so that --help and a wrong config answer at once.
+    from bankintent.export import policy_change, policy_swap
+
+    if restore is None:
+        policy_swap.show(policy_change.change(settings))
+    else:
+        policy_swap.show(policy_swap.restore(settings.model_dir, restore))
 
 
 def verify(
@@ -302,15 +384,46 @@ def verify(
         raise typer.Exit(2)
 
 
+def audit(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        cli.config_option(help="The audit's settings, e.g. configs/audit.yaml; defaults without."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an audit that holds decisions.")
+    ] = False,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Find labels that are likely wrong, near duplicates that disagree, and confusable intents.
+
+    Looks at train and val, never at test. Writes review.csv, which a person fills in, report.md and
+    pairs.md to artifacts/audits/NAME. `audit review FOLDER` opens a page to decide on the rows,
+    and `audit apply FOLDER` makes the patch that ETL applies.
+    """
+    if context.invoked_subcommand is not None:
+        return
+
+    settings = load(AuditConfig, config, overrides or ())
+    # Late imports, so that --help and a wrong config answer at once.
+    from bankintent.audit import run
+
+    run.run(settings, overwrite)
+    run.say_next(settings.folder)
+
+
 if __name__ == "__main__":
     cli.run_verbs(
         "Write configs for your sentences (init), check this machine (doctor), compare many"
-        " training runs or two models, score a whole table, or check the files of a bundle"
-        " (verify).",
+        " training runs or two models, score a whole table, explain an answer, choose when a model"
+        " answers (policy), check the files of a bundle (verify), or find wrong labels (audit).",
         init,
         doctor,
         compare,
         compare_models,
         score,
+        explain,
+        policy,
         verify,
+        cli.Group(audit, (audit_verbs.review, audit_verbs.apply)),
     )

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,16 @@ def _program_name() -> str | None:
     return None
 
 
-def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
+@dataclass(frozen=True)
+class Group:
+    """A command with further commands below it, such as `audit` and `audit review`."""
+
+    command: Callable[..., Any]
+    """Runs where no further word is given; its first parameter is the `typer.Context`."""
+    verbs: tuple[Callable[..., Any], ...]
+
+
+def run_verbs(help: str, *commands: Callable[..., Any] | Group) -> None:
     """Run one of several commands as the process; the first word is the function's name."""
     process.quiet_libraries()
     app = typer.Typer(**APP, help=help, no_args_is_help=True)
@@ -70,9 +80,21 @@ def run_verbs(help: str, *commands: Callable[..., Any]) -> None:
     app.callback()(lambda: None)
 
     for command in commands:
-        app.command(context_settings=CONTEXT)(_reporting(command))
+        if isinstance(command, Group):
+            app.add_typer(_group_app(command))
+        else:
+            app.command(context_settings=CONTEXT)(_reporting(command))
 
     app()
+
+
+def _group_app(group: Group) -> typer.Typer:
+    app = typer.Typer(**APP, name=group.command.__name__)
+    callback = app.callback(invoke_without_command=True, context_settings=CONTEXT)
+    callback(_reporting(group.command))
+    for verb in group.verbs:
+        app.command(context_settings=CONTEXT)(_reporting(verb))
+    return app
 
 
 def _reporting(command: Callable[..., Any]) -> Callable[..., None]:

@@ -12,7 +12,8 @@ import numpy as np
 from fastapi import FastAPI
 
 from bankintent.config import ServeConfig
-from bankintent.inference.runtime import Logits, ModelFacts, Tokens
+from bankintent.decision.policy import Policy
+from bankintent.inference.runtime import Logits, ModelFacts, Outputs, Tokens
 from bankintent.serving.app import create_app
 
 LABELS = tuple(f"intent_{number}" for number in range(77))
@@ -43,6 +44,7 @@ class ConstantRuntime:
             runtime="constant, float32",
             folder=Path(),
         )
+        self.policy: Policy | None = None
         self.workers = 1
         self._row = np.linspace(1, 0, len(LABELS), dtype=np.float32)
 
@@ -51,9 +53,13 @@ class ConstantRuntime:
         tokens = Tokens({"input_ids": [0] * 16}, False)
         return [tokens] * len(texts)
 
+    def outputs(self, items: list[Tokens]) -> Outputs:
+        """(items, 77) logits and no features."""
+        return Outputs(np.tile(self._row, (len(items), 1)), None)
+
     def logits(self, items: list[Tokens]) -> Logits:
         """(items, 77) float32."""
-        return np.tile(self._row, (len(items), 1))
+        return self.outputs(items).logits
 
 
 def constant() -> FastAPI:

@@ -103,14 +103,15 @@ def server_cost(contender: Contender, clients: int, texts: list[str], requests: 
 def body_cost(model: Runtime, texts: list[str]) -> float:
     """Milliseconds to check a body, rank the labels and write the answer."""
     from bankintent.serving import wire
+    from bankintent.serving.service import answer_batch
 
-    logits = model.logits(model.tokenize(texts[:1]))[0]
+    known = answer_batch(model, model.tokenize(texts[:1]))[0]
     bodies = [wire.PredictRequest(text=text).model_dump_json().encode() for text in texts[:500]]
 
     def work() -> None:
         for body in bodies:
             request = wire.PredictRequest.model_validate_json(body)
-            answer = wire.make_prediction(logits, False, model.facts, request.top_k)
+            answer = wire.make_prediction(known, model.facts, request.top_k)
             answer.model_dump_json()
 
     return cpu_milliseconds(work) / len(bodies)

@@ -20,15 +20,18 @@ from bankintent.process import free_port
 
 OUTPUT = Path(__file__).parent / "pictures"
 CHROMIUM = "/usr/bin/chromium"
-SENTENCE = "I still haven't received the card I ordered two weeks ago"
-SIZE: ViewportSize = {"width": 1100, "height": 620}
+OUTSIDE = "What is the weather in Paris?"
+REFUSAL = "Not one of this model's"
+INSIDE = "I still haven't received the card I ordered two weeks ago"
+INTENT = "card_arrival"
+SIZE: ViewportSize = {"width": 1000, "height": 620}
 START_SECONDS = 120
 END_SECONDS = 30
 DEFAULT_MODEL = "artifacts/models/quickstart"
 
 
 def main(model_dir: Path) -> None:
-    """Write page.png and gradio.png into docs/pictures/."""
+    """Write page.png, with a refusal, and gradio.png into docs/pictures/."""
     OUTPUT.mkdir(exist_ok=True)
     with sync_playwright() as running:
         # Without a sandbox of its own the browser also runs as a container's only user; it opens
@@ -37,10 +40,12 @@ def main(model_dir: Path) -> None:
         page = browser.new_page(viewport=SIZE)
 
         with own_api(None, model_dir) as url:
-            ask(page, url)
+            ask(page, url, OUTSIDE)
+            wait_until_shown(page, REFUSAL)
             save(page, "page.png")
         with frontend(model_dir) as url:
-            ask(page, url)
+            ask(page, url, INSIDE)
+            wait_until_shown(page, INTENT)
             save(page, "gradio.png")
         browser.close()
 
@@ -72,13 +77,17 @@ def wait_until_answered(process: "subprocess.Popen[bytes]", url: str) -> None:
             time.sleep(0.3)
 
 
-def ask(page: Page, url: str) -> None:
+def ask(page: Page, url: str, sentence: str) -> None:
     """Open one of the two pages and ask for the intent of the sentence."""
     page.goto(url)
-    page.get_by_role("textbox").first.fill(SENTENCE)
+    page.get_by_role("textbox").first.fill(sentence)
     page.get_by_role("button", name="Find the intent").click()
-    page.get_by_text("card_arrival").first.wait_for()
-    page.wait_for_timeout(1000)  # the bars grow
+
+
+def wait_until_shown(page: Page, words: str) -> None:
+    """Return when the page has an answer with these words, and its bars have grown."""
+    page.get_by_text(words).first.wait_for()
+    page.wait_for_timeout(1000)
 
 
 def save(page: Page, name: str) -> None:

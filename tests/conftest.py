@@ -41,7 +41,18 @@ NO_BF16 = "this CPU does not compute in bf16"
 EXPECTED_SKIPS = ("the real datasets are not at hand", NO_BF16)
 
 
-LONGEST_FILES = ("test_readme.py", "test_training.py", "test_export.py", "test_card.py")
+LONGEST_FILES = (
+    "test_readme.py",
+    "test_resuming.py",
+    "test_training.py",
+    "test_export.py",
+    "test_card.py",
+    "test_bundled.py",
+    "test_boundary.py",
+    "test_uploads.py",
+    "test_kills.py",
+    "test_pages.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.proof)
+            # One process starts the browser and the servers for all of a file.
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     items.sort(key=rank)
 
 

@@ -97,6 +97,7 @@ def command_of(name: str) -> Callable[..., Any]:
         "compare": verbs.compare,
         "compare_models": verbs.compare_models,
         "score": score_words,
+        "policy": verbs.policy,
     }
     return commands[name]
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bankintent.config import ScoreConfig
+from bankintent.inference.runtime import Outputs
 
 LABELS = ("card_lost", "exchange", "top_up")
 MAX_WORDS = 12
@@ -48,6 +49,7 @@ class WordModel:
             labels_hash="hash",
             runtime="words 1.0, 2 threads",
         )
+        self.policy: Any = None
         self.workers = 1
         self.before = before
         self.tokenized: list[str] = []
@@ -61,10 +63,11 @@ class WordModel:
             items.append(Words(tuple(words[:MAX_WORDS]), len(words) > MAX_WORDS))
         return items
 
-    def logits(self, items: list[Words]) -> np.ndarray[Any, Any]:
+    def outputs(self, items: list[Words]) -> Outputs:
         self.before()
         self.batches.append([len(item) for item in items])
-        return np.array([logits(item.words) for item in items], dtype=np.float32)
+        rows = [logits(item.words) for item in items]
+        return Outputs(np.array(rows, dtype=np.float32), None)
 
 
 def logits(words: tuple[str, ...]) -> list[float]:
@@ -81,6 +84,16 @@ def expected(text: str | None) -> tuple[str | None, float | None]:
     values = np.array(logits(words), dtype=np.float32).astype(np.float64)
     odds = np.exp(values - values.max())
     return LABELS[int(values.argmax())], round(float(odds.max() / odds.sum()), 6)
+
+
+def expected_rest(text: str) -> dict[str, Any]:
+    """The other columns of an answer, computed one by one."""
+    values = logits(tuple(text.split()[:MAX_WORDS]))
+    odds = np.exp(np.array(values, dtype=np.float32).astype(np.float64))
+    second, first = np.argsort(odds)[-2:]
+    margin = round(float((odds[first] - odds[second]) / odds.sum()), 6)
+    rest = {"decision": "answer", "reason": "", "margin": margin}
+    return {**rest, "second": LABELS[int(second)]}
 
 
 def settings(source: Path, output: Path, **more: Any) -> ScoreConfig:

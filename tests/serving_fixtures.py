@@ -85,6 +85,7 @@ class WaitingRuntime:
         from bankintent.inference.runtime import ModelFacts
 
         self.folder = folder
+        self.policy: Any = None
         self.workers = 1
         self._texts: list[str] = []
         self.wait("loading")
@@ -107,7 +108,9 @@ class WaitingRuntime:
             tokens.append(Tokens({"input_ids": ids}, False))
         return tokens
 
-    def logits(self, items: list[Any]) -> np.ndarray[Any, Any]:
+    def outputs(self, items: list[Any]) -> Any:
+        from bankintent.inference.runtime import Outputs
+
         texts = [self._texts[item.features["input_ids"][0]] for item in items]
         with (self.folder / "started").open("a") as file:
             file.writelines(f"{text}\n" for text in texts)
@@ -116,7 +119,7 @@ class WaitingRuntime:
         if any("poison" in text for text in texts):
             raise ValueError("the text is poison")
         rows = [[1, 0] if text.startswith("yes") else [0, 1] for text in texts]
-        return np.array(rows, dtype=np.float32)
+        return Outputs(np.array(rows, dtype=np.float32), None)
 
 
 def waiting_app() -> Any:
@@ -167,3 +170,35 @@ def reference_of(predictor: Any, texts: list[str]) -> Any:
     best, second = np.sort(logits, axis=1)[:, -1], np.sort(logits, axis=1)[:, -2]
     sure = np.argsort(second - best)[: len(texts) // 3]
     return ReferenceAnswers([texts[i] for i in sure], logits[sure].argmax(axis=1), logits[sure])
+
+
+def head_of(predictor: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The weight (labels, width) and bias (labels,) of the last layer."""
+    from bankintent.inference.head_inputs import output_layer
+
+    layer = output_layer(predictor.model, len(LABELS))
+    weight = layer.weight.detach().numpy()
+    return weight, np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().numpy()
+
+
+def require_equation(outputs: Any, predictor: Any, atol: float = 1e-5) -> None:
+    """Features times the last layer are the logits."""
+    weight, bias = head_of(predictor)
+    assert outputs.features is not None
+    assert outputs.features.dtype == np.float32
+    assert outputs.features.shape == (len(outputs), weight.shape[1])
+    np.testing.assert_allclose(outputs.features @ weight.T + bias, outputs.logits, atol=atol)
+
+
+def require_features(folder: Path, formats: list[str], predictor: Any, texts: list[str]) -> None:
+    """The features of each format times the last layer are its logits; those of float32 are the predictor's."""
+    from bankintent.inference.exported_runtime import KINDS, ExportedModel
+
+    expected = predictor.outputs(texts)
+    for name in formats:
+        model = ExportedModel(folder, KINDS[name], 1)
+        outputs = model.outputs(model.tokenize(texts))
+        # In bf16 the last product is rounded too; in int8 it is not.
+        require_equation(outputs, predictor, atol=0.1 if name == "openvino" else 1e-4)
+        if name == "onnx":
+            np.testing.assert_allclose(outputs.features, expected.features, atol=1e-4)

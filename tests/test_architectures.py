@@ -165,9 +165,9 @@ def check_kept_vectors(architecture: str, folder: Path) -> None:
 def test_vectors_of_other_heads_are_what_the_last_layer_reads(
     architecture: str, tmp_path: Path
 ) -> None:
+    from bankintent.inference.head_inputs import output_layer
     from bankintent.inference.predictor import Predictor
     from bankintent.training import features
-    from bankintent.training.backbones import output_layer
 
     backbone = load(tmp_path / architecture, architecture)
     expected = Predictor(backbone.model, backbone.tokenizer, LABELS).logits(TEXTS)

@@ -57,6 +57,10 @@ def waiting_server(
     )
 
 
+DECISION = {"decision", "reason", "in_scope", "close_to"}
+"""Keys of an answer that say whether it is one."""
+
+
 def hold(server: Server) -> Path:
     """Make the model wait until the file that this returns is removed."""
     file = server.log_file.parent / "hold"
@@ -81,7 +85,9 @@ def test_a_text_gets_its_intent_and_the_best_few(server: Server) -> None:
     response = server.post("/predict/", {"text": "my card has not arrived", "top_k": 2})
     assert response.status_code == 200
     body = response.json()
-    assert body.keys() == {"label", "score", "top_k", "truncated", "model"}
+    assert body.keys() == {"label", "score", "top_k", "truncated", "model"} | DECISION
+    assert (body["decision"], body["reason"], body["in_scope"]) == ("answer", "", True)
+    assert body["close_to"] is None
 
     first, second = body["top_k"]
     assert body["label"] == first["label"]
@@ -290,6 +296,7 @@ def test_info_shows_the_model_and_every_limit(server: Server) -> None:
     assert info["labels"] == list(LABELS)
     assert info["max_length"] == MAX_LENGTH
     assert info["backbone"] == "tiny-bert"
+    assert info["policy"] is None
     assert info["limits"] == LimitsSection().model_dump()
     assert info["batching"] == BatchingSection().model_dump()
     assert info["runtime"].endswith("cpu, 1 thread")

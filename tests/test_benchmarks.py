@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
 from conftest import Run
 
 from bankintent.errors import UserError
+from bankintent.inference.runtime import Outputs
 from bankintent.process import free_port
 from benchmarks import __main__ as everything
 from benchmarks import (
     bare_apps,
+    decision,
     head_only,
     load,
     machine,
@@ -378,3 +381,21 @@ def test_wrong_options_are_told_in_one_line(run: Run, tmp_path: Path) -> None:
         (everything.main, ["--only", "scoring", "--model-dir", nothing], "does not exist"),
     ):
         assert said in run(command, *words).one_line_error()
+
+
+class Constant:
+    """A runtime that answers every text alike."""
+
+    def tokenize(self, texts: list[str]) -> list[str]:
+        return texts
+
+    def outputs(self, texts: list[str]) -> Outputs:
+        return Outputs(np.zeros((len(texts), 3), dtype=np.float32), None)
+
+
+def test_deciding_is_timed_with_every_policy() -> None:
+    policies = decision.make_policies(("a", "b", "c"), decision.WIDTH)
+    timings = decision.measure(Constant(), policies, batch=2, rounds=6)  # type: ignore[arg-type]
+    assert [timing.policy for timing in timings] == list(decision.WEIGHTS)
+    for timing in timings:
+        assert timing.interval[0] <= timing.ratio <= timing.interval[1]

@@ -22,7 +22,7 @@ from bankintent.errors import ModelError
 
 def test_records_of_wrong_types_are_refused_in_one_line() -> None:
     tally = records.run(25)
-    assert tally.tried == 100
+    assert tally.tried == 150
     assert tally.gave_way == []
 
 

@@ -52,6 +52,7 @@ def facts(**changes: Any) -> dict[str, Any]:
     figures = {"accuracy": 0.9, "macro_f1": 0.89, "top3_accuracy": 1.0, "ece": 0.05, "nll": 0.3}
     plain = {
         "name": "some run",
+        "answering": ["answers 93.00 % of 100 validation rows"],
         "base_model": "sentence-transformers/all-MiniLM-L6-v2",
         "base_model_id": "sentence-transformers/all-MiniLM-L6-v2",
         "labels": ["a", "b"],

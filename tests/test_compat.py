@@ -206,7 +206,7 @@ def test_a_rasa_server_may_ask_with_nulls(every: Server) -> None:
 
 def test_rasas_ranking_has_ten_intents_of_more() -> None:
     scores = [wire.Score(label=f"intent {i}", score=(12 - i) / 78) for i in range(12)]
-    result = rasa.make_result("a text", Understood(top=scores[0], ranking=scores))
+    result = rasa.make_result("a text", Understood(scores, is_answered=True))
     assert [intent.name for intent in result.intent_ranking] == [f"intent {i}" for i in range(10)]
 
 

@@ -24,6 +24,7 @@ def load_train(*overrides: str, **values: object) -> config.TrainConfig:
 
 def test_every_shipped_config_loads() -> None:
     models = {
+        "audit": config.AuditConfig,
         "data": config.DataConfig,
         "serve": config.ServeConfig,
         "compare": config.CompareConfig,

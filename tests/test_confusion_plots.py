@@ -7,8 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from bankintent.measures import confusion_plots, plots
+from bankintent.measures.arrays import Ints
 from bankintent.measures.confusion_plots import draw_confusion
-from bankintent.measures.metrics import IntentFigures, Ints
+from bankintent.measures.metrics import IntentFigures
 from bankintent.measures.seriation import order_by_confusion
 
 Figures = dict[str, Figure]

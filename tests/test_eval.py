@@ -18,13 +18,15 @@ import etl
 import eval as evaluate
 from bankintent import files
 from bankintent.bundle import layout
+from bankintent.corpus import suspected_test
+from bankintent.corpus.suspected_test import SuspectedRow, SuspectedTest
 from bankintent.errors import ConfigError, LabelError, ModelError
-from bankintent.inference import label_names, labelled
+from bankintent.inference import label_names, labelled, trained_on
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
-from bankintent.measures import metrics, plots
+from bankintent.measures import calibration, metrics, plots
+from bankintent.measures.calibration import ConfidenceBin
 from bankintent.measures.confusion_plots import draw_confusion
-from bankintent.measures.metrics import ConfidenceBin
 
 NO_TRACKING = ("--set", "tracking.enabled=false")
 REPORT_FILES = {
@@ -32,6 +34,7 @@ REPORT_FILES = {
     "metrics.json",
     "predictions.parquet",
     "reliability.png",
+    "risk-coverage.png",
     "report.md",
 }
 
@@ -59,10 +62,10 @@ def test_metrics_are_those_of_scikit_learn() -> None:
 
 
 def test_calibration_error_of_known_cases() -> None:
-    confident = np.array([[0.9, 0.1]] * 10)
-    nine_right = np.array([0] * 9 + [1])
-    four_right = np.array([0] * 4 + [1] * 6)
-    error = metrics.expected_calibration_error
+    confident = np.array([0.9] * 10)
+    nine_right = np.array([True] * 9 + [False])
+    four_right = np.array([True] * 4 + [False] * 6)
+    error = calibration.expected_calibration_error
     assert error(confident, nine_right) == pytest.approx(0.0)
     assert error(confident, four_right) == pytest.approx(0.5)
 
@@ -153,6 +156,11 @@ def test_metrics_json_has_its_keys_in_order(bundle: Path, run: Run) -> None:
         "per_intent",
         "confused_pairs",
         "reliability",
+        "calibration",
+        "selective",
+        "policy",
+        "out_of_scope",
+        "slices",
         "machine",
         "absent_intents",
         "refused_rows",
@@ -160,6 +168,7 @@ def test_metrics_json_has_its_keys_in_order(bundle: Path, run: Run) -> None:
         "cross",
         "trivial",
         "no_trivial",
+        "wrong",
     ]
     assert list(record["checkpoint"]) == ["name", "format", "labels_hash"]
     assert list(record["data"]) == ["name", "data_hash"]
@@ -353,6 +362,42 @@ def record_of(run: Run, *words: object) -> dict[str, Any]:
     assert result.code == 0, result.err
     record: dict[str, Any] = json.loads(Path("r/metrics.json").read_text())
     return record
+
+
+def test_a_second_figure_leaves_out_suspected_rows_and_is_marked(bundle: Path, run: Run) -> None:
+    official = record_of(run)
+    assert "cleaned" not in official
+    wrong = pq.read_table("r/predictions.parquet").to_pylist()[0]
+    text = read_tested()[0][0]
+    row = SuspectedRow(wrong["id"], files.sha256_text(text), wrong["label"])
+    content = SuspectedTest(suspected_test.KIND, "hash", "a model", 6, [row])
+    suspected_test.write(Path("suspected.json"), content)
+
+    record = record_of(run, "--without", "suspected.json")
+    cleaned = record.pop("cleaned")
+    assert record == official
+    assert (cleaned["left_out"], cleaned["rows"]) == (1, 5)
+    right = round(6 * official["metrics"]["accuracy"]) - (wrong["label"] == wrong["predicted"])
+    assert cleaned["accuracy"] == pytest.approx(right / 5)
+    assert [point["precision"] for point in cleaned["coverage_at"]] == [0.98, 0.99]
+    assert "Not the official figure: without" in Path("r/report.md").read_text()
+
+
+@pytest.mark.parametrize("fault", ["other rows", "no such list"])
+def test_suspected_rows_of_other_data_are_one_clear_line(
+    fault: str, bundle: Path, run: Run
+) -> None:
+    if fault == "other rows":
+        row = SuspectedRow("a.csv:1", files.sha256_text("another text"), "top_up")
+        content = SuspectedTest(suspected_test.KIND, "hash", "a model", 6, [row])
+        suspected_test.write(Path("suspected.json"), content)
+    else:
+        Path("suspected.json").write_text("{}")
+    result = run(
+        evaluate.main, "--checkpoint_path", "bundle", "--without", "suspected.json", *NO_TRACKING
+    )
+    line = result.one_line_error()
+    assert "none of its 1 rows is among" in line or "is no list of suspected" in line
 
 
 def test_a_table_is_evaluated_as_its_rows_are_in_etl_output(bundle: Path, run: Run) -> None:
@@ -584,8 +629,8 @@ def test_the_training_rows_of_a_few_shot_run_are_those_that_it_drew(bundle: Path
     few = replace(checkpoint, manifest=replace(checkpoint.manifest, identity=identity))
     table = labelled.LabelledRows(Path("may.csv"), "may.csv", "0", "test", [], [], [])
 
-    everything = labelled.trained_rows(checkpoint, table)
-    drawn = labelled.trained_rows(few, table)
+    everything = trained_on.trained_rows(checkpoint, table)
+    drawn = trained_on.trained_rows(few, table)
     assert everything is not None
     assert drawn == everything.few_shot(2, 5)
     assert len(drawn) == 6

@@ -242,7 +242,7 @@ def test_score_reads_every_row_and_writes_a_header(
     with Path("out.csv").open(encoding="utf-8", newline="") as file:
         header, *written = csv.reader(file)
     numbers = [str(number + 1) for number in range(len(rows[0]))]
-    assert header == [*numbers, "label", "score"]
+    assert header == [*numbers, "label", "score", "decision", "reason", "margin", "second"]
     assert [tuple(row[: len(numbers)]) for row in written] == rows
 
 

@@ -13,6 +13,7 @@ from conftest import REPOSITORY, train_config, write_yaml
 from fake_hub import running_hub
 from tiny_models import rows, tiny_encoder, tiny_nli
 
+from bankintent.corpus import dataset
 from bankintent.corpus.sources import HUB_ALIASES
 from bankintent.process import free_port
 
@@ -109,18 +110,26 @@ def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) ->
     root, address = hub
     names = ["top_up", "Exchange", "card_lost"]
     features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=names),
+            "via": datasets.ClassLabel(names=["app", "web"]),
+        }
     )
     folder = root / "datasets" / "someone" / "intents" / "main"
     folder.mkdir(parents=True)
     table = {"text": [t for t, _ in rows()], "label": [names.index(label) for _, label in rows()]}
+    table["via"] = [1] * len(rows())
     datasets.Dataset.from_dict(table, features=features).to_parquet(folder / "train.parquet")
-    config = write_yaml(tmp_path / "data.yaml", dataset_name="someone/intents", output_dir="out")
+    more = {"output_dir": "out", "keep_columns": ["via"]}
+    config = write_yaml(tmp_path / "data.yaml", dataset_name="someone/intents", **more)
     done = command("etl", "--config", config, cwd=tmp_path, address=address)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "labels.json").read_text())["label2id"] == {
         n: i for i, n in enumerate(names)
     }
+    train = dataset.load(tmp_path / "out").read("train")
+    assert set(train.columns["via"]) == {"web"}
 
 
 def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path: Path) -> None:

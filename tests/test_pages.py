@@ -112,6 +112,22 @@ def open_page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable
 # The page at /
 
 
+def test_both_pages_explain_an_answer_behind_a_button(
+    open_page: OpenPage, server: Server, gradio_url: str
+) -> None:
+    for url, label in ((server.url, "Your message"), (gradio_url, "Message")):
+        page = open_page(url)
+        page.evaluate("window.same = true")
+        page.get_by_label(label, exact=True).fill(f"my lost card {ATTACK}")
+        page.get_by_role("button", name="Find the intent").click()
+        page.get_by_role("button", name="Why?").click()
+        words = page.locator(".why .words")
+        words.wait_for()
+        assert words.inner_text() == f"my lost card {ATTACK}"
+        assert "no index of its training sentences" in page.locator(".why").inner_text()
+        assert page.evaluate("window.same")
+
+
 def test_the_page_answers_without_loading_anew(open_page: OpenPage, server: Server) -> None:
     page = open_page(server.url)
     page.evaluate("window.same = true")
@@ -327,9 +343,9 @@ def test_a_csv_comes_back_with_its_predictions(
     assert page.locator("#preview img").count() == 0
 
     written = read_download(page)
-    assert written[0] == ["id", "Text", "predicted_intent", "score", "note"]
+    assert written[0] == ["id", "Text", *upload.ADDED.names]
     assert [row[:2] for row in written[1:6]] == rows
-    assert [row[4] for row in written[1:6]] == [
+    assert [row[-1] for row in written[1:6]] == [
         "",
         "cut to the model's length",
         "empty",
@@ -337,6 +353,7 @@ def test_a_csv_comes_back_with_its_predictions(
         "",
     ]
     assert all(row[2] in LABELS and 0 < float(row[3]) <= 1 for row in written[6:])
+    assert all(row[4:6] == ["answer", ""] and row[7] in LABELS for row in written[6:])
 
 
 def test_the_column_of_messages_can_be_chosen(
@@ -819,6 +836,7 @@ def table_answers(api: Callable[..., Client], table: upload.UploadedTable) -> li
         {"label": "pin", "score": 0.5, "truncated": True},
         {"label": "pin", "score": 0.123456, "truncated": False},
     ]
+    second[1]["top_k"] = [{"label": "pin", "score": 0.123456}, {"label": "card", "score": 0.1}]
     responses = [httpx.Response(200, json=body) for body in (info, first, second)]
     shares: list[float] = []
 
@@ -835,12 +853,12 @@ def test_rows_that_cannot_be_sent_are_written_with_a_note(
     path = upload.write_scored(table, table_answers, folder)
     assert path.name == "in-predictions.csv"
     assert path.read_text().splitlines() == [
-        "id;Text;intent;predicted_intent;score;note",
-        "1;my card;card;card;0.75;",
-        "2; ;pin;;;empty",
-        "3;far too long;pin;;;over 10 characters",
-        "4;my pin;other;pin;0.5;cut to the model's length",
-        "5;pin;;pin;0.1235;",
+        "id;Text;intent;predicted_intent;score;decision;reason;margin;second;note",
+        "1;my card;card;card;0.75;answer;;;;",
+        "2; ;pin;;;;;;;empty",
+        "3;far too long;pin;;;;;;;over 10 characters",
+        "4;my pin;other;pin;0.5;answer;;;;cut to the model's length",
+        "5;pin;;pin;0.1235;answer;;0.0235;card;",
     ]
 
 
@@ -849,7 +867,8 @@ def test_a_scored_table_can_be_scored_again(
 ) -> None:
     once = upload.add_answers(table.rows, table_answers)
     twice = upload.add_answers(once, table_answers)
-    assert twice.column_names[-3:] == ["predicted_intent_2", "score_2", "note_2"]
+    again = [f"{name}_2" for name in upload.ADDED.names]
+    assert twice.column_names[-len(again) :] == again
 
 
 def test_a_parquet_file_comes_back_as_one_with_its_types(tmp_path: Path) -> None:
@@ -873,6 +892,10 @@ def test_a_parquet_file_comes_back_as_one_with_its_types(tmp_path: Path) -> None
             "label": 3.0,
             "predicted_intent": "card",
             "score": 0.75,
+            "decision": None,
+            "reason": None,
+            "margin": None,
+            "second": None,
             "note": "",
         }
     ]

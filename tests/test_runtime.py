@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import NO_BF16
+from policy_fixtures import documented, make_record, put_policy, save_vectors
 from servers import environment
 from serving_fixtures import (
     LABELS,
@@ -22,13 +23,18 @@ from serving_fixtures import (
     write_tiny_model,
 )
 
+from bankintent import files
 from bankintent.bundle import layout
+from bankintent.decision.deciding import Decisions, decide
+from bankintent.decision.policy import POLICY, VECTORS, PolicyRecord, ScopeRule
 from bankintent.errors import ModelError
 from bankintent.inference import choice
 from bankintent.inference import exported_runtime as exported
 from bankintent.inference.choice import find
 from bankintent.inference.exported_runtime import KINDS, ExportedModel
+from bankintent.inference.policies import read_policy
 from bankintent.inference.runtime import ModelFacts, Runtime
+from bankintent.labels import LabelSchema
 
 EVERYTHING = [*TEXTS, "x", "Ünïcode £5 — done?", "card " * 100, "a\tb\nc", "\u200b my  card"]
 
@@ -285,3 +291,131 @@ def test_long_texts_are_cut_where_the_model_ends(original: Path) -> None:
     assert len(cut) == model.facts.max_length == MAX_LENGTH
     assert cut.truncated
     assert not whole.truncated
+
+
+# Policies
+
+
+def decided(runtime: Runtime) -> Decisions:
+    outputs = runtime.outputs(runtime.tokenize(EVERYTHING))
+    return decide(outputs.logits, outputs.features, runtime.policy)
+
+
+def with_prototypes(bundle: Path, **changes: Any) -> PolicyRecord:
+    """Put a policy of one vector for each intent into a bundle."""
+    runtime = find(bundle, "torch", threads=1).load()
+    width = runtime.outputs(runtime.tokenize(["pin"])).features
+    assert width is not None
+    vectors = np.random.default_rng(0).normal(size=(len(LABELS), width.shape[1]))
+    save_vectors(bundle, vectors)
+    sha256 = files.sha256(bundle / VECTORS)
+    rule = ScopeRule({"nearest": 1.0}, threshold=0.0)
+    record = make_record(LABELS, **{"vectors": sha256, "out_of_scope": rule, **changes})
+    put_policy(bundle, record)
+    return record
+
+
+def test_every_runtime_reads_the_policy_of_its_bundle(bundle: Path) -> None:
+    assert find(bundle, "torch", threads=1).load().policy is None
+    before = decided(find(bundle, "torch", threads=1).load())
+    record = with_prototypes(bundle)
+
+    expected = None
+    for name in ("torch", "onnx"):
+        runtime = find(bundle, name, threads=1).load()
+        assert runtime.policy is not None
+        assert runtime.policy.version == record.version
+        answers = decided(runtime)
+        assert set(answers.reasons) != {0}
+        # The best intents are those without a policy.
+        np.testing.assert_array_equal(answers.labels, before.labels)
+        if expected is not None:
+            np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-3)
+        expected = answers
+
+
+def test_the_documented_lines_compute_what_the_runtime_computes(
+    original: Path, tmp_path: Path
+) -> None:
+    runtime = find(original, "onnx", threads=1).load()
+    compute = documented("compute", tmp_path)
+    for text in ("my card has not arrived", "lost " * 100):
+        logits, features = compute(original, text)
+        expected = runtime.outputs(runtime.tokenize([text]))
+        np.testing.assert_allclose(logits, expected.logits, atol=1e-4)
+        np.testing.assert_allclose(features, expected.features, atol=1e-4)
+
+
+def test_a_policy_that_needs_features_is_not_used_with_a_format_that_gives_none(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_prototypes(bundle)
+    path = bundle / "onnx" / "runtime.json"
+    settings = json.loads(path.read_text())
+    settings["features"] = 0
+    path.write_text(json.dumps(settings))
+    reseal(bundle)
+
+    with pytest.raises(ModelError, match=r"onnx of .* is not used: the policy needs features"):
+        find(bundle, "onnx").load()
+    runtime = find(bundle, threads=1).load()
+    assert runtime.facts.runtime.startswith("torch ")
+    assert "the policy needs features" in caplog.text
+    assert set(decided(runtime).reasons) != {0}
+
+    # Without what torch loads, no answer would be the policy's.
+    shutil.rmtree(bundle / "merged")
+    with pytest.raises(ModelError, match="neither merged"):
+        find(bundle, threads=1).load()
+
+
+def test_features_of_another_width_are_not_compared(bundle: Path) -> None:
+    save_vectors(bundle, np.eye(len(LABELS), 7))
+    put_policy(bundle, make_record(LABELS, vectors=files.sha256(bundle / VECTORS)))
+    for name in ("torch", "onnx"):
+        with pytest.raises(ModelError, match="needs features of 7 numbers"):
+            find(bundle, name, threads=1).load()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"labels_hash": "0"}, "is for a model with other labels"),
+        ({"format": 99}, "its format is 99, this version reads 1"),
+        (
+            {"out_of_scope": {"weights": {"luck": 1.0}, "threshold": 1.0}},
+            "its score luck is none of max_softmax",
+        ),
+        ({"out_of_scope": {"weights": {"nearest": 1.0}, "threshold": 1.0}}, "needs decision"),
+        ({"thresholds": {"shared": float("nan"), "per_intent": {}}}, "not finite"),
+        ({"temperature": {"bias": float("inf"), "own": 0.0, "other": 0.0}}, "not finite"),
+        ({"thresholds": {"shared": "high", "per_intent": {}}}, "is not what was fitted"),
+        ({"vectors": "0" * 64}, "decision.safetensors was added|decision.safetensors is missing"),
+    ],
+)
+def test_a_policy_that_could_not_decide_is_refused(
+    original: Path, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    # The model itself is not looked at.
+    (tmp_path / layout.MANIFEST).write_text((original / layout.MANIFEST).read_text())
+    put_policy(tmp_path, make_record(LABELS))
+    values = json.loads((tmp_path / POLICY).read_text()) | change
+    (tmp_path / POLICY).write_text(json.dumps(values))
+    reseal(tmp_path)
+    with pytest.raises(ModelError, match=says):
+        read_policy(tmp_path, layout.read_manifest(tmp_path), LabelSchema(LABELS))
+
+
+def test_a_policy_that_was_changed_or_lost_is_refused(bundle: Path) -> None:
+    with_prototypes(bundle)
+    save_vectors(bundle, np.eye(len(LABELS)))
+    with pytest.raises(ModelError, match=r"decision\.safetensors was changed"):
+        find(bundle, threads=1).load()
+
+    reseal(bundle)
+    with pytest.raises(ModelError, match=r"decision\.safetensors is not that of its policy"):
+        find(bundle, threads=1).load()
+
+    (bundle / POLICY).unlink()
+    with pytest.raises(ModelError, match=r"policy\.json is missing"):
+        find(bundle, threads=1).load()

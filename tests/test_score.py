@@ -28,13 +28,13 @@ import score_fixtures
 from conftest import REPOSITORY, Run, write_csv, write_yaml
 from rich.console import Console
 from safetensors.numpy import save_file
-from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, settings
+from score_fixtures import CHUNK_ROWS, MAX_WORDS, WordModel, expected, expected_rest, settings
 
 from bankintent import __main__ as verbs
 from bankintent import console, progress
 from bankintent.corpus import csv_tables
 from bankintent.errors import DataError, ModelError, OutputError
-from bankintent.scoring import answers
+from bankintent.scoring import answers, parts
 from bankintent.scoring import output as outputs
 from bankintent.scoring import score as scoring
 
@@ -148,6 +148,17 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
+ADDED = ["label", "score", "decision", "reason", "margin", "second"]
+
+
+def added_cells(text: str) -> list[str]:
+    """What a CSV gains behind the row of a text."""
+    label, value = expected(text)
+    rest = expected_rest(text)
+    assert label is not None
+    return [label, f"{value:.6g}", "answer", "", f"{rest['margin']:.6g}", rest["second"]]
+
+
 def answers_in(columns: dict[str, list[Any]]) -> list[tuple[Any, Any]]:
     """Label and score of each row."""
     return list(zip(columns["label"], columns["score"], strict=True))
@@ -167,7 +178,7 @@ def test_every_format_becomes_every_other(source: str, target: str) -> None:
 
     assert (summary.rows, summary.scored, summary.without_text) == (40, 40, 0)
     columns = read_columns(Path(target))
-    assert list(columns) == ["id", "text", "label", "score"]
+    assert list(columns) == ["id", "text", *ADDED]
     assert columns["id"] == [str(number) for number in range(40)]
     assert columns["text"] == texts
     assert answers_in(columns) == [expected(text) for text in texts]
@@ -194,9 +205,10 @@ def test_parquet_keeps_types_metadata_and_rows_across_row_groups() -> None:
     score(Path("in.parquet"), Path("day=1/out.parquet"))
 
     output = pq.ParquetFile("day=1/out.parquet").read()
-    assert output.drop_columns(["label", "score"]).equals(pq.read_table("in.parquet"))
+    assert output.drop_columns(ADDED).equals(pq.read_table("in.parquet"))
     assert output.schema.metadata[b"owner"] == b"us"
-    assert output.schema.types[-2:] == [pa.string(), pa.float64()]
+    kinds = [pa.string(), pa.float64(), pa.string(), pa.string(), pa.float64(), pa.string()]
+    assert output.schema.types[-6:] == kinds
     added = output.select(["label", "score"]).to_pydict()
     assert answers_in(added) == [expected(text) for text in sentences(count)]
 
@@ -216,10 +228,9 @@ def test_a_plain_csv_only_grows_at_the_end_of_its_lines() -> None:
 
     before = Path("in.csv").read_text().splitlines()
     after = Path("out.csv").read_text().splitlines()
-    assert after[0] == "no,text,label,score"
+    assert after[0] == "no,text,label,score,decision,reason,margin,second"
     for old, new, text in zip(before[1:], after[1:], ["lost card", 'a "b" c', "null"], strict=True):
-        label, value = expected(text)
-        assert new == f"{old},{label},{value:.6g}"
+        assert new == ",".join([old, *added_cells(text)])
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -244,7 +255,7 @@ def test_csv_is_read_whatever_its_line_ends_delimiter_and_first_bytes(
     assert score(Path("in.csv"), Path("out.csv")).rows == 4
 
     header, *scored = read_csv(Path("out.csv"), delimiter)
-    assert header == ["x", "text", "label", "score"]
+    assert header == ["x", "text", *ADDED]
     assert [row[:2] for row in scored] == rows[1:]
     assert [row[2] for row in scored] == [expected(text)[0] for _, text in rows[1:]]
 
@@ -261,7 +272,7 @@ def test_a_csv_keeps_short_rows_repeated_and_nameless_columns() -> None:
     ]
 
     score(Path("in.csv"), Path("out.parquet"))
-    assert pq.read_schema("out.parquet").names == ["", "a", "text", "a", "label", "score"]
+    assert pq.read_schema("out.parquet").names == ["", "a", "text", "a", *ADDED]
 
 
 def test_json_lines_hold_the_values_of_every_type() -> None:
@@ -287,8 +298,9 @@ def test_json_lines_hold_the_values_of_every_type() -> None:
         "text.raw": "grüße",
         "label": label,
         "score": value,
+        **expected_rest("card"),
     }
-    assert list(second.values()) == [None, None, None, None, None, "x\ny", None, None]
+    assert list(second.values()) == [None] * 5 + ["x\ny"] + [None] * len(ADDED)
 
 
 def test_json_lines_refuse_two_columns_of_one_name(run: Run) -> None:
@@ -306,16 +318,15 @@ def test_what_a_table_does_not_say_of_itself_is_told_by_keys(
 
     line = capsys.readouterr().out.splitlines()[0]
     assert line == 'Reading the texts in "Mail" of in.csv (CSV, delimiter :, cp1252).'
-    label, value = expected("Käufe; für")
     assert Path("out.csv").read_text() == (
-        f"Nr:Mail:label:score\n1:Käufe; für:{label}:{value:.6g}\n"
+        f"Nr:Mail:{':'.join(ADDED)}\n1:Käufe; für:{':'.join(added_cells('Käufe; für'))}\n"
     )
 
 
 def test_no_rows_are_no_rows() -> None:
     Path("in.csv").write_text("text\n")
     assert score(Path("in.csv"), Path("out.csv")).rows == 0
-    assert Path("out.csv").read_text() == "text,label,score\n"
+    assert Path("out.csv").read_text() == f"{','.join(['text', *ADDED])}\n"
     score(Path("in.csv"), Path("out.parquet"))
     assert pq.read_table("out.parquet").num_rows == 0
 
@@ -340,7 +351,7 @@ def test_rows_without_a_text_are_kept_without_an_answer(
     scoring.show(summary)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("13 rows, ")
-    assert lines[1] == "10 rows have no text, and so neither label nor score."
+    assert lines[1] == "10 rows have no text, and so no answer."
     assert lines[2] == "1 text was longer than the model reads; its end was cut off."
     assert lines[3] == "Written to out.parquet."
 
@@ -360,7 +371,7 @@ def test_the_summary_names_what_could_not_be_scored(capsys: pytest.CaptureFixtur
     scoring.show(scoring.ScoreSummary(Path("out.csv"), 1000, 12, 3, scored=500, seconds=2.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1,000 rows, 250 rows/s."
-    assert lines[1] == "12 rows have no text, and so neither label nor score."
+    assert lines[1] == "12 rows have no text, and so no answer."
     assert lines[2] == "3 texts were longer than the model reads; their ends were cut off."
     assert lines[3] == "Written to out.csv."
 
@@ -522,7 +533,8 @@ def test_a_place_that_cannot_be_written_is_refused_first(
 def test_a_table_with_a_label_is_scored_under_other_names() -> None:
     write_csv(Path("in.csv"), [("my card", "top_up")])
     score(Path("in.csv"), Path("out.csv"), prefix="predicted_")
-    assert read_csv(Path("out.csv"))[0] == ["text", "label", "predicted_label", "predicted_score"]
+    names = [f"predicted_{name}" for name in ADDED]
+    assert read_csv(Path("out.csv"))[0] == ["text", "label", *names]
 
 
 def killed(source: Path, output: Path, stage: str) -> None:
@@ -623,6 +635,23 @@ def test_parts_of_another_run_are_refused_and_overwrite_begins_anew(
     column = 0 if "text_column" in more else 1
     rows = read_csv(output)[1:]
     assert [row[2] for row in rows] == [expected(row[column])[0] for row in rows]
+
+
+def test_parts_with_other_columns_are_refused_and_overwrite_begins_anew(
+    unfinished: tuple[Path, Path],
+) -> None:
+    """As a version of this program left them that wrote a label and a score alone."""
+    source, output = unfinished
+    record = output.with_name("out.csv.work") / parts.IDENTITY
+    identity = json.loads(record.read_text())
+    assert identity["columns"] == ADDED
+    record.write_text(json.dumps(identity | {"columns": ["label", "score"]}))
+
+    with pytest.raises(OutputError, match="an unfinished run with another columns"):
+        score(source, output)
+    assert count_parts(output) == 3
+    assert score(source, output, overwrite=True).scored == 40
+    assert read_csv(output)[0] == ["id", "text", *ADDED]
 
 
 def test_overwriting_goes_on_with_a_run_of_its_own(unfinished: tuple[Path, Path]) -> None:
@@ -867,7 +896,7 @@ def test_the_command_gives_the_models_own_answers(bundle: Path, run: Run) -> Non
     assert f"{table.num_rows} rows" in result.out
     assert "Written to out.parquet" in result.out
     output = pq.read_table("out.parquet")
-    assert output.drop_columns(["predicted_label", "predicted_score"]).equals(table)
+    assert output.drop_columns([f"predicted_{name}" for name in ADDED]).equals(table)
 
     predictor = Predictor.load(bundle)
     probabilities = softmax(predictor.logits(table["text"].to_pylist()))

@@ -42,7 +42,7 @@ def test_every_architecture_goes_from_command_to_reloaded_bundle(
     result = run(multiregime.main, "--config", config, "--regime", regime)
     assert result.code == 0, result.err
 
-    formats = {"merged"} | ({"adapter", "base_3"} if regime == "lora" else set())
+    formats = {"index", "merged"} | ({"adapter", "base_3"} if regime == "lora" else set())
     assert {path.name for path in bundle.iterdir() if path.is_dir()} == formats
     assert {"labels.json", "metrics.json", "config.yaml", "README.md", "manifest.json"} <= set(
         files.list_files(bundle)

@@ -40,6 +40,7 @@ def measure_references(data: "Dataset", config: BaselineConfig) -> Iterator["Eva
     # Late: it brings matplotlib, for which the refusal of a config need not wait.
     from bankintent.inference import evaluation, evaluation_report
     from bankintent.inference.labelled import EvaluationData
+    from bankintent.inference.predicted import Predicted
 
     train = data.read("train")
     test = EvaluationData.of_split(data, config.split)
@@ -62,9 +63,10 @@ def measure_references(data: "Dataset", config: BaselineConfig) -> Iterator["Eva
             seconds=seconds,
             config=public_names.settings(config.model_dump(exclude={"tracking"})),
         )
-        result = evaluation.evaluate(answer.logits, test, subject, config, train)
+        predicted = Predicted.of_logits(answer.logits)
+        result = evaluation.evaluate(predicted, test, subject, config, train)
         result = replace(result, reference=record)
-        evaluation_report.write(folders[name], result, answer.logits, test)
+        evaluation_report.write(folders[name], result, predicted, test)
         evaluation.log(result, folders[name], config)
         yield result
 

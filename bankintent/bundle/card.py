@@ -4,7 +4,7 @@ The parts have cards of their own because they also travel alone.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,17 +39,19 @@ FORMS = {"merged": "`merged/`", "base + adapter": "`adapter/` on its base"}
 
 def write(staging: Path, facts: Facts) -> None:
     """Write the cards of a bundle that is not yet sealed."""
-    files.write_text(staging / layout.CARD, card_text(facts))
+    found = {entry.name for entry in staging.iterdir()}
+    files.write_text(staging / layout.CARD, card_text(facts, found=found))
     files.write_text(staging / layout.MERGED / layout.CARD, card_text(facts, "merged"))
 
     if (staging / layout.ADAPTER).is_dir():
         files.write_text(staging / layout.ADAPTER / layout.CARD, card_text(facts, "adapter"))
 
 
-def card_text(facts: Facts, part: Part = "bundle") -> str:
+def card_text(facts: Facts, part: Part = "bundle", found: Collection[str] = ()) -> str:
     """README.md of a bundle or of one of its parts, from the facts of the run.
 
-    The snippets on it are run from within the folder that holds it.
+    The snippets on it are run from within the folder that holds it. `found` are the names in the
+    bundle's folder: of what is not in every bundle, the card lists what is there.
     """
     regime = facts["config"]["regime"]
     base_model_id = facts["base_model_id"]
@@ -60,6 +62,7 @@ def card_text(facts: Facts, part: Part = "bundle") -> str:
     return _template().render(
         facts,
         part=part,
+        found=found,
         front_matter=_yaml(front_matter(facts, part)),
         summary=DESCRIPTIONS[regime],
         origins=origins,

@@ -3,6 +3,7 @@
 Unknown keys are refused, values are checked, and the docstring under each key documents it.
 """
 
+from bankintent.config.audit import AuditConfig
 from bankintent.config.base import (
     Fraction,
     LabelledTableKeys,
@@ -16,11 +17,18 @@ from bankintent.config.base import (
     TrackingConfig,
 )
 from bankintent.config.data import DataConfig
+from bankintent.config.decision import (
+    DecisionSection,
+    PolicyConfig,
+    TargetSection,
+    TrainDecisionSection,
+)
 from bankintent.config.evaluation import (
     BaselineConfig,
     CompareModelsConfig,
     EmbeddingSection,
     EvalConfig,
+    ExplainConfig,
     NliSection,
     ScoreConfig,
 )
@@ -41,6 +49,7 @@ from bankintent.config.studies import (
 from bankintent.config.training import (
     ContrastiveSection,
     DistillSection,
+    ExplainSection,
     ExportSection,
     LoraSection,
     PseudoLabelsSection,
@@ -48,6 +57,7 @@ from bankintent.config.training import (
 )
 
 __all__ = [
+    "AuditConfig",
     "BaselineConfig",
     "BatchingSection",
     "Choices",
@@ -56,9 +66,12 @@ __all__ = [
     "CompatName",
     "ContrastiveSection",
     "DataConfig",
+    "DecisionSection",
     "DistillSection",
     "EmbeddingSection",
     "EvalConfig",
+    "ExplainConfig",
+    "ExplainSection",
     "ExportSection",
     "FoldsSection",
     "Fraction",
@@ -68,6 +81,7 @@ __all__ = [
     "LoraSection",
     "Name",
     "NliSection",
+    "PolicyConfig",
     "PseudoLabelsSection",
     "RangeSection",
     "Regime",
@@ -79,6 +93,8 @@ __all__ = [
     "Split",
     "SweepSection",
     "TableKeys",
+    "TargetSection",
     "TrackingConfig",
     "TrainConfig",
+    "TrainDecisionSection",
 ]

@@ -1,15 +1,19 @@
 """data.yaml."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bankintent.config.base import Fraction, LabelledTableKeys, Name
+from bankintent.config.base import Fraction, LabelledTableKeys, Name, no_repeats
 from bankintent.config.places import OutputPath
 
 MERGE = "merge:"
 """Begins the policy for rare intents that names another intent."""
+
+OWN_COLUMNS = ("id", "text", "label", "label_text")
+"""Columns of every Parquet file of labelled rows, whose names no kept column can have."""
 
 
 def _rare_policy(value: str) -> str:
@@ -17,6 +21,22 @@ def _rare_policy(value: str) -> str:
     if value not in ("refuse", "train_only", "drop") and not is_merge:
         raise ValueError(f"expected refuse, train_only, drop or merge:NAME, found '{value}'")
     return value
+
+
+def find_own_column(names: Iterable[str]) -> str | None:
+    """The first of the names that is one of OWN_COLUMNS, in upper or lower case; else None."""
+    for name in names:
+        if name.strip().lower() in OWN_COLUMNS:
+            return name
+    return None
+
+
+def _kept_columns(names: list[str]) -> list[str]:
+    own = find_own_column(names)
+    if own is not None:
+        listed = ", ".join(OWN_COLUMNS)
+        raise ValueError(f"{own} is a name of ETL's own columns ({listed}); rename that column")
+    return no_repeats(names)
 
 
 class DataConfig(LabelledTableKeys):
@@ -58,6 +78,13 @@ class DataConfig(LabelledTableKeys):
     """Intents with too few rows to stand in every split, or without training rows. refuse: an error
     that lists them; train_only: they are trained on and not evaluated; drop: their rows are left
     out; merge:NAME: they become the intent NAME."""
+    out_of_scope_labels: Annotated[list[Name], AfterValidator(no_repeats)] = []
+    """Labels of the source that are no intents, such as `oos` or `other`: their rows are examples
+    of what is out of scope. They are written to out_of_scope.parquet, and nothing is trained on
+    them as an intent."""
+    keep_columns: Annotated[list[Name], AfterValidator(_kept_columns)] = []
+    """More columns of the source, such as channel or language, to keep beside each row as strings.
+    They must stand in every split. Rows of extra_train have none of them."""
     few_shot: Annotated[int, Field(ge=1)] | None = None
     """Keep only this many training sentences of each intent, drawn with `seed`."""
     extra_train: Name | None = None
@@ -75,6 +102,9 @@ class DataConfig(LabelledTableKeys):
     bad_rows: Literal["few", "drop", "fail"] = "few"
     """Rows that are empty, undecodable or over-long. few: they are left out and listed, and more
     than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
+    patch: Path | list[Path] | None = None
+    """Corrections of labels, as `python -m bankintent audit apply` writes them: a file, or several
+    in the order in which they were made. Rows of test are left alone."""
     max_chars: Annotated[int, Field(ge=1)] = 5000
     """Longest sentence in characters; a row with a longer text is a bad row."""
     output_dir: OutputPath = Path("data/processed")

@@ -17,6 +17,7 @@ from bankintent.config.base import (
     no_repeats,
 )
 from bankintent.config.places import OutputPath
+from bankintent.texts import is_blank
 
 
 class EvalConfig(LabelledTableKeys):
@@ -34,15 +35,25 @@ class EvalConfig(LabelledTableKeys):
     bad_rows: Literal["few", "drop", "fail"] = "few"
     """Rows of a table that are empty, undecodable or over-long. few: they are left out and listed,
     and more than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
+    by: list[Name] = []
+    """Columns whose values divide the rows, each with its own figures: columns of the data besides
+    text and intent, or `length`, `language` and `intent`, which are found."""
+    without: Path | None = None
+    """The suspected_test.json of an audit: beside the official figures a second one is given,
+    marked, without the rows that it suspects."""
+    with_texts: bool = False
+    """true writes the sentences into predictions.parquet, which may be words of customers."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Sentences in one forward pass; does not change the result."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Resamples behind the 95 % intervals."""
     seed: int = 6
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap and of the noise floor of calibration."""
     output_dir: OutputPath | None = None
     """Folder of the report; by default artifacts/evals/<run>, and <run>-<table> for a table."""
     tracking: TrackingConfig = TrackingConfig()
+
+    _different = field_validator("by")(no_repeats)
 
 
 class CompareModelsConfig(LabelledTableKeys):
@@ -145,7 +156,7 @@ class BaselineConfig(Section):
 
 
 class ScoreConfig(TableKeys):
-    """score.yaml: a label and a score for every row of a table."""
+    """score.yaml: an answer for every row of a table."""
 
     input: Path
     """A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped."""
@@ -157,8 +168,8 @@ class ScoreConfig(TableKeys):
     """Prefix of the names of the added columns, for example predicted_ where the table already has
     a `label`."""
     bad_rows: Literal["keep", "fail"] = "keep"
-    """Rows without a text (null or blank): keep them with neither label nor score, or fail before
-    any is scored."""
+    """Rows without a text (null or blank): keep them without an answer, or fail before any is
+    scored."""
     runtime: RuntimeName = "auto"
     """The runtime that computes the answers; auto: the fastest that the bundle has verified and the
     installation offers."""
@@ -170,3 +181,28 @@ class ScoreConfig(TableKeys):
     chunk_rows: Annotated[int, Field(ge=1)] = 8192
     """Rows that are read together, sorted by length and saved as one part. A process that is killed
     loses the work of at most one part."""
+
+
+class ExplainConfig(Section):
+    """The keys of `python -m bankintent explain`: why some texts get their answers."""
+
+    texts: Annotated[list[str], Field(min_length=1)]
+    """The texts, none of them blank."""
+    model_dir: Path
+    """A bundle, its merged/, or a sequence classification folder."""
+    neighbours: Annotated[int, Field(ge=1, le=100)] = 5
+    """Nearest training sentences to show."""
+    brief: bool = False
+    """Print the decisions alone."""
+    runtime: RuntimeName = "auto"
+    """The runtime that computes the answers; auto: the fastest that the bundle has verified and the
+    installation offers."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the model; by default one for each core that the process may use."""
+
+    @field_validator("texts")
+    @classmethod
+    def _something_to_read(cls, texts: list[str]) -> list[str]:
+        if any(is_blank(text) for text in texts):
+            raise ValueError("a text is blank; write a sentence in quotes")
+        return texts

@@ -35,6 +35,11 @@ class LimitsSection(Section):
     """Longest text, in characters; longer is 422."""
     max_queue: Annotated[int, Field(ge=1)] = 1024
     """Texts that may be admitted and not yet answered; more is 429."""
+    max_explained: Annotated[int, Field(ge=0)] = 4
+    """Most texts in one request with `explain: true`; more is 422, and 0 explains none.
+
+    Each takes one place in the queue for itself and one for each of its words, at most 65 in all.
+    """
     deadline_s: Annotated[float, Field(gt=0)] = 10.0
     """Most seconds from a request's arrival to its answer; later is 504.
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bankintent.config.base import Name, Regime, Section, TrackingConfig
+from bankintent.config.decision import TrainDecisionSection
 from bankintent.config.places import OutputPath
 
 
@@ -88,6 +89,23 @@ class ExportSection(Section):
     `onnx`."""
 
 
+class ExplainSection(Section):
+    """`explain:` what the bundle holds to explain answers by; see docs/explanations.md."""
+
+    texts: bool = False
+    """true: the index holds the training sentences themselves, which may be words of customers, for
+    everybody who has the bundle; false: the ids of their rows and their intents."""
+    index: bool = True
+    """The index of training sentences, by which an answer's nearest are found. It takes one more
+    pass over them and two bytes for each number of their vectors."""
+
+    @model_validator(mode="after")
+    def _texts_stand_in_the_index(self) -> Self:
+        if self.texts and not self.index:
+            raise ValueError("texts: true needs the index, and index is false")
+        return self
+
+
 class TrainConfig(Section):
     """train.yaml: one training run of any regime."""
 
@@ -165,6 +183,11 @@ class TrainConfig(Section):
     older CUDA GPUs, otherwise fp32."""
     lora: LoraSection = LoraSection()
     export: ExportSection = ExportSection()
+    explain: ExplainSection = ExplainSection()
+    decision: TrainDecisionSection | None = TrainDecisionSection()
+    """When the model answers, and when it says that it does not know. It changes no weight: `python
+    -m bankintent policy` fits another one later. null: it answers everything, with scores that are
+    not calibrated."""
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 
 from bankintent.config import DataConfig
 from bankintent.corpus import refusals as refused_rows
+from bankintent.corpus.kept_columns import as_kept
 from bankintent.corpus.refusals import RefusedRow
 from bankintent.corpus.rows import Reading, Row, Sources
 from bankintent.texts import fold, is_blank, normalise
@@ -41,6 +42,8 @@ class Example:
     text: str
     label_text: str
     """Empty where the sentence has no label."""
+    kept: tuple[str | None, ...] = ()
+    """Its values of `keep_columns`, in their order; empty where the source has none to keep."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Cleaned:
     """None where the config names no unlabelled table."""
     refusals: list[RefusedRow]
     """Of the dataset, then of extra_train, unlabelled and the rows out of scope."""
+    out_of_scope_labels: tuple[str, ...] = ()
+    """Labels whose rows have been moved from the dataset to `out_of_scope`."""
 
 
 def clean_all(sources: Sources, config: DataConfig) -> Cleaned:
@@ -169,7 +174,8 @@ def clean(
             reason = _label_fault(label, max_chars)
 
         if reason is None:
-            examples.append(Example(identifier, fold(text), fold(label)))
+            kept = tuple(map(as_kept, row.kept))
+            examples.append(Example(identifier, fold(text), fold(label), kept))
         else:
             refusals.append(RefusedRow(identifier, reason, _named_intents(label), row.line))
     return examples, refusals

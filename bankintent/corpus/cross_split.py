@@ -4,12 +4,14 @@ Folds have the same shares of each intent, and rows that are nearly the same sta
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example, normalised_texts
+from bankintent.corpus.dataset import SplitData
 from bankintent.corpus.folds import ALWAYS_TRAINED, Assignment, Folds
 from bankintent.corpus.near import families
 from bankintent.corpus.splits import group_by_intent
@@ -49,6 +51,14 @@ def draw_folds(examples: list[Example], config: DataConfig) -> Folds:
 
     _keep_some_of_each(assignment, intent_of_row)
     return Folds(assignment)
+
+
+def draw_folds_of(rows: SplitData, names: Sequence[str], folds: int, seed: int) -> Folds:
+    """Draw one division of rows whose label ids are places in `names`; as `draw_folds`."""
+    examples = []
+    for row_id, text, label in zip(rows.ids, rows.texts, rows.labels, strict=True):
+        examples.append(Example(row_id, text, names[label]))
+    return draw_folds(examples, DataConfig(dataset_name="rows", folds=folds, seed=seed))
 
 
 def _number_intents(examples: list[Example]) -> NDArray[np.int64]:

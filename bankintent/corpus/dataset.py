@@ -52,6 +52,10 @@ UNLABELLED_SCHEMA = pa.schema([SCHEMA.field("id"), SCHEMA.field("text")])
 UNKNOWN = -1
 """In the place of the label id of a sentence that has none, as in scikit-learn."""
 
+Columns = dict[str, list[str | None]]
+"""The values of more columns of some rows, by name, aligned with the rows; None where one is empty.
+"""
+
 
 @dataclass(frozen=True)
 class SplitData:
@@ -61,6 +65,8 @@ class SplitData:
     texts: list[str]
     labels: list[int]
     """Label ids, UNKNOWN where a sentence has none."""
+    columns: Columns = field(default_factory=dict)
+    """The columns of `keep_columns`, in that order; empty where there are none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +76,19 @@ class SplitData:
         return cls([], [], [])
 
     def __add__(self, other: "SplitData") -> "SplitData":
-        return SplitData(self.ids + other.ids, self.texts + other.texts, self.labels + other.labels)
+        columns: Columns = {}
+        # Of rows without a column, such as sentences without labels, nothing is known.
+        for name in self.columns | other.columns:
+            ours = self.columns.get(name, [None] * len(self))
+            theirs = other.columns.get(name, [None] * len(other))
+            columns[name] = ours + theirs
+
+        return SplitData(
+            self.ids + other.ids,
+            self.texts + other.texts,
+            self.labels + other.labels,
+            columns,
+        )
 
     def without_labels(self) -> "SplitData":
         """The same rows, their labels unknown."""
@@ -82,6 +100,7 @@ class SplitData:
             [self.ids[index] for index in rows],
             [self.texts[index] for index in rows],
             [self.labels[index] for index in rows],
+            take_columns(self.columns, rows),
         )
 
     def few_shot(self, k: int, seed: int) -> "SplitData":
@@ -105,6 +124,14 @@ class SplitData:
             rows_of_label = np.flatnonzero(labels == label)
             rows += rng.permutation(rows_of_label)[:k].tolist()
         return self.take(sorted(rows))
+
+
+def take_columns(columns: Columns, rows: Sequence[int]) -> Columns:
+    """The values of the rows of these indices, in this order."""
+    taken: Columns = {}
+    for name, values in columns.items():
+        taken[name] = [values[index] for index in rows]
+    return taken
 
 
 @dataclass(frozen=True)
@@ -137,6 +164,9 @@ class DataManifest:
     """How the rows were divided."""
     unlabelled_hash: str | None = None
     """The hash of the sentences without labels; None where there are none."""
+    out_of_scope_hash: str | None = None
+    """The hash of the sentences that have none of the intents; None where there are none, or where
+    an ETL that does not record it wrote them."""
     languages: dict[str, float] = field(default_factory=dict)
     """ISO 639 code -> share of the sentences; empty where ETL did not look."""
     against_former: JsonObject | None = None
@@ -170,6 +200,14 @@ class Dataset:
         return self.manifest.unlabelled_hash
 
     @property
+    def out_of_scope_hash(self) -> str | None:
+        """The same of the sentences that have none of the intents, None where there are none.
+
+        It is apart from `hash`, because no label is learned from them.
+        """
+        return self.manifest.out_of_scope_hash
+
+    @property
     def is_cross(self) -> bool:
         """Whether it has no val and test rows: cross-validation judges by those of train."""
         return f"{FOLDS}.parquet" in self.manifest.files
@@ -191,14 +229,20 @@ class Dataset:
             )
 
     def read(self, split: str) -> SplitData:
-        """Read a split; DataError where it is missing, empty or not the file that ETL wrote."""
+        """Read a split, with the columns that ETL kept (`SplitData.columns`).
+
+        Raises DataError where it is missing, empty or not the file that ETL wrote.
+        """
         if split in ("val", "test"):
             self.require_held_out()
         path = self.path / f"{split}.parquet"
         self._require_intact(path)
 
         is_labelled = split != UNLABELLED
-        table = pq.read_table(path, schema=SCHEMA if is_labelled else UNLABELLED_SCHEMA)
+        own = SCHEMA if is_labelled else UNLABELLED_SCHEMA
+        kept = [name for name in pq.read_schema(path).names if name not in own.names]
+        schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in kept)])
+        table = pq.read_table(path, schema=schema)
         if table.num_rows == 0:
             raise DataError(
                 f"{path} holds no rows", "Change the split in data.yaml and run ETL again"
@@ -208,7 +252,8 @@ class Dataset:
         texts = table["text"].to_pylist()
         if not is_labelled:
             return SplitData(ids, texts, [UNKNOWN] * len(ids))
-        return SplitData(ids, texts, table["label"].to_pylist())
+        columns = {name: table[name].to_pylist() for name in kept}
+        return SplitData(ids, texts, table["label"].to_pylist(), columns)
 
     def _require_intact(self, path: Path) -> None:
         recorded = self.manifest.files.get(path.name)
@@ -225,6 +270,28 @@ class Dataset:
         if f"{UNLABELLED}.parquet" not in self.manifest.files:
             return SplitData.empty()
         return self.read(UNLABELLED)
+
+    def read_out_of_scope(self) -> dict[str, list[str]]:
+        """The texts that have none of the intents, by split (train, val, test) and in file order.
+
+        Splits without such rows are left out, and the result is empty where there are none at all.
+        Raises DataError where the file is not the one that ETL wrote.
+        """
+        path = self.path / f"{OUT_OF_SCOPE}.parquet"
+        if path.name not in self.manifest.files:
+            return {}
+        self._require_intact(path)
+
+        table = pq.read_table(path, schema=OUT_OF_SCOPE_SCHEMA)
+        texts: dict[str, list[str]] = {}
+        for split, text in zip(table["split"].to_pylist(), table["text"].to_pylist(), strict=True):
+            texts.setdefault(split, []).append(text)
+        return texts
+
+
+def read_out_of_scope(data_dir: Path) -> dict[str, list[str]]:
+    """`Dataset.read_out_of_scope` of an ETL output; raises like it and like `load`."""
+    return load(data_dir).read_out_of_scope()
 
 
 def load(path: Path) -> Dataset:

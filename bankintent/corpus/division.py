@@ -7,6 +7,7 @@ from bankintent.corpus import random_split, rare, stable_split
 from bankintent.corpus.cleaning import Cleaned
 from bankintent.corpus.cross_split import JUDGED_ROWS, draw_folds
 from bankintent.corpus.leaks import unlike_evaluation
+from bankintent.corpus.out_of_scope import divide_out_of_scope
 from bankintent.corpus.splits import (
     Corpus,
     Division,
@@ -30,6 +31,8 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
     where there is no official test split.
     """
     division = choose_division(rows.dataset, config)
+    # Before the rare intents are looked at, which may change the parts of the dataset.
+    out_of_scope = divide_out_of_scope(rows, division.name, config)
 
     rows, rare_intents = rare.resolve_rare(rows, division.name, config)
     if len(intents(pool(rows.dataset))) < 2:
@@ -37,6 +40,15 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
             f"rare: {config.rare} leaves {config.dataset_name} fewer than two intents",
             "Add sentences of the rare ones",
         )
+    corpus = _divide_intents(rows, division, rare_intents, config)
+    labels = rows.out_of_scope_labels
+    return replace(corpus, out_of_scope=out_of_scope, out_of_scope_labels=labels)
+
+
+def _divide_intents(
+    rows: Cleaned, division: Division, rare_intents: RareIntents, config: DataConfig
+) -> Corpus:
+    """The corpus with the rows of intents; those that are out of scope are not divided yet."""
     if division.name == "cross":
         return _cross(rows, division, rare_intents, config)
     splits = _split(rows.dataset, division.name, config, rare_intents.train_only)

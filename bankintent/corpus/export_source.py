@@ -8,6 +8,7 @@ from bankintent.corpus.formats.export import Export
 from bankintent.corpus.formats.placeholders import describe_places
 from bankintent.corpus.formats.registry import Found
 from bankintent.corpus.formats.sentences import pool
+from bankintent.corpus.kept_columns import require_columns
 from bankintent.corpus.rows import Reading, Row, Source
 from bankintent.errors import DataError
 from bankintent.texts import list_some
@@ -23,6 +24,9 @@ def read_export(found: Found, config: DataConfig) -> Source:
     outside = pool(export.out_of_scope)
     if not rows:
         raise _without_sentences(found, export, len(outside))
+
+    if not rows[0].kept:
+        require_columns(config, f"{found.files.path} is an export of {found.format.name}")
 
     hashes = {}
     for file in found.taken:

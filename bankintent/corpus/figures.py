@@ -9,12 +9,22 @@ import numpy as np
 from bankintent.config import DataConfig
 from bankintent.corpus import language
 from bankintent.corpus.cleaning import Cleaned, Example, normalised_texts
+from bankintent.corpus.kept_columns import ColumnFigures, describe_columns
 from bankintent.corpus.label_notes import alike_names
 from bankintent.corpus.leaks import Leak, SplitLeaks
 from bankintent.corpus.near import NEAR
+from bankintent.corpus.out_of_scope import OutOfScopeFigures, describe_out_of_scope
 from bankintent.corpus.refusals import RefusedRow, count_reasons
 from bankintent.corpus.rows import Reading, SourceIdentity, Sources
-from bankintent.corpus.splits import EXTRA_PREFIX, Corpus, RareIntents, count_intents, intents, pool
+from bankintent.corpus.splits import (
+    EXTRA_PREFIX,
+    AppliedPatch,
+    Corpus,
+    RareIntents,
+    count_intents,
+    intents,
+    pool,
+)
 from bankintent.files import JsonObject
 from bankintent.labels import in_order
 from bankintent.texts import normalise
@@ -139,6 +149,11 @@ class DataReport:
     two_labels: list[TwoLabels]
     alike_labels: list[dict[str, int]]
     """Groups of intents whose names differ by next to nothing, each name with its rows."""
+    out_of_scope: OutOfScopeFigures
+    columns: dict[str, ColumnFigures]
+    """The columns of `keep_columns`, by name, over all splits."""
+    patches: list[AppliedPatch]
+    """Corrections of labels that were applied, in order."""
 
     def to_json(self) -> JsonObject:
         """The report as plain JSON values."""
@@ -181,6 +196,9 @@ def describe_data(
         leakage=_describe_leakage(leaks, config.leakage),
         two_labels=_find_two_labels(everything),
         alike_labels=alike_names(counts),
+        out_of_scope=describe_out_of_scope(corpus),
+        columns=describe_columns(config.keep_columns, [row.kept for row in everything]),
+        patches=corpus.patches,
     )
 
 

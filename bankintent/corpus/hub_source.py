@@ -8,6 +8,7 @@ from bankintent import files, hub
 from bankintent.config import DataConfig
 from bankintent.corpus.class_names import name_class
 from bankintent.corpus.columns import find_text_and_label
+from bankintent.corpus.kept_columns import find_kept, with_kept
 from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source
 from bankintent.errors import DataError, SourceUnavailable
 
@@ -37,7 +38,9 @@ def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
         if names:
             label_order = names
 
-        rows[split] = _read_split(str(key), part[text], part[label], names)
+        rows[split] = _read_split(part, str(key), text, label)
+        kept = _read_kept(part, config.keep_columns, f"{name} ({key})")
+        rows[split] = with_kept(rows[split], kept)
         reading.append(Reading(str(key), "Hub dataset", len(rows[split]), text, label))
 
     if "train" not in rows:
@@ -99,15 +102,28 @@ def _loaded_commit(parts: Any, repository: str, revision: str) -> str:
     return commit
 
 
-def _read_split(origin: str, texts: Any, labels: Any, names: tuple[str, ...] | None) -> list[Row]:
-    """Rows of one split; ids of a ClassLabel, which has `names`, become names."""
+def _read_split(part: Any, origin: str, text: str, label: str) -> list[Row]:
+    """Rows of one split, from its columns of sentences and intents."""
     rows = []
-    pairs = zip(texts, labels, strict=True)
-    for number, (text, label) in enumerate(pairs, 1):
-        if names:
-            label = name_class(label, names, f"the split {origin}")
-        rows.append(Row(origin, number, text, label))
+    pairs = zip(part[text], _named_values(part, label, origin), strict=True)
+    for number, (one_text, one_label) in enumerate(pairs, 1):
+        rows.append(Row(origin, number, one_text, one_label))
     return rows
+
+
+def _read_kept(part: Any, names: list[str], where: str) -> list[list[Any]]:
+    """The values of each column to keep; DataError where the split lacks one."""
+    columns = part.column_names
+    found = [columns[index] for index in find_kept(columns, names, where)]
+    return [_named_values(part, name, where) for name in found]
+
+
+def _named_values(part: Any, column: str, where: str) -> list[Any]:
+    """The values of a column; ids of a ClassLabel become the names of the classes."""
+    names = _class_names(part.features[column])
+    if not names:
+        return list(part[column])
+    return [name_class(value, names, f"the split {where}") for value in part[column]]
 
 
 def _content_hash(rows: dict[str, list[Row]]) -> str:

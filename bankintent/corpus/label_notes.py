@@ -17,7 +17,7 @@ def alike_names(counts: Counter[str]) -> list[dict[str, int]]:
     """
     groups: dict[str, dict[str, int]] = defaultdict(dict)
     for name, rows in sorted(counts.items(), key=_most_rows_first):
-        groups[_bare(name)][name] = rows
+        groups[bare_name(name)][name] = rows
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -26,7 +26,8 @@ def _most_rows_first(item: tuple[str, int]) -> tuple[int, str]:
     return -rows, name
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """The name without case, blanks, `_`, `-` and characters without width."""
     shown = WITHOUT_WIDTH.sub("", unicodedata.normalize("NFKC", name))
     return JOINTS.sub("", shown.casefold())
 

@@ -82,8 +82,8 @@ class Languages:
         if not self.shares:
             return "not clear"
         if len(self.shares) == 1:
-            return _name(next(iter(self.shares)))
-        return ", ".join([f"{_name(code)} ({share:.0%})" for code, share in self.shares.items()])
+            return name(next(iter(self.shares)))
+        return ", ".join([f"{name(code)} ({share:.0%})" for code, share in self.shares.items()])
 
     @property
     def is_foreign(self) -> bool:
@@ -116,18 +116,31 @@ def _sample(texts: list[str]) -> list[str]:
     return [text[:MOST_CHARACTERS] for text in texts[::step][:SAMPLED_ROWS]]
 
 
+def of_each(texts: list[str]) -> list[str | None]:
+    """ISO 639 code of the language of each text; None where it tells none."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    rows = [text[:MOST_CHARACTERS] for text in texts]
+    codes: list[str | None] = []
+    for start in range(0, len(rows), ROWS_TOGETHER):
+        codes += _judge_each(identifier, rows[start : start + ROWS_TOGETHER])
+    return codes
+
+
 def _judge(identifier: Any, rows: list[str]) -> list[str]:
-    """The code of each row's language; rows that tell nothing, even together, are left out.
+    """The code of each row's language; rows that tell nothing, even together, are left out."""
+    codes = _judge_each(identifier, rows)
+    return [code for code in codes if code is not None]
+
+
+def _judge_each(identifier: Any, rows: list[str]) -> list[str | None]:
+    """The code of each row's language; None where it tells nothing, even with the others.
 
     A row that is too short to tell by itself has the language of the rows around it.
     """
     together = _language_of(identifier, "\n".join(rows))
-    codes = []
-    for row in rows:
-        code = _language_of(identifier, row) or together
-        if code is not None:
-            codes.append(code)
-    return codes
+    return [_language_of(identifier, row) or together for row in rows]
 
 
 def _language_of(identifier: Any, text: str) -> str | None:
@@ -141,7 +154,8 @@ def _language_of(identifier: Any, text: str) -> str | None:
     return code
 
 
-def _name(code: str) -> str:
+def name(code: str) -> str:
+    """The name of a language in English, by its ISO 639 code."""
     return NAMES.get(code, f"a language with the code {code}")
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from bankintent import console
+from bankintent.corpus import kept_columns, out_of_scope
 from bankintent.corpus.figures import DataReport, LeakageFigures, RefusedFigures, Spread
 from bankintent.corpus.label_notes import show_name
 from bankintent.corpus.language import Languages, encoder_note
+from bankintent.corpus.patches import notes as patch_notes
 from bankintent.corpus.refusals import list_reasons
 from bankintent.corpus.rows import Reading, SourceIdentity
 from bankintent.labels import in_order
@@ -130,10 +132,12 @@ def notes(report: DataReport) -> list[str]:
     lines = [report.split_note, *report.source_notes]
     if report.rare.note:
         lines.append(report.rare.note)
+    lines += patch_notes(report.patches)
     lines += _untested_notes(report)
     if report.extra_train:
         lines.append(f"{report.extra_train:,} rows of train come from extra_train.")
 
+    lines += out_of_scope.notes(report.out_of_scope)
     lines += _unlabelled_notes(report)
     lines += _leakage_notes(report.leakage)
     lines += _refused_notes(report.refused)
@@ -268,6 +272,10 @@ def markdown(report: DataReport) -> str:
 
     lines += ["", "## Lengths", ""]
     lines += _lengths_table(report)
+
+    if report.columns:
+        lines += ["", "## Kept columns", ""]
+        lines += kept_columns.markdown(report.columns)
 
     lines += ["", "## Rows of each intent", ""]
     lines += _rows_by_intent(report)

@@ -51,6 +51,9 @@ class Row:
     label: Any
     line: int | None = None
     """The line of the file on which it begins, as an editor counts it; None where it has none."""
+    kept: tuple[Any, ...] = ()
+    """Its values of `keep_columns`, in their order; empty where the source has no columns to keep.
+    """
 
 
 @dataclass(frozen=True)

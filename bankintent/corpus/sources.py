@@ -11,6 +11,7 @@ from bankintent.config import DataConfig, TableKeys
 from bankintent.corpus import export_source, hub_source, json_tables
 from bankintent.corpus.columns import find_table_columns, find_table_text
 from bankintent.corpus.formats.registry import find_export, known_tools
+from bankintent.corpus.kept_columns import find_kept, require_columns
 from bankintent.corpus.records import Table
 from bankintent.corpus.rows import (
     SPLIT_NAMES,
@@ -101,7 +102,7 @@ def _looks_like_path(name: str) -> bool:
 def read_extra(config: DataConfig) -> Source:
     """Read the source that `extra_train` names."""
     # These are the dataset's; an encoding also serves files that are no Unicode beside it.
-    changes = {
+    changes: dict[str, Any] = {
         "dataset_name": config.extra_train,
         "revision": None,
         "subset": None,
@@ -110,6 +111,7 @@ def read_extra(config: DataConfig) -> Source:
         "delimiter": None,
         "sheet": None,
         "header": None,
+        "keep_columns": [],
     }
     return read(config.model_copy(update=changes))
 
@@ -128,7 +130,8 @@ def read_unlabelled(path: Path, config: DataConfig) -> Source:
     hint = "Rename its column of sentences to text"
     text = find_table_text(table, configured, hint)
 
-    rows = _read_rows(table, text, None, config)
+    without_columns = config.model_copy(update={"keep_columns": []})
+    rows = _read_rows(table, text, None, without_columns)
     reading = [Reading.of(table, len(rows), text, None)]
     unread = _unread_sheets(table)
     return Source(_file_identity("file", [path]), {"all": rows}, reading=reading, unread=unread)
@@ -149,6 +152,7 @@ def _read_file(path: Path, config: DataConfig) -> Source:
 
     content = json_tables.parse_json(path, config)
     if _is_clinc(content):
+        require_columns(config, f"{path} has the layout of CLINC150")
         return _read_clinc(path, content)
     try:
         return _read_tables("file", parts, config)
@@ -199,6 +203,7 @@ def _read_rows(table: Table, text: str, label: str | None, config: DataConfig) -
     `bad_rows: drop` it is a row without text and label.
     """
     name = table.path.name
+    kept_indices = find_kept(table.columns, config.keep_columns, name)
     text_index = table.columns.index(text)
     label_index = None if label is None else table.columns.index(label)
 
@@ -211,7 +216,9 @@ def _read_rows(table: Table, text: str, label: str | None, config: DataConfig) -
             continue
 
         label_value = None if label_index is None else record.cells[label_index]
-        rows.append(Row(name, record.number, record.cells[text_index], label_value, record.line))
+        kept = tuple([record.cells[index] for index in kept_indices])
+        text_value = record.cells[text_index]
+        rows.append(Row(name, record.number, text_value, label_value, record.line, kept))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bankintent.corpus.cleaning import Example, normalised_texts
 from bankintent.corpus.folds import Folds
@@ -62,19 +62,41 @@ class RareIntents:
 
 
 @dataclass(frozen=True)
+class AppliedPatch:
+    """What one file of corrected labels has done."""
+
+    file: str
+    sha256: str
+    automatic: bool
+    """Whether no person has looked at its rows."""
+    relabelled: int
+    """Rows of train and val that have another label by it."""
+    dropped: int
+    """Rows of train and val that are gone by it."""
+    in_test: int
+    """Rows of test that it names, which are left alone."""
+    unmatched: int
+    """Its entries that no row has the text and the label of."""
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The rows of a dataset by their use."""
 
     splits: Splits
     """train, val and test; train alone where the data is judged by cross-validation."""
     out_of_scope: Splits
-    """Sentences that have none of the intents, by the source's splits."""
+    """Sentences that have none of the intents, by split."""
     unlabelled: list[Example] | None
     """Sentences without labels, for pseudo-labels; None where the config names none."""
     division: Division
     rare: RareIntents
     folds: Folds | None = None
     """Of the rows of train, where the data is judged by cross-validation."""
+    out_of_scope_labels: tuple[str, ...] = ()
+    """Labels of the source that are no intents."""
+    patches: list[AppliedPatch] = field(default_factory=list)
+    """Corrections of labels that were applied, in order."""
 
     @property
     def not_judged(self) -> dict[str, int]:
@@ -95,7 +117,8 @@ class Corpus:
         if not order:
             return LabelSchema.from_names(intents(pool(self.splits)))
 
-        names = [name for name in order if name not in self.rare.replaced]
+        gone = self.rare.replaced.union(self.out_of_scope_labels)
+        names = [name for name in order if name not in gone]
         merged_into = self.rare.merged_into
         if merged_into is not None and merged_into not in names:
             names.append(merged_into)
@@ -150,7 +173,7 @@ def extend_train(splits: Splits, extra: list[Example]) -> Splits:
 
     train = list(splits["train"])
     for row in only_new(splits.values(), extra):
-        train.append(Example(f"{EXTRA_PREFIX}{row.id}", row.text, row.label_text))
+        train.append(replace(row, id=f"{EXTRA_PREFIX}{row.id}"))
     return splits | {"train": train}
 
 

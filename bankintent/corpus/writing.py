@@ -1,6 +1,8 @@
 """Writes ETL's output: Parquet splits, the label schema, the report, and a manifest of them."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from bankintent.corpus.dataset import (
 )
 from bankintent.corpus.figures import DataReport
 from bankintent.corpus.folds import Folds
+from bankintent.corpus.kept_columns import by_name
 from bankintent.corpus.moves import AGAINST_FORMER, Moves
 from bankintent.corpus.report import markdown
 from bankintent.corpus.splits import Corpus, Splits
@@ -59,7 +62,7 @@ def write(
     Raises OutputError where the folder holds a file that ETL does not write.
     """
     with files.replacing(config.output_dir, LAYOUT) as staging:
-        _write_rows(staging, corpus, labels)
+        _write_rows(staging, corpus, labels, config.keep_columns)
         labels.save(staging / "labels.json")
 
         files.write_text(staging / "report.json", files.json_text(report.to_json()))
@@ -73,9 +76,10 @@ def write(
         files.write_text(staging / MANIFEST, files.json_text(manifest))
 
 
-def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema) -> None:
+def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema, columns: Sequence[str]) -> None:
     for name, rows in corpus.splits.items():
-        _write_parquet(folder, name, _labelled_records(rows, labels), SCHEMA)
+        table = _labelled_table(rows, labels, columns)
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 
     if corpus.folds is not None:
         records = _fold_records(corpus.splits["train"], corpus.folds)
@@ -88,6 +92,16 @@ def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema) -> None:
     if corpus.unlabelled:
         records = _unlabelled_records(corpus.unlabelled)
         _write_parquet(folder, UNLABELLED, records, UNLABELLED_SCHEMA)
+
+
+def _labelled_table(rows: list[Example], labels: LabelSchema, columns: Sequence[str]) -> pa.Table:
+    """ETL's own columns of labelled rows, and the kept ones after them."""
+    table = pa.Table.from_pylist(_labelled_records(rows, labels), schema=SCHEMA)
+    kept = [row.kept for row in rows]
+    for name, values in zip(columns, by_name(columns, kept), strict=True):
+        field = pa.field(name, pa.string())
+        table = table.append_column(field, pa.array(values, pa.string()))
+    return table
 
 
 def _labelled_records(rows: list[Example], labels: LabelSchema) -> Records:
@@ -140,7 +154,7 @@ def _describe_files(
         path = folder / name
         entries[name] = {"sha256": files.sha256(path), "size": path.stat().st_size}
 
-    manifest = {
+    manifest: files.JsonObject = {
         "source": report.source,
         "languages": report.languages,
         "config": config.model_dump(mode="json"),
@@ -149,18 +163,34 @@ def _describe_files(
         "data_hash": _data_hash(corpus, labels),
         "files": entries,
     }
+    if corpus.out_of_scope:
+        manifest["out_of_scope_hash"] = _out_of_scope_hash(corpus.out_of_scope)
+    if corpus.patches:
+        manifest["patches"] = [asdict(patch) for patch in corpus.patches]
     if corpus.unlabelled:
         manifest["unlabelled_hash"] = _rows_hash({UNLABELLED: corpus.unlabelled}, labels)
     return manifest
 
 
 def _data_hash(corpus: Corpus, labels: LabelSchema) -> str:
-    """sha256 of rows and label names, and of the folds where there are any."""
+    """sha256 of rows and label names, and of the folds where there are any.
+
+    Rows out of scope have a hash of their own and kept columns have none: no model learns a label
+    from them, and a model may be judged by a column that was kept after its training.
+    """
     rows_hash = _rows_hash(corpus.splits, labels)
     if corpus.folds is None:
         return rows_hash
     # Other folds judge otherwise: a model's figures belong to its own.
     return files.sha256_text(json.dumps([rows_hash, corpus.folds.assignment.tolist()]))
+
+
+def _out_of_scope_hash(parts: Splits) -> str:
+    """sha256 of the rows that have none of the intents, by split."""
+    rows = {}
+    for name, part in parts.items():
+        rows[name] = [[row.id, row.text] for row in part]
+    return files.sha256_text(json.dumps(rows, ensure_ascii=False))
 
 
 def _rows_hash(splits: Splits, labels: LabelSchema) -> str:

@@ -18,12 +18,15 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from bankintent.config import ExportSection
 from bankintent.errors import ModelError
-from bankintent.export import gate, int8, steps
+from bankintent.export import feature_gate, gate, int8, steps
+from bankintent.export.feature_gate import ReferenceFeatures
+from bankintent.export.features_output import add_features
 from bankintent.export.first_token import narrow_to_first_token
 from bankintent.export.gate import FormatResults, ReferenceAnswers, Verdict
 from bankintent.inference.exported_runtime import (
     ENCODING_FIELDS,
     KINDS,
+    LOGITS,
     PROBES,
     TOKENIZER,
     ExportedModel,
@@ -68,11 +71,18 @@ def write_formats(
     `calibration` are training sentences. Without the float32 format there is no folder.
     """
     folder.mkdir()
+    # Before the export, which moves the model to the CPU.
+    features = feature_gate.compute_reference(predictor, reference)
+
+    def judge_float32(model: ExportedModel) -> Verdict:
+        verdict = gate.judge_float32(model, reference)
+        return _judge_features(verdict, model, features, feature_gate.judge_float32)
+
     float32 = try_format(
         folder,
         "onnx",
-        write=lambda: write_onnx(predictor, backbone, folder),
-        judge=lambda model: gate.judge_float32(model, reference),
+        write=lambda: write_onnx(predictor, backbone, folder, features is not None),
+        judge=judge_float32,
     )
     outcomes = {"onnx": float32}
     if not float32.passed:
@@ -80,7 +90,8 @@ def write_formats(
         return _collect(outcomes)
 
     def judge_reduced(model: ExportedModel) -> Verdict:
-        return gate.judge_reduced(model, reference)
+        verdict = gate.judge_reduced(model, reference)
+        return _judge_features(verdict, model, features, feature_gate.judge_reduced)
 
     if config.int8:
         outcomes["onnx-int8"] = try_format(
@@ -95,6 +106,18 @@ def write_formats(
     probes = {name: outcome.probes for name, outcome in outcomes.items() if outcome.passed}
     dataclasses.replace(FormatSettings.load(folder), probes=probes).save(folder)
     return _collect(outcomes)
+
+
+def _judge_features(
+    answers: Verdict,
+    model: ExportedModel,
+    features: ReferenceFeatures | None,
+    judge: Callable[[ExportedModel, ReferenceFeatures], Verdict],
+) -> Verdict:
+    """The verdict on the answers, joined with that on the features where the graph gives them."""
+    if features is None or model.settings.features == 0:
+        return answers
+    return feature_gate.join(answers, judge(model, features))
 
 
 def _collect(outcomes: dict[str, FormatOutcome]) -> FormatResults:
@@ -138,10 +161,13 @@ def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {cause}"
 
 
-def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
+def write_onnx(
+    predictor: Predictor, backbone: str, folder: Path, with_features: bool = False
+) -> None:
     """Write model.onnx, tokenizer.json and runtime.json.
 
-    ModelError where the tokenizer needs transformers.
+    `with_features` says that the model gives them, so that the graph should. ModelError where the
+    tokenizer needs transformers.
     """
     tokenizer = predictor.tokenizer
     model = predictor.model.cpu()
@@ -164,6 +190,7 @@ def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
         "token_type_ids": tokenizer.pad_token_type_id,
         "attention_mask": 0,
     }
+    graph, width = export_graph(model, dict(example), with_features)
     settings = FormatSettings(
         inputs=list(example),
         padding={name: int(padding[name]) for name in example},
@@ -172,15 +199,19 @@ def write_onnx(predictor: Predictor, backbone: str, folder: Path) -> None:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         backbone=backbone or str(model.config.model_type),
         probes={},
+        features=width,
     )
     settings.save(folder)
-    ir.save(export_graph(model, dict(example)), folder / KINDS["onnx"].file)
+    ir.save(graph, folder / KINDS["onnx"].file)
 
 
-def export_graph(model: torch.nn.Module, example: dict[str, torch.Tensor]) -> ir.Model:
-    """The graph of a model, with batch and length left open.
+def export_graph(
+    model: torch.nn.Module, example: dict[str, torch.Tensor], with_features: bool
+) -> tuple[ir.Model, int]:
+    """The graph of a model, with batch and length left open, and the width of its features.
 
-    Its inputs are named as the example's keys, its output `logits`.
+    Its inputs are named as the example's keys, its outputs `logits` and, where the width is not 0,
+    `features`.
     """
     # Of the fused attention the exporter makes more operations, among them a guard for texts that
     # are all padding.
@@ -191,7 +222,7 @@ def export_graph(model: torch.nn.Module, example: dict[str, torch.Tensor]) -> ir
             model,
             kwargs=example,
             input_names=list(example),
-            output_names=["logits"],
+            output_names=[LOGITS],
             dynamo=True,
             dynamic_shapes=open_axes,
             verbose=False,
@@ -201,8 +232,9 @@ def export_graph(model: torch.nn.Module, example: dict[str, torch.Tensor]) -> ir
     graph: ir.Model = program.model
     # The exporter notes the source files of this machine in the graph.
     ClearMetadataAndDocStringPass()(graph)
+    width = add_features(graph.graph) if with_features else 0
     narrow_to_first_token(graph)
-    return graph
+    return graph, width
 
 
 @contextlib.contextmanager

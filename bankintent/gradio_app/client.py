@@ -9,6 +9,9 @@ from typing import Any
 
 import httpx
 
+from bankintent.decision.deciding import Verdict
+from bankintent.gradio_app.explanation import ApiExplanation, NoExplanation, read_explanation
+
 MAX_RETRIES = 5
 """Most repetitions of a call while the API is busy, so that a file outlasts a short overload."""
 
@@ -39,11 +42,27 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ApiDecision:
+    """Whether the best intent of a text is its answer."""
+
+    verdict: Verdict
+    reason: str
+    """Why it is not; empty where it is."""
+    close_to: list[str] | None
+    """The two intents of a close call."""
+
+    @property
+    def is_answer(self) -> bool:
+        return self.verdict is Verdict.ANSWER
+
+
+@dataclass(frozen=True, slots=True)
 class ApiPrediction:
     """The best intents of a text with their scores, and how long the answer took."""
 
     top_k: list[dict[str, Any]]
     """Each with its `label` and its `score`, best first."""
+    decision: ApiDecision
     truncated: bool
     milliseconds: float
 
@@ -81,11 +100,21 @@ class Client:
             raise Trouble(ODD_ANSWER)
         for intent in intents:
             require_intent(intent)
-        return ApiPrediction(intents, body.get("truncated") is True, milliseconds)
+        is_cut = body.get("truncated") is True
+        return ApiPrediction(intents, read_decision(body), is_cut, milliseconds)
+
+    def explain(self, text: str) -> ApiExplanation:
+        """Why a text gets its answer."""
+        sent = {"text": text, "top_k": 1, "explain": True}
+        body = self._call("POST", "/predict/", json=sent).json()
+        try:
+            return read_explanation(body, text)
+        except NoExplanation:
+            raise Trouble(ODD_ANSWER) from None
 
     def predict_many(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The API's answers for several texts; waits and tries again while it is busy."""
-        body = {"text": list(texts), "top_k": 1}
+        body = {"text": list(texts), "top_k": 2}
         response = self._call("POST", "/predict/", retries=MAX_RETRIES, json=body)
         answers = response.json()
         if not isinstance(answers, list) or len(answers) != len(texts):
@@ -194,6 +223,24 @@ def require_intent(value: Any) -> None:
     is_share = _is_number(score) and 0 <= intent["score"] <= HIGHEST_SCORE
     if not isinstance(intent.get("label"), str) or not is_share:
         raise Trouble(ODD_ANSWER)
+
+
+def read_decision(body: Mapping[str, Any]) -> ApiDecision:
+    """What an answer says of its label; Trouble where that is not understood.
+
+    An API that knows no decisions answers every text.
+    """
+    if "decision" not in body:
+        return ApiDecision(Verdict.ANSWER, "", None)
+
+    close_to = body.get("close_to")
+    if close_to is not None:
+        _require_texts(close_to)
+    is_pair = close_to is None or len(close_to) == 2
+    reason = body.get("reason")
+    if body["decision"] not in list(Verdict) or not isinstance(reason, str) or not is_pair:
+        raise Trouble(ODD_ANSWER)
+    return ApiDecision(Verdict(body["decision"]), reason, close_to)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 import gradio as gr
 
 from bankintent.gradio_app.client import Client, Trouble
-from bankintent.gradio_app.render import LIVE, problem, render
+from bankintent.gradio_app.render import LIVE, note, problem, render
+from bankintent.gradio_app.why import add_why
 from bankintent.serving.page.wording import placeholder
 from bankintent.texts import is_blank
 
@@ -23,6 +24,8 @@ def add_message_tab(page: gr.Blocks, client: Client, top_k: int, examples: Seque
             button = gr.Button("Find the intent", variant="primary", elem_id="ask")
         with gr.Column():
             answer = gr.HTML(elem_id="answer", elem_classes="answer", js_on_load=LIVE)
+            add_why(client, text, answer)
+            policy = gr.HTML(elem_id="policy", elem_classes="answer")
 
     # Private: Gradio would otherwise offer each function of the page as an API.
     button.click(predict, text, answer, api_visibility="private")
@@ -41,7 +44,11 @@ def add_message_tab(page: gr.Blocks, client: Client, top_k: int, examples: Seque
     def show_hint() -> Any:
         return gr.Textbox(placeholder=find_hint(client, examples))
 
+    def show_policy() -> str:
+        return describe_policy(client)
+
     page.load(show_hint, None, text, api_visibility="private")
+    page.load(show_policy, None, policy, api_visibility="private")
 
 
 def predict_message(client: Client, text: str, top_k: int) -> str:
@@ -51,15 +58,32 @@ def predict_message(client: Client, text: str, top_k: int) -> str:
 
     try:
         prediction = client.predict(text, top_k)
+        decision = prediction.decision
+        # Their number is a part of a refusal alone.
+        intents = [] if decision.is_answer else client.info().get("labels", [])
     except Trouble as trouble:
         return problem(str(trouble))
 
     return render(
         "answer.html",
+        decision=decision.verdict,
+        reason=decision.reason,
+        close_to=decision.close_to,
+        count=len(intents),
         top_k=prediction.top_k,
         truncated=prediction.truncated,
         milliseconds=prediction.milliseconds,
     )
+
+
+def describe_policy(client: Client) -> str:
+    """A line for a model that refuses nothing, as HTML; nothing for one that has a policy."""
+    try:
+        info = client.info()
+    except Trouble:
+        # The message of the first answer says what is wrong.
+        return ""
+    return "" if info.get("policy") else note("This model has no policy: it answers everything.")
 
 
 def find_hint(client: Client, examples: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bankintent.gradio_app.upload import RowAnswer
+from bankintent.serving.page.wording import REFUSALS
 
 TOP_INTENTS = 10
 """Intents that a summary lists; the rows of all others are counted together."""
@@ -27,7 +28,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How many of the rows with a label that the model knows were predicted so."""
+    """How many of the answered rows with a label that the model knows were predicted so."""
 
     right: int
     rows: int
@@ -66,6 +67,12 @@ class Summary:
     """Remarks on rows, and how many rows have each."""
     labelled: Labelled | None
     """None where the table has no column of labels."""
+    refused: list[Count] = field(default_factory=list)
+    """Rows on which the model abstains, by reason in words. They count as predicted nowhere."""
+
+    @property
+    def refused_rows(self) -> int:
+        return sum(count.rows for count in self.refused)
 
 
 def sum_up(
@@ -76,10 +83,11 @@ def sum_up(
     `labels` are those that the table has already, one for each row and empty where a row has none;
     None where it has no such column.
     """
-    predicted = [answer.intent for answer in answers if answer.intent is not None]
+    predicted = [answer.answer for answer in answers if answer.answer is not None]
     intents = _count(predicted, len(predicted))
     others = intents[TOP_INTENTS:]
     notes = [answer.note for answer in answers if answer.note]
+    refused = [describe_refusal(answer) for answer in answers if answer.is_refused]
 
     labelled = None
     if labels is not None:
@@ -92,7 +100,15 @@ def sum_up(
         other_rows=sum(count.rows for count in others),
         notes=_count(notes, len(answers)),
         labelled=labelled,
+        refused=_count(refused, len(answers)),
     )
+
+
+def describe_refusal(answer: RowAnswer) -> str:
+    """The reason why the model abstains, in words; empty where it answers."""
+    reason = answer.decision.reason if answer.decision is not None else ""
+    # A newer API may have other reasons.
+    return REFUSALS.get(reason, reason)
 
 
 def compare_with_labels(
@@ -105,7 +121,7 @@ def compare_with_labels(
     unknown = []
 
     for answer, label in zip(answers, labels, strict=True):
-        if answer.intent is None:
+        if answer.answer is None:
             continue
 
         if not label:
@@ -114,7 +130,7 @@ def compare_with_labels(
             unknown.append(label)
         else:
             compared += 1
-            right += answer.intent == label
+            right += answer.answer == label
 
     accuracy = measure(right, compared) if compared else None
     return Labelled(accuracy, without_label, _count(unknown, len(answers)))

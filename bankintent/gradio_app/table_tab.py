@@ -12,7 +12,7 @@ from bankintent.gradio_app import upload
 from bankintent.gradio_app.client import Client, Trouble
 from bankintent.gradio_app.inspection import FIRST_COLUMNS, Inspection, find_sheets, inspect
 from bankintent.gradio_app.render import LIVE, problem, render
-from bankintent.gradio_app.summary import TOP_LABELS, sum_up
+from bankintent.gradio_app.summary import TOP_LABELS, describe_refusal, sum_up
 from bankintent.gradio_app.upload import RowAnswer, UnknownEncoding, UploadedTable
 from bankintent.serving.page.wording import percent
 
@@ -224,9 +224,11 @@ def render_scored_rows(table: UploadedTable, answers: list[RowAnswer]) -> str:
     first = answers[:PREVIEW_ROWS]
     columns = {
         "Message": [text[:PREVIEW_CHARS] for text in table.texts[: len(first)]],
-        "Predicted intent": [answer.intent or "" for answer in first],
+        "Predicted intent": [answer.answer or "" for answer in first],
         "Score": [_show_score(answer) for answer in first],
     }
+    if any(answer.is_refused for answer in first):
+        columns["Refused"] = [describe_refusal(answer) for answer in first]
     if table.labels is not None:
         columns["Intent in the file"] = table.labels[: len(first)]
     if any(answer.note for answer in first):

@@ -14,7 +14,13 @@ from bankintent.corpus.columns import LABEL_COLUMNS, find_column, find_table_tex
 from bankintent.corpus.encoding import EncodingFault
 from bankintent.corpus.records import Table, as_text
 from bankintent.errors import DataError
-from bankintent.gradio_app.client import Client, Trouble, require_intent
+from bankintent.gradio_app.client import (
+    ApiDecision,
+    Client,
+    Trouble,
+    read_decision,
+    require_intent,
+)
 from bankintent.scoring import output
 from bankintent.texts import is_blank
 
@@ -22,10 +28,20 @@ ADDED = pa.schema(
     [
         pa.field("predicted_intent", pa.string()),
         pa.field("score", pa.float64()),
+        pa.field("decision", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("margin", pa.float64()),
+        pa.field("second", pa.string()),
         pa.field("note", pa.string()),
     ]
 )
-"""The columns that scoring adds."""
+"""The columns that scoring adds.
+
+As in the API, the intent of a row is the best one, also where the model abstains.
+"""
+
+DECIMALS = 4
+"""Decimals of a score and of a margin."""
 
 MOST_UNPACKED = 1 << 28
 """Most bytes of a table in memory: other people use the page at the same time."""
@@ -69,9 +85,25 @@ class RowAnswer:
     """What scoring says about a row."""
 
     intent: str | None
-    """None for a row that cannot be sent."""
+    """The best one; None for a row that cannot be sent."""
     score: float | None
     note: str
+    decision: ApiDecision | None = None
+    """None for a row that cannot be sent."""
+    second: str | None = None
+    """The second-best intent, where there is one."""
+    margin: float | None = None
+    """Score of the best minus that of the second."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the model saw the row and abstains."""
+        return self.decision is not None and not self.decision.is_answer
+
+    @property
+    def answer(self) -> str | None:
+        """The intent where it is the answer."""
+        return None if self.is_refused else self.intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +242,25 @@ def answer_texts(client: Client, texts: list[str], max_chars: float) -> list[Row
             continue
 
         prediction = next(predictions)
-        require_intent(prediction)
-        note = "cut to the model's length" if prediction.get("truncated") else ""
-        answers.append(RowAnswer(prediction["label"], prediction["score"], note))
+        answers.append(read_answer(prediction))
     return answers
+
+
+def read_answer(prediction: dict[str, Any]) -> RowAnswer:
+    """The API's answer to a row; Trouble where it is of another shape."""
+    require_intent(prediction)
+    score = prediction["score"]
+    note = "cut to the model's length" if prediction.get("truncated") else ""
+
+    second = None
+    margin = None
+    others = prediction.get("top_k")
+    if isinstance(others, list) and len(others) > 1:
+        require_intent(others[1])
+        second = others[1]["label"]
+        margin = score - others[1]["score"]
+    decision = read_decision(prediction)
+    return RowAnswer(prediction["label"], score, note, decision, second, margin)
 
 
 def _refusal(text: str, max_chars: float) -> str:
@@ -246,18 +293,29 @@ def write_scored(table: UploadedTable, answers: list[RowAnswer], folder: Path) -
 
 def add_answers(rows: pa.Table, answers: list[RowAnswer]) -> pa.Table:
     """The rows with the ADDED columns, under names that the table does not have yet."""
-    intents = []
-    scores = []
-    notes = []
-    for answer in answers:
-        intents.append(answer.intent)
-        scores.append(None if answer.score is None else round(answer.score, 4))
-        notes.append(answer.note)
-
-    for field, values in zip(ADDED, (intents, scores, notes), strict=True):
+    added = pa.Table.from_pylist(list(map(_cells, answers)), schema=ADDED)
+    for field in ADDED:
         named = field.with_name(_free_name(field.name, rows.schema.names))
-        rows = rows.append_column(named, pa.array(values, field.type))
+        rows = rows.append_column(named, added.column(field.name))
     return rows
+
+
+def _cells(answer: RowAnswer) -> dict[str, Any]:
+    """The ADDED cells of a row."""
+    decision = answer.decision
+    return {
+        "predicted_intent": answer.intent,
+        "score": _rounded(answer.score),
+        "decision": None if decision is None else decision.verdict.value,
+        "reason": None if decision is None else decision.reason,
+        "margin": _rounded(answer.margin),
+        "second": answer.second,
+        "note": answer.note,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DECIMALS)
 
 
 def _free_name(name: str, columns: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +14,24 @@ from bankintent.bundle import out_of_fold
 from bankintent.bundle.layout import Checkpoint, find_manifest
 from bankintent.config import BaselineConfig, EvalConfig
 from bankintent.corpus.dataset import SplitData
+from bankintent.decision.deciding import Decisions
 from bankintent.errors import ModelError
 from bankintent.files import JsonObject
+from bankintent.inference import outside
 from bankintent.inference.cross_record import CrossRecord, describe_cross
-from bankintent.inference.labelled import CROSS, EvaluationData, LabelledRows, find_known
-from bankintent.inference.runtime import Logits, require_finite
-from bankintent.measures import metrics
-from bankintent.measures.metrics import ConfidenceBin, ConfusedPair, IntentScores
+from bankintent.inference.labelled import CROSS, EvaluationData, LabelledRows
+from bankintent.inference.outside import ScopeOnRows, measure_scope
+from bankintent.inference.policy_on_rows import PolicyOnRows, measure_policy
+from bankintent.inference.predicted import Predicted
+from bankintent.inference.runtime import Outputs, require_finite
+from bankintent.inference.slicing import Slicing
+from bankintent.inference.trained_on import find_known
+from bankintent.measures import calibration, metrics, selective, slices
+from bankintent.measures.arrays import Bools, Ints
+from bankintent.measures.calibration import Binning, CalibrationError, ConfidenceBin
+from bankintent.measures.metrics import Bootstrap, ConfusedPair, IntentScores
+from bankintent.measures.selective import CoverageAt, SelectiveFigures
+from bankintent.measures.slices import Answered, SliceTable
 
 EVALS = Path("artifacts/evals")
 """Folder of the reports, where the API also looks for the plots of a model."""
@@ -96,6 +108,74 @@ class TrivialRecord:
 
 
 @dataclass(frozen=True)
+class CalibrationRecord:
+    """How far scores are from the shares of right answers."""
+
+    equal_width: CalibrationError
+    """Over bins of scores of one width; its error is `ece` of the metrics."""
+    equal_mass: CalibrationError
+    """Over bins of as many rows each."""
+    brier: float
+    """Brier score, from 0 to 2."""
+
+
+@dataclass(frozen=True)
+class NearSentence:
+    """A training sentence that lies near to a row."""
+
+    id: str
+    intent: str
+    similarity: float
+    """Cosine of what the last layer reads of the two."""
+    text: str | None
+    """None where texts were not asked for, or the bundle holds none."""
+
+
+@dataclass(frozen=True)
+class WeighedWord:
+    """A word of a text, or some words of a long one, and what it weighs in the answer."""
+
+    word: str
+    weight: float
+    """Log-odds of the answered intent that are lost without it; negative where they rise."""
+
+
+@dataclass(frozen=True)
+class WrongRow:
+    """A row with another answer than its intent."""
+
+    id: str
+    label: str
+    """Its intent."""
+    predicted: str
+    score: float
+    """Of the predicted intent."""
+    decision: str
+    """Whether the model would have given the answer: `answer` or `abstain`."""
+    neighbours: list[NearSentence] | None
+    """The nearest training sentences, the nearest first; None where the model has no index."""
+    text: str | None
+    """None where texts were not asked for."""
+    words: list[WeighedWord] | None = None
+    """The words of the text in its order; None where texts were not asked for."""
+
+
+@dataclass(frozen=True)
+class CleanedRecord:
+    """Figures without the rows whose label an audit suspects; not the official ones."""
+
+    about: str
+    left_out: int
+    """Rows that are suspected."""
+    rows: int
+    """The others."""
+    accuracy: float
+    interval: list[float]
+    """95 %, as Clopper and Pearson (1934) have it."""
+    coverage_at: list[CoverageAt]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of an evaluation; its fields are the keys of metrics.json, in that order."""
 
@@ -113,6 +193,15 @@ class Evaluation:
     """Most frequent first."""
     reliability: list[ConfidenceBin]
     """Lowest confidence first."""
+    calibration: CalibrationRecord
+    selective: SelectiveFigures
+    """What it could promise if it might decline."""
+    policy: PolicyOnRows | None
+    """What the policy of the model means on these rows; None where it has none."""
+    out_of_scope: ScopeOnRows | None
+    """The out-of-scope sentences of the split; None where it has none."""
+    slices: list[SliceTable]
+    """A table for each column of `by`, in that order."""
     machine: MachineRecord
     absent_intents: list[str]
     """Intents without rows; macro-F1 is over the others."""
@@ -126,14 +215,19 @@ class Evaluation:
     """None where there is no such classifier to compare with."""
     no_trivial: str | None = None
     """The reason, where there should be one."""
+    wrong: list[WrongRow] | None = None
+    """Wrong answers, the most confident first; None for a reference."""
+    cleaned: CleanedRecord | None = None
+    """None where no suspected rows were named."""
     reference: ReferenceRecord | None = None
-    """None for a checkpoint; metrics.json then lacks the key."""
+    """None for a checkpoint."""
 
     def to_json(self) -> JsonObject:
-        """The object of metrics.json."""
+        """The object of metrics.json; without the keys of what there is none of."""
         values = dataclasses.asdict(self)
-        if self.reference is None:
-            del values["reference"]
+        for key in ("wrong", "cleaned", "reference"):
+            if values[key] is None:
+                del values[key]
         return values
 
 
@@ -149,28 +243,41 @@ def report_folder(name: str, data: LabelledRows, parent: Path = EVALS) -> Path:
     return parent / name
 
 
-def predict(checkpoint: Checkpoint, data: EvaluationData, batch_size: int) -> Logits:
-    """(rows, labels) float32 logits, with a progress bar in a terminal.
+def predict(checkpoint: Checkpoint, data: EvaluationData, batch_size: int) -> Predicted:
+    """The answers of a checkpoint by its policy, with a progress bar in a terminal.
 
     Rows that are held out in turn have been answered before the model was published. Raises
     ModelError where a checkpoint was not judged by them.
     """
     if data.source.folds is not None:
-        return _read_out_of_fold(checkpoint, data)
+        return Predicted.of_checkpoint(_read_out_of_fold(checkpoint, data), checkpoint)
+    return _compute(checkpoint, data, batch_size)
 
+
+def _compute(checkpoint: Checkpoint, data: EvaluationData, batch_size: int) -> Predicted:
+    """The answers to the rows, and to the out-of-scope sentences beside them."""
     rows = data.rows
+    outside_texts = outside.find_texts(data.source)
     # Imports torch, which references such as majority and TF-IDF are evaluated without.
     from bankintent.inference.predictor import Predictor
 
     predictor = Predictor.load(checkpoint)
 
     title = f"{checkpoint.name} ({checkpoint.format})"
-    with progress.row_progress(title, len(rows)) as advance:
-        logits = predictor.logits(rows.texts, batch_size, advance)
-    return require_finite(logits, checkpoint.name)
+    with progress.row_progress(title, len(rows) + len(outside_texts)) as advance:
+        outputs = predictor.outputs(rows.texts, batch_size, advance)
+        others = predictor.outputs(outside_texts, batch_size, advance)
+    require_finite(outputs.logits, checkpoint.name)
+    require_finite(others.logits, checkpoint.name)
+
+    predicted = Predicted.of_checkpoint(outputs, checkpoint)
+    if not outside_texts:
+        return predicted
+    return replace(predicted, outside=Predicted.of_checkpoint(others, checkpoint))
 
 
-def _read_out_of_fold(checkpoint: Checkpoint, data: EvaluationData) -> Logits:
+def _read_out_of_fold(checkpoint: Checkpoint, data: EvaluationData) -> Outputs:
+    """The answers that cross-validation has given; of those no features are kept."""
     answers = out_of_fold.read(checkpoint)
     is_own = checkpoint.manifest is not None and checkpoint.manifest.data_hash == data.source.hash
     rows = len(data.rows)
@@ -179,50 +286,75 @@ def _read_out_of_fold(checkpoint: Checkpoint, data: EvaluationData) -> Logits:
             f"{checkpoint.root} was not judged by the folds of {data.source.path}",
             "Evaluate it on a table of labelled sentences with --data",
         )
-    return answers.logits[:rows]
+    return Outputs(answers.logits[:rows], None)
 
 
 def evaluate(
-    logits: Logits,
+    predicted: Predicted,
     data: EvaluationData,
     subject: Subject,
     config: EvalConfig | BaselineConfig,
     train: SplitData | None = None,
+    slicings: Sequence[Slicing] = (),
 ) -> Evaluation:
-    """Compute the content of the report from the (rows, labels) logits.
+    """Compute the content of the report from the answers to the rows.
 
     `train` are the rows that the subject was trained on, where they are at hand: those of `data`
-    that are among them are counted.
+    that are among them are counted. `slicings` divide the rows into slices.
     """
     source = data.source
     labels = data.labels
     true = np.asarray(data.rows.labels)
-    predicted = logits.argmax(axis=1)
-    counts = metrics.confusion(true, predicted, len(labels))
-    right = predicted == true
+    decided = predicted.decisions
+    answers = decided.labels
+    counts = metrics.confusion(true, answers, len(labels))
+    right = answers == true
+    bootstrap = Bootstrap(config.bootstrap, config.seed, source.repeats)
 
     return Evaluation(
         checkpoint=SubjectRecord(subject.name, subject.format, labels.hash),
         data=DataRecord(source.name, source.hash),
         split=source.split,
         rows=len(data.rows) // source.repeats,
-        metrics=metrics.summary(logits, true),
-        intervals=metrics.bootstrap_intervals(
-            true,
-            predicted,
-            len(labels),
-            metrics.Bootstrap(config.bootstrap, config.seed, source.repeats),
-        ),
+        metrics=metrics.summary(predicted.logits, true, decided.probabilities),
+        intervals=metrics.bootstrap_intervals(true, answers, len(labels), bootstrap),
         bootstrap=BootstrapRecord(config.bootstrap, config.seed),
         per_intent=metrics.per_intent(counts, labels.names),
-        confused_pairs=metrics.confused_pairs(true, predicted, data.rows.texts, labels.names),
-        reliability=metrics.reliability(metrics.softmax(logits), true),
+        confused_pairs=metrics.confused_pairs(true, answers, data.rows.texts, labels.names),
+        reliability=calibration.reliability(decided.scores, right),
+        calibration=_measure_calibration(decided, true, right, bootstrap),
+        selective=selective.measure_selective(decided.scores, right, bootstrap),
+        policy=measure_policy(predicted, right, bootstrap),
+        out_of_scope=measure_scope(predicted, predicted.outside, bootstrap),
+        slices=_measure_slices(slicings, decided, true, bootstrap),
         cross=describe_cross(source, right, subject) if isinstance(subject, Checkpoint) else None,
         machine=MachineRecord(platform.python_version(), platform.machine()),
         absent_intents=data.absent_intents,
         refused_rows=source.refusal_counts,
         trained_on=_count_known(source, train),
     )
+
+
+def _measure_calibration(
+    decided: Decisions, true: Ints, right: Bools, bootstrap: Bootstrap
+) -> CalibrationRecord:
+    def measure(binning: Binning) -> CalibrationError:
+        return calibration.calibration_error(
+            decided.scores, right, bootstrap.seed, binning, bootstrap.repeats
+        )
+
+    brier = calibration.brier_score(decided.probabilities, true)
+    return CalibrationRecord(measure("equal-width"), measure("equal-mass"), brier)
+
+
+def _measure_slices(
+    slicings: Sequence[Slicing], decided: Decisions, true: Ints, bootstrap: Bootstrap
+) -> list[SliceTable]:
+    answers = Answered(true, decided.labels, decided.scores)
+    tables = []
+    for one in slicings:
+        tables.append(slices.measure_slices(one.by, one.values, answers, bootstrap))
+    return tables
 
 
 def _count_known(source: LabelledRows, train: SplitData | None) -> int | None:

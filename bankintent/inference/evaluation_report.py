@@ -9,19 +9,37 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bankintent import console, files
+from bankintent.decision.deciding import DECIMALS
+from bankintent.inference.cleaned import describe_cleaned
 from bankintent.inference.cross_record import next_steps, whose_figures
 from bankintent.inference.evaluation import Evaluation, TrivialRecord
+from bankintent.inference.evaluation_tables import (
+    COVERAGE_NOTE,
+    FLOOR_NOTE,
+    WRONG_NOTE,
+    HeaderAndRows,
+    intents_table,
+    overview,
+    pairs_table,
+    slice_note,
+    slice_table,
+    wrong_table,
+)
 from bankintent.inference.labelled import EvaluationData, show_refusals
-from bankintent.inference.runtime import Logits
+from bankintent.inference.outside import describe_scope_on_rows
+from bankintent.inference.policy_on_rows import NO_POLICY, describe_policy
+from bankintent.inference.predicted import Predicted
 from bankintent.labels import LabelSchema
-from bankintent.measures import metrics, plots
+from bankintent.measures import metrics, plots, trust_plots
 from bankintent.measures.confusion_plots import WHOLE, WORST, draw_confusion
-from bankintent.measures.metrics import ConfusedPair, IntentScores
 from bankintent.measures.shares import in_percent, in_points
 from bankintent.texts import list_some
 
 CURVE = "learning-curve.png"
 """Accuracy against sentences, where cross-validation has measured it."""
+
+RISK_COVERAGE = "risk-coverage.png"
+"""Wrong answers against the share of rows that is answered."""
 
 REPORT = files.ResultFolder(
     "evaluation report",
@@ -31,6 +49,7 @@ REPORT = files.ResultFolder(
         WORST,
         WHOLE,
         "reliability.png",
+        RISK_COVERAGE,
         CURVE,
         "predictions.parquet",
     ),
@@ -39,6 +58,9 @@ REPORT = files.ResultFolder(
 
 SHOWN_PAIRS = 5
 """Confused pairs that are printed; the report has more."""
+
+SHOWN_SLICES = 10
+"""Slices of a column that are printed; the report has all."""
 
 FEW_ROWS = 300
 """Rows below which an interval of accuracy is some points wide on either side."""
@@ -51,13 +73,20 @@ ADVICE = (
 """What to try where an encoder gains nothing."""
 
 
-def write(folder: Path, result: Evaluation, logits: Logits, data: EvaluationData) -> None:
-    """Write the report folder; an earlier report there is replaced."""
+def write(
+    folder: Path,
+    result: Evaluation,
+    predicted: Predicted,
+    data: EvaluationData,
+    with_texts: bool = False,
+) -> None:
+    """Write the report folder; an earlier report there is replaced.
+
+    predictions.parquet has the sentences only `with_texts`: they may be words of customers.
+    """
     labels = data.labels
     true = np.asarray(data.rows.labels)
-    predicted = logits.argmax(axis=1)
-    counts = metrics.confusion(true, predicted, len(labels))
-    confidence = metrics.softmax(logits).max(axis=1)
+    counts = metrics.confusion(true, predicted.decisions.labels, len(labels))
     title = f"{result.checkpoint.name} on {describe_rows(data)}"
 
     with files.replacing(folder, REPORT) as staging:
@@ -66,22 +95,39 @@ def write(folder: Path, result: Evaluation, logits: Logits, data: EvaluationData
             result.reliability, result.metrics["ece"], staging / "reliability.png"
         )
 
+        curve = trust_plots.SelectiveCurve(result.checkpoint.name, result.selective.curve)
+        trust_plots.draw_risk_coverage([curve], staging / RISK_COVERAGE)
+
         if _has_curve(result):
             _draw_curve(result, staging / CURVE)
 
-        columns = {
-            "id": data.rows.ids,
-            "label": names_of(true, labels),
-            "predicted": names_of(predicted, labels),
-            # float32 has about seven digits.
-            "score": np.round(confidence, 6),
-        }
-        if data.source.folds is not None:
-            columns["repeat"] = np.repeat(np.arange(data.source.repeats), result.rows)
-        pq.write_table(pa.table(columns), staging / "predictions.parquet")
+        predictions = _tabulate_predictions(predicted, data, with_texts)
+        pq.write_table(predictions, staging / "predictions.parquet")
 
         files.write_text(staging / "metrics.json", files.json_text(result.to_json()))
         files.write_text(staging / "report.md", _report_text(result, data, matrices))
+
+
+def _tabulate_predictions(predicted: Predicted, data: EvaluationData, with_texts: bool) -> pa.Table:
+    """The answer to each row beside its intent."""
+    labels = data.labels
+    decided = predicted.decisions
+    columns = {
+        "id": data.rows.ids,
+        "label": names_of(np.asarray(data.rows.labels), labels),
+        "predicted": names_of(decided.labels, labels),
+        "score": np.round(decided.scores, DECIMALS),
+        "margin": np.round(decided.margins, DECIMALS),
+        "second": names_of(decided.seconds, labels),
+        "decision": [decided.of(row).verdict.value for row in range(len(decided))],
+        "reason": [decided.of(row).reason.value for row in range(len(decided))],
+    }
+    if with_texts:
+        columns["text"] = data.rows.texts
+    repeats = data.source.repeats
+    if data.source.folds is not None:
+        columns["repeat"] = np.repeat(np.arange(repeats), len(data.rows) // repeats)
+    return pa.table(columns)
 
 
 def _has_curve(result: Evaluation) -> bool:
@@ -108,13 +154,26 @@ def show(result: Evaluation, data: EvaluationData, folder: Path) -> None:
     show_refusals(data.source)
     subject = result.checkpoint
     title = f"{subject.name} ({subject.format}) on {describe_rows(data)}"
-    header, body = metrics.overview(result.metrics, result.intervals)
+    header, body = overview(result)
     console.print_table(title, header, body)
 
     for text in _row_notes(result):
         console.say(text)
     for line in [*_compare_with_trivial(result), *_next_steps(result)]:
         console.say(line)
+
+    for line in _cleaned_lines(result):
+        console.say(line)
+    for line in _policy_lines(result):
+        console.say(line)
+    console.say("")
+
+    for table in result.slices:
+        header, body = slice_table(table, SHOWN_SLICES)
+        console.print_table(f"By {table.by}, the worst first", header, body)
+        note = slice_note(table, SHOWN_SLICES)
+        if note is not None:
+            console.say(note)
 
     pairs = []
     for pair in result.confused_pairs[:SHOWN_PAIRS]:
@@ -123,10 +182,25 @@ def show(result: Evaluation, data: EvaluationData, folder: Path) -> None:
         console.print_table("Most confused", ["true", "predicted", "rows"], pairs)
 
     place = console.show_path(folder)
-    pictures = "confusion.png, reliability.png"
+    pictures = f"confusion.png, reliability.png, {RISK_COVERAGE}"
     if _has_curve(result):
         pictures += f", {CURVE}"
     console.say(f"Report: {place} (report.md, {pictures})")
+
+
+def _policy_lines(result: Evaluation) -> list[str]:
+    """What the policy means on the rows; none for a reference, which has no policy."""
+    lines = [] if result.reference is not None else [NO_POLICY]
+    if result.policy is not None:
+        lines = describe_policy(result.policy)
+    if result.out_of_scope is not None:
+        lines.append(describe_scope_on_rows(result.out_of_scope))
+    return lines
+
+
+def _cleaned_lines(result: Evaluation) -> list[str]:
+    """The second figure, where one was asked for."""
+    return [] if result.cleaned is None else [describe_cleaned(result.cleaned)]
 
 
 def describe_rows(data: EvaluationData) -> str:
@@ -223,7 +297,6 @@ def _report_text(result: Evaluation, data: EvaluationData, matrices: dict[str, s
     origin = f"model loaded as {result.checkpoint.format}"
     if result.reference is not None:
         origin = result.reference.about
-    header, body = metrics.overview(result.metrics, result.intervals)
 
     lines = [
         f"# {result.checkpoint.name} on {_title_of(data)}",
@@ -231,7 +304,11 @@ def _report_text(result: Evaluation, data: EvaluationData, matrices: dict[str, s
         f"{result.rows:,} rows; {origin}; intervals from",
         f"{result.bootstrap.resamples:,} bootstrap resamples of the rows.",
         "",
-        *console.markdown_table(header, body),
+        *_markdown(overview(result)),
+        "",
+        FLOOR_NOTE,
+        "",
+        COVERAGE_NOTE,
         "",
         *_paragraphs(result, data),
         f"![Confusion matrix: {matrices[WORST]}]({WORST})",
@@ -239,16 +316,49 @@ def _report_text(result: Evaluation, data: EvaluationData, matrices: dict[str, s
         *_whole_matrix(matrices),
         "![calibration](reliability.png)",
         "",
+        f"![wrong answers against answered rows]({RISK_COVERAGE})",
+        "",
         *_curve_picture(result),
+        *_policy_section(result),
+        *_slice_sections(result),
         "## Most confused pairs",
         "",
-        *_pairs_table(result.confused_pairs),
+        *_markdown(pairs_table(result.confused_pairs)),
         "",
+        *_wrong_section(result),
         "## Intents, worst F1 first",
         "",
-        *_intents_table(result.per_intent),
+        *_markdown(intents_table(result.per_intent)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _markdown(table: HeaderAndRows) -> list[str]:
+    header, body = table
+    return console.markdown_table(header, body)
+
+
+def _policy_section(result: Evaluation) -> list[str]:
+    lines = _policy_lines(result)
+    return ["## Answers and refusals", "", lines[0], "", *lines[1:], ""] if lines else []
+
+
+def _slice_sections(result: Evaluation) -> list[str]:
+    """A section for each column that the rows were divided by."""
+    lines = []
+    for table in result.slices:
+        lines += [f"## By {table.by}, the worst first", "", *_markdown(slice_table(table)), ""]
+        note = slice_note(table)
+        if note is not None:
+            lines += [note, ""]
+    return lines
+
+
+def _wrong_section(result: Evaluation) -> list[str]:
+    if not result.wrong:
+        return []
+    title = "## Wrong answers, the most confident first"
+    return [title, "", WRONG_NOTE, "", *_markdown(wrong_table(result.wrong)), ""]
 
 
 def _whole_matrix(matrices: dict[str, str]) -> list[str]:
@@ -276,7 +386,7 @@ def _title_of(data: EvaluationData) -> str:
 def _paragraphs(result: Evaluation, data: EvaluationData) -> list[str]:
     """The notes and the comparison as Markdown, each followed by an empty line."""
     lines = []
-    for note in _row_notes(result):
+    for note in [*_row_notes(result), *_cleaned_lines(result)]:
         lines += [note, ""]
 
     refusals = data.source.describe_refusals()
@@ -291,31 +401,3 @@ def _paragraphs(result: Evaluation, data: EvaluationData) -> list[str]:
         if is_last or not comparison[number + 1].startswith("- ") or not line.startswith("- "):
             lines.append("")
     return lines
-
-
-def _pairs_table(pairs: list[ConfusedPair]) -> list[str]:
-    header = ["true", "predicted", "rows", "examples"]
-
-    body = []
-    for pair in pairs:
-        # A line break in a sentence would end the table's row.
-        examples = [" ".join(text.split()) for text in pair.examples]
-        cells = [pair.true, pair.predicted, str(pair.count)]
-        cells.append(" / ".join(examples))
-        body.append(cells)
-    return console.markdown_table(header, body)
-
-
-def _intents_table(intents: list[IntentScores]) -> list[str]:
-    header = ["intent", "precision", "recall", "F1", "rows"]
-    # An intent without rows has nothing to measure.
-    occurring = [row for row in intents if row.support > 0]
-    by_f1 = sorted(occurring, key=lambda row: (row.f1, row.intent))
-
-    body = []
-    for row in by_f1:
-        precision = f"{row.precision:.3f}"
-        recall = f"{row.recall:.3f}"
-        f1 = f"{row.f1:.3f}"
-        body.append([row.intent, precision, recall, f1, str(row.support)])
-    return console.markdown_table(header, body)

@@ -19,10 +19,13 @@ from tokenizers import Tokenizer
 from bankintent import files, typed_json
 from bankintent.bundle import layout
 from bankintent.bundle.layout import Formats
+from bankintent.decision.policy import Policy
 from bankintent.errors import ModelError
+from bankintent.inference.policies import find_misfit, read_policy
 from bankintent.inference.runtime import (
     Logits,
     ModelFacts,
+    Outputs,
     Tokens,
     describe_runtime,
     never_empty,
@@ -39,8 +42,14 @@ SETTINGS = "runtime.json"
 Feeds = dict[str, NDArray[np.int64]]
 """The model's inputs by name, (items, length) each."""
 
-Engine = Callable[[Feeds], Logits]
-"""A loaded model that computes (items, labels) logits."""
+LOGITS = "logits"
+"""The first output of a graph, (items, labels)."""
+
+FEATURES = "features"
+"""The second one, (items, width), where there is one: what the last layer reads."""
+
+Engine = Callable[[Feeds], list[NDArray[np.float32]]]
+"""A loaded model that computes the outputs that it was started for, in their order."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest difference of a logit that may come from the order of float32 additions."""
@@ -120,6 +129,13 @@ class FormatSettings:
     backbone: str
     probes: dict[str, list[list[float]]]
     """Verified kind -> its logits of PROBES."""
+    features: int = 0
+    """Width of the features that every graph gives; 0 where they give logits alone."""
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the graphs' outputs."""
+        return [LOGITS, FEATURES] if self.features > 0 else [LOGITS]
 
     @classmethod
     def load(cls, folder: Path) -> "FormatSettings":
@@ -139,7 +155,7 @@ class FormatSettings:
 class ExportedModel:
     """One format of an `onnx/` folder, loaded.
 
-    `workers` calls of `logits` may run at once, on `threads` in all.
+    `workers` calls of `outputs` may run at once, on `threads` in all.
     """
 
     def __init__(self, folder: Path, kind: Kind, threads: int, workers: int = 1) -> None:
@@ -151,9 +167,10 @@ class ExportedModel:
 
         path = folder / kind.file
         if kind.engine == "openvino":
-            self._engine = _start_openvino(path, threads, self.workers)
+            engine = _start_openvino(path, self.settings.outputs, threads, self.workers)
         else:
-            self._engine = _start_onnxruntime(path, threads, self.workers)
+            engine = _start_onnxruntime(path, self.settings.outputs, threads, self.workers)
+        self._engine = engine
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each folded text, cut to the model's longest input."""
@@ -171,9 +188,14 @@ class ExportedModel:
             items.append(Tokens(features, truncated=bool(encoding.overflowing)))
         return items
 
+    def outputs(self, items: Sequence[Tokens]) -> Outputs:
+        """Logits, and features where the graph gives them."""
+        logits, *others = self._engine(self.feeds(items))
+        return Outputs(logits, others[0] if others else None)
+
     def logits(self, items: Sequence[Tokens]) -> Logits:
-        """(items, labels) float32."""
-        return self._engine(self.feeds(items))
+        """The (items, labels) logits alone."""
+        return self.outputs(items).logits
 
     def feeds(self, items: Sequence[Tokens]) -> Feeds:
         """The model's inputs, padded to the longest item or a little more, and masked."""
@@ -206,13 +228,14 @@ class ExportedRuntime(ExportedModel):
     """A verified format of a bundle, as a runtime.
 
     Raises ModelError where a file was changed, Unfit where the answers on this machine differ from
-    those at publishing.
+    those at publishing, or where the bundle's policy needs features that the format does not give.
     """
 
     def __init__(self, bundle: Formats, name: str, threads: int, workers: int) -> None:
         kind = KINDS[name]
         super().__init__(bundle.folder, kind, threads, workers)
         check_probes(self, name, self.settings.probes[name])
+        self.policy = self._read_policy(bundle, name)
 
         package = importlib.import_module(kind.engine)
         # OpenVINO adds its build and commit after a dash.
@@ -229,6 +252,19 @@ class ExportedRuntime(ExportedModel):
             runtime=describe_runtime(engine, kind.precision, "cpu", threads),
             folder=bundle.root,
         )
+
+    def _read_policy(self, bundle: Formats, name: str) -> Policy | None:
+        policy = read_policy(bundle.root, bundle.manifest, bundle.labels)
+        if policy is None or not policy.needs_features:
+            return policy
+
+        misfit = find_misfit(policy, self.outputs(self.encode([PROBES[0]])))
+        if misfit is not None:
+            raise Unfit(
+                f"{name} of {bundle.root} is not used: {misfit}",
+                "Use runtime: torch, or publish the model again for formats with features",
+            )
+        return policy
 
 
 def verify_format(bundle: Formats, name: str) -> None:
@@ -261,7 +297,7 @@ def check_probes(model: ExportedModel, name: str, expected: list[list[float]]) -
         )
 
 
-def _start_onnxruntime(path: Path, threads: int, workers: int) -> Engine:
+def _start_onnxruntime(path: Path, outputs: list[str], threads: int, workers: int) -> Engine:
     """Load a model; each call of the engine runs on its share of the threads."""
     import onnxruntime
 
@@ -278,10 +314,10 @@ def _start_onnxruntime(path: Path, threads: int, workers: int) -> Engine:
         # is 1.2 times as fast.
         disabled_optimizers=["SkipLayerNormFusion"],
     )
-    return lambda feeds: np.asarray(session.run(["logits"], feeds)[0])
+    return lambda feeds: list(session.run(outputs, feeds))
 
 
-def _start_openvino(path: Path, threads: int, workers: int) -> Engine:
+def _start_openvino(path: Path, outputs: list[str], threads: int, workers: int) -> Engine:
     """Load a model in bf16 on one stream for each worker; Unfit where the CPU has no bf16."""
     openvino = import_openvino()
     core = openvino.Core()
@@ -297,12 +333,13 @@ def _start_openvino(path: Path, threads: int, workers: int) -> Engine:
     # A request holds the buffers of one call at a time, so each thread needs its own.
     requests: Any = threading.local()
 
-    def compute(feeds: Feeds) -> Logits:
+    def compute(feeds: Feeds) -> list[NDArray[np.float32]]:
         if not hasattr(requests, "own"):
             requests.own = compiled.create_infer_request()
 
-        # A copy: the next call overwrites the buffer.
-        return np.array(requests.own.infer(feeds)["logits"])
+        results = requests.own.infer(feeds)
+        # Copies: the next call overwrites the buffers.
+        return [np.array(results[name]) for name in outputs]
 
     return compute
 

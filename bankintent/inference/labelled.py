@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from bankintent.config import CompareModelsConfig, DataConfig, EvalConfig
 from bankintent.corpus import dataset as datasets
 from bankintent.corpus import sources
 from bankintent.corpus.cleaning import Example, clean
-from bankintent.corpus.dataset import Dataset, SplitData
+from bankintent.corpus.dataset import Columns, Dataset, SplitData, take_columns
 from bankintent.corpus.folds import Folds
 from bankintent.corpus.refusals import (
     RefusedRow,
@@ -23,11 +23,11 @@ from bankintent.corpus.refusals import (
     require_allowed,
 )
 from bankintent.corpus.rows import SPLIT_NAMES, Source
-from bankintent.errors import DataError, UserError
-from bankintent.files import JsonObject
+from bankintent.errors import DataError
+from bankintent.inference import own_columns
 from bankintent.inference.label_names import Renames, label_ids, read_renames
 from bankintent.labels import LabelSchema
-from bankintent.texts import list_some, normalise
+from bankintent.texts import list_some
 
 CROSS = "cross"
 """In the place of a split: the rows are held out in turn."""
@@ -69,6 +69,9 @@ class LabelledRows:
     """Rows of a table that were left out."""
     folds: Folds | None = None
     """Of the rows of train, where the rows are those that cross-validation holds out."""
+    columns: Columns = field(default_factory=dict)
+    """Other columns of the data: those that ETL kept, or those of a table, which are read where an
+    evaluation is divided by columns."""
 
     @property
     def repeats(self) -> int:
@@ -116,6 +119,7 @@ class LabelledRows:
             ids=self.ids[:sentences],
             texts=self.texts[:sentences],
             intents=self.intents[:sentences],
+            columns=take_columns(self.columns, range(sentences)),
             folds=Folds(self.folds.assignment[:1]),
         )
 
@@ -221,6 +225,7 @@ def read_dataset(data: Dataset, split: str) -> LabelledRows:
         texts=rows.texts,
         intents=intents,
         dataset=data,
+        columns=rows.columns,
     )
 
 
@@ -239,6 +244,7 @@ def read_held_out(data: Dataset) -> LabelledRows:
         intents=intents * folds.repeats,
         dataset=data,
         folds=folds,
+        columns={name: values * folds.repeats for name, values in rows.columns.items()},
     )
 
 
@@ -266,6 +272,11 @@ def read_table(path: Path, settings: Settings) -> LabelledRows:
         ids.append(row.id)
         texts.append(row.text)
         intents.append(row.label_text)
+
+    columns: Columns = {}
+    # They are read once more, where they are asked for.
+    if isinstance(settings, EvalConfig) and settings.by:
+        columns = own_columns.read_columns(chosen, config, source, ids)
     return LabelledRows(
         path=path,
         name=path.resolve().name,
@@ -275,6 +286,7 @@ def read_table(path: Path, settings: Settings) -> LabelledRows:
         texts=texts,
         intents=intents,
         refusals=tuple(examples.refusals),
+        columns=columns,
     )
 
 
@@ -336,55 +348,6 @@ def _table_hash(rows: Sequence[Example]) -> str:
     """sha256 of texts and intents in their order, independent of the format of the file."""
     pairs = [[row.text, row.label_text] for row in rows]
     return files.sha256_text(json.dumps(pairs, ensure_ascii=False))
-
-
-def trained_rows(checkpoint: Checkpoint, evaluated: LabelledRows) -> SplitData | None:
-    """The labelled rows that a model was trained on; None where they are not at hand.
-
-    They are read from the data that it is evaluated on, where that is the data of its training, or
-    from the folder that it records. A checkpoint without a record is taken to be trained on the
-    data that it is evaluated on.
-    """
-    try:
-        data = _training_data(checkpoint, evaluated.dataset)
-        train = data.read("train")
-        return _drawn(train, _trained_settings(checkpoint))
-    # Gone, changed, of other labels: an evaluation does not need them.
-    except UserError:
-        return None
-
-
-def _drawn(train: SplitData, settings: JsonObject) -> SplitData | None:
-    """The rows that a run with these settings drew; None where the settings are not a run's."""
-    few_shot = settings.get("few_shot")
-    seed = settings.get("seed")
-    if few_shot is None:
-        return train
-    if not isinstance(few_shot, int) or not isinstance(seed, int):
-        return None
-    return train.few_shot(few_shot, seed)
-
-
-def _training_data(checkpoint: Checkpoint, evaluated: Dataset | None) -> Dataset:
-    manifest = checkpoint.manifest
-    if evaluated is not None:
-        is_own = manifest is None or manifest.data_hash == evaluated.hash
-        if is_own and evaluated.labels.hash == checkpoint.labels.hash:
-            return evaluated
-    return recorded_data(checkpoint)
-
-
-def _trained_settings(checkpoint: Checkpoint) -> JsonObject:
-    """The settings of a run; none where they are not recorded."""
-    if checkpoint.manifest is None:
-        return {}
-    return checkpoint.manifest.settings
-
-
-def find_known(texts: Sequence[str], train: SplitData) -> list[bool]:
-    """Whether each text stands in the training rows, whatever its intent there."""
-    known = {normalise(text) for text in train.texts}
-    return [normalise(text) in known for text in texts]
 
 
 def show_refusals(rows: LabelledRows) -> None:

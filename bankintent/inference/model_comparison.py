@@ -13,7 +13,7 @@ from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.config import CompareModelsConfig
 from bankintent.errors import DataError, LabelError
 from bankintent.files import JsonObject
-from bankintent.inference import labelled
+from bankintent.inference import labelled, trained_on
 from bankintent.inference.evaluation import (
     BootstrapRecord,
     DataRecord,
@@ -25,7 +25,7 @@ from bankintent.inference.label_names import Renames, describe_missing, read_ren
 from bankintent.inference.labelled import EvaluationData
 from bankintent.labels import LabelSchema
 from bankintent.measures import metrics, paired
-from bankintent.measures.metrics import Bools, Floats, Ints
+from bankintent.measures.arrays import Bools, Floats, Ints
 
 COMPARISONS = Path("artifacts/comparisons")
 """Folder of the reports."""
@@ -174,10 +174,9 @@ def answer_rows(
     checkpoint: Checkpoint, pair: Pair, data: EvaluationData, settings: CompareModelsConfig
 ) -> Answers:
     """The answers of one model of the pair, in float32 as `python -m eval` computes them."""
-    logits = predict(checkpoint, data, settings.batch_size)
+    decisions = predict(checkpoint, data, settings.batch_size).decisions
     ids = [pair.labels.label2id[name] for name in _renamed(checkpoint, pair.renames)]
-    predicted = np.asarray(ids)[logits.argmax(axis=1)]
-    return Answers(predicted, metrics.softmax(logits).max(axis=1))
+    return Answers(np.asarray(ids)[decisions.labels], decisions.scores)
 
 
 def compare_answers(
@@ -207,10 +206,10 @@ def compare_answers(
 
 def _find_known(checkpoint: Checkpoint, data: EvaluationData) -> Bools | None:
     """(rows,) whether a text stands in the training data; None where that is not at hand."""
-    train = labelled.trained_rows(checkpoint, data.source)
+    train = trained_on.trained_rows(checkpoint, data.source)
     if train is None or data.source.folds is not None:
         return None
-    return np.asarray(labelled.find_known(data.rows.texts, train))
+    return np.asarray(trained_on.find_known(data.rows.texts, train))
 
 
 def _figures(

@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from bankintent.bundle.layout import Checkpoint, open_checkpoint
 from bankintent.errors import ModelError
 from bankintent.inference import loaded
-from bankintent.inference.runtime import never_empty
+from bankintent.inference.head_inputs import HeadInputs, find_output_layer
+from bankintent.inference.runtime import Logits, Outputs, OutputTable, never_empty
 from bankintent.labels import LabelSchema
 from bankintent.texts import fold
 
@@ -66,21 +65,39 @@ class Predictor:
             rows.append({key: columns[key][index] for key in columns})
         return rows
 
-    @torch.inference_mode()
-    def logits(
+    def outputs(
         self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        """(len(texts), labels) float32 in the order of `texts`.
+    ) -> Outputs:
+        """Logits and features in the order of `texts`.
 
         A batch has texts of similar length; after it `progress` is called with their number.
         """
-        logits = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for rows, batch in self.batches(texts, batch_size):
-            output = self.model(**batch)
-            logits[rows] = output.logits.float().cpu().numpy()
-            if progress is not None:
-                progress(len(rows))
-        return logits
+        table = OutputTable(len(texts), len(self.labels))
+        with self.head() as head:
+            for rows, batch in self.batches(texts, batch_size):
+                table.fill(rows, self.compute(batch, head))
+                if progress is not None:
+                    progress(len(rows))
+        return table.outputs()
+
+    def logits(
+        self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
+    ) -> Logits:
+        """The (len(texts), labels) logits of `outputs` alone."""
+        return self.outputs(texts, batch_size, progress).logits
+
+    def head(self) -> HeadInputs:
+        """What records the features of each pass once it is attached, for `compute`."""
+        return HeadInputs(find_output_layer(self.model, len(self.labels)))
+
+    @torch.inference_mode()
+    def compute(self, batch: Any, head: HeadInputs) -> Outputs:
+        """Logits and features of padded tensors; `head` is attached to the model."""
+        logits = self.model(**batch).logits
+        features = head.take_features(logits)
+        if features is not None:
+            features = features.float().cpu().numpy()
+        return Outputs(logits.float().cpu().numpy(), features)
 
     def batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
         """Indices of the texts of each batch, shortest first, and their padded tensors."""

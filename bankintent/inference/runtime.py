@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from bankintent import files
 from bankintent.bundle.layout import MERGED
 from bankintent.bundle.record import Manifest
+from bankintent.decision.policy import Policy
 from bankintent.errors import ModelError
 
 Logits = NDArray[np.float32]
+
+Features = NDArray[np.float32]
+"""(items, width): what the last linear layer of a classifier reads of each text."""
 
 VERSION_DIGITS = 12
 """Hex digits of a model's version: 48 bits, too many for two models to share one by chance."""
@@ -50,6 +54,52 @@ class Tokens:
         return len(self.features["input_ids"])
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What one pass of a model gives of some texts."""
+
+    logits: Logits
+    """(items, labels) float32."""
+    features: Features | None
+    """(items, width) float32; None where the model or its exported format gives none.
+
+    With the weights of the last layer they make the logits: `features @ weight.T + bias`.
+    """
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def row(self, index: int) -> "Outputs":
+        """The outputs of one text, (labels,) and (width,): without the axis of items."""
+        # Copies: who keeps the answer to one text should not keep its whole batch.
+        features = None if self.features is None else self.features[index].copy()
+        return Outputs(self.logits[index].copy(), features)
+
+
+class OutputTable:
+    """The outputs of many items, which come batch by batch, in any order."""
+
+    def __init__(self, items: int, labels: int) -> None:
+        self._logits = np.empty((items, labels), dtype=np.float32)
+        self._features: Features | None = None
+
+    def fill(self, rows: list[int], batch: Outputs) -> None:
+        """Put the outputs of a batch into the rows of its items."""
+        self._logits[rows] = batch.logits
+        # A model gives features of every batch or of none.
+        if batch.features is None:
+            return
+
+        if self._features is None:
+            width = batch.features.shape[1]
+            self._features = np.empty((len(self._logits), width), dtype=np.float32)
+        self._features[rows] = batch.features
+
+    def outputs(self) -> Outputs:
+        """What was filled in. Without any item there are no features."""
+        return Outputs(self._logits, self._features)
+
+
 def never_empty(features: dict[str, list[int]], padding: int) -> dict[str, list[int]]:
     """The features of a text, or where it has no tokens those of one token of padding.
 
@@ -67,15 +117,21 @@ class Runtime(Protocol):
     """A loaded model. The logits of a text depend on its batch only by rounding."""
 
     facts: ModelFacts
+    policy: Policy | None
+    """The bundle's policy, for `decision.deciding.decide`; None where it has none."""
     workers: int
-    """How many calls of `logits` may run at once."""
+    """How many calls of `outputs` may run at once."""
 
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         """Token ids of each text, folded (`texts.fold`) and cut to the model's longest input."""
         ...
 
+    def outputs(self, items: list[Tokens]) -> Outputs:
+        """Logits and features of at least one item, padded to the longest and masked."""
+        ...
+
     def logits(self, items: list[Tokens]) -> Logits:
-        """(items, labels) float32 of at least one item, padded to the longest and masked."""
+        """The (items, labels) logits alone."""
         ...
 
 

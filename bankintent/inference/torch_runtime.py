@@ -1,11 +1,20 @@
 """The predictor as a runtime: float32 torch on the CPU, or on a GPU where there is one."""
 
-import numpy as np
 import torch
 
 from bankintent.bundle.layout import Checkpoint
+from bankintent.decision.policy import Policy
+from bankintent.errors import ModelError
+from bankintent.inference.policies import ADVICE, find_misfit, read_policy
 from bankintent.inference.predictor import Predictor, pad
-from bankintent.inference.runtime import Logits, ModelFacts, Tokens, describe_runtime, version
+from bankintent.inference.runtime import (
+    Logits,
+    ModelFacts,
+    Outputs,
+    Tokens,
+    describe_runtime,
+    version,
+)
 from bankintent.texts import fold
 
 
@@ -15,6 +24,7 @@ class TorchRuntime:
     def __init__(self, checkpoint: Checkpoint, threads: int, workers: int = 1) -> None:
         self._predictor = Predictor.load(checkpoint)
         self._max_length = int(self._predictor.tokenizer.model_max_length)
+        self._head = self._predictor.head().attach()
         device = self._predictor.device.type
 
         # One GPU computes one batch at a time.
@@ -23,6 +33,18 @@ class TorchRuntime:
         torch.set_num_threads(max(1, threads // self.workers))
 
         self.facts = self._gather_facts(checkpoint, device, threads)
+        self.policy = self._read_policy(checkpoint)
+
+    def _read_policy(self, checkpoint: Checkpoint) -> Policy | None:
+        """The bundle's policy; ModelError where it cannot decide on this model's outputs."""
+        policy = read_policy(checkpoint.root, checkpoint.manifest, checkpoint.labels)
+        if policy is None or not policy.needs_features:
+            return policy
+
+        misfit = find_misfit(policy, self.outputs(self.tokenize(["a text"])))
+        if misfit is not None:
+            raise ModelError(f"{checkpoint.root}: {misfit}", ADVICE)
+        return policy
 
     def _gather_facts(self, checkpoint: Checkpoint, device: str, threads: int) -> ModelFacts:
         model = self._predictor.model
@@ -58,12 +80,13 @@ class TorchRuntime:
         whole = self._predictor.tokenizer(fold(text), verbose=False)["input_ids"]
         return len(whole) > self._max_length
 
-    @torch.inference_mode()
-    def logits(self, items: list[Tokens]) -> Logits:
-        """(items, labels) float32, padded to the longest and masked."""
+    def outputs(self, items: list[Tokens]) -> Outputs:
+        """Logits and features, padded to the longest and masked."""
         predictor = self._predictor
-        features = [item.features for item in items]
-        batch = pad(predictor.tokenizer, features)
-        output = predictor.model(**batch.to(predictor.device))
-        logits = output.logits.float()
-        return np.asarray(logits.cpu().numpy())
+        rows = [item.features for item in items]
+        batch = pad(predictor.tokenizer, rows)
+        return predictor.compute(batch.to(predictor.device), self._head)
+
+    def logits(self, items: list[Tokens]) -> Logits:
+        """The (items, labels) logits alone."""
+        return self.outputs(items).logits

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import ListedColormap
 
-from bankintent.measures.metrics import Floats, Ints
+from bankintent.measures.arrays import Floats, Ints
 from bankintent.measures.plots import PLAIN_TEXT, break_name, make_figure, save_picture
 from bankintent.measures.seriation import order_by_confusion
 

@@ -1,26 +1,15 @@
 """Quality of predictions, from logits and true labels. Arrays in, plain numbers out."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bankintent.measures.arrays import Bools, Floats, Ints
+from bankintent.measures.calibration import expected_calibration_error, negative_log_likelihood
 from bankintent.measures.shares import in_percent
-
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
-
-Bools = NDArray[np.bool_]
-
-ECE_BINS = 15
-"""Equal-width bins of confidence, as in Guo et al. (2017)."""
 
 QUANTILES = (0.025, 0.975)
 """Ends of a 95 % percentile interval."""
-
-SMALLEST_PROBABILITY = 1e-12
-"""Floor of a probability in a logarithm, so that a certain mistake is no infinite loss."""
 
 SHOWN = {
     "accuracy": "accuracy",
@@ -33,16 +22,6 @@ SHOWN = {
 
 NO_SHARES = ("ece", "nll")
 """Metrics that are shown as plain numbers, not in per cent."""
-
-
-@dataclass(frozen=True)
-class ConfidenceBin:
-    """The rows whose confidence falls into one bin."""
-
-    rows: int
-    confidence: float
-    """Mean over the rows."""
-    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -137,34 +116,6 @@ def occurring(true: Ints, num_labels: int) -> Bools:
     return np.bincount(true, minlength=num_labels) > 0
 
 
-def expected_calibration_error(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> float:
-    """Mean distance of confidence and accuracy over bins of confidence (Guo et al., 2017)."""
-    weighted = 0.0
-    for group in reliability(probabilities, true, bins):
-        weighted += group.rows * abs(group.confidence - group.accuracy)
-    return weighted / len(true)
-
-
-def reliability(probabilities: Floats, true: Ints, bins: int = ECE_BINS) -> list[ConfidenceBin]:
-    """The bins of confidence that hold rows, lowest first."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == true
-    # A confidence of exactly 1 belongs to the last bin, not to one after it.
-    bin_of_row = np.minimum((confidence * bins).astype(int), bins - 1)
-
-    result = []
-    for number in np.unique(bin_of_row):
-        members = bin_of_row == number
-        result.append(
-            ConfidenceBin(
-                rows=int(members.sum()),
-                confidence=float(confidence[members].mean()),
-                accuracy=float(correct[members].mean()),
-            )
-        )
-    return result
-
-
 @dataclass(frozen=True)
 class Bootstrap:
     """How rows are resampled."""
@@ -201,7 +152,7 @@ def bootstrap_intervals(
 
         accuracies[index] = hits.sum() / len(sample)
         f1s[index] = _mean_f1(hits, denominators, counted)
-    return {"accuracy": _interval(accuracies), "macro_f1": _interval(f1s)}
+    return {"accuracy": percentile_interval(accuracies), "macro_f1": percentile_interval(f1s)}
 
 
 def _sorted_cells(true: Ints, predicted: Ints, num_labels: int, repeats: int) -> Ints:
@@ -216,14 +167,16 @@ def _sorted_cells(true: Ints, predicted: Ints, num_labels: int, repeats: int) ->
     return of_sentences[np.lexsort(of_sentences.T)]
 
 
-def _interval(values: Floats) -> list[float]:
+def percentile_interval(values: Floats) -> list[float]:
+    """Lower and upper end of the 95 % interval of a figure that was computed on resamples."""
     return [float(quantile) for quantile in np.quantile(values, QUANTILES)]
 
 
-def summary(logits: Floats, true: Ints) -> dict[str, float]:
+def summary(logits: Floats, true: Ints, probabilities: Floats | None = None) -> dict[str, float]:
     """The metrics that every epoch and every report shows; `logits` are (rows, labels).
 
-    Macro-F1 is the mean over the labels that have rows.
+    Macro-F1 is the mean over the labels that have rows. The probabilities are the softmax of the
+    logits where none are given; given ones have the same order.
     """
     num_labels = logits.shape[1]
     predicted = logits.argmax(axis=1)
@@ -234,15 +187,15 @@ def summary(logits: Floats, true: Ints) -> dict[str, float]:
     top3 = np.argpartition(-logits, third, axis=1)[:, :3]
     in_top3 = (top3 == true[:, None]).any(axis=1)
 
-    probabilities = softmax(logits)
-    of_truth = probabilities[np.arange(len(true)), true]
-    losses = -np.log(np.maximum(of_truth, SMALLEST_PROBABILITY))
+    if probabilities is None:
+        probabilities = softmax(logits)
+    scores = probabilities.max(axis=1)
     return {
         "accuracy": float((predicted == true).mean()),
         "macro_f1": float(macro_f1(counts, occurring(true, num_labels))),
         "top3_accuracy": float(in_top3.mean()),
-        "ece": expected_calibration_error(probabilities, true),
-        "nll": float(losses.mean()),
+        "ece": expected_calibration_error(scores, predicted == true),
+        "nll": negative_log_likelihood(probabilities, true),
     }
 
 

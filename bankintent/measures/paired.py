@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from bankintent.measures.metrics import Bools, Floats, Ints
+from bankintent.measures.arrays import Bools, Floats, Ints
 
 LEVEL = 0.95
 """Level of every interval here."""

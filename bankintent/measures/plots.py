@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import EngFormatter
 
-from bankintent.measures.metrics import ConfidenceBin, IntentFigures
+from bankintent.measures.calibration import ConfidenceBin
+from bankintent.measures.metrics import IntentFigures
 
 PLAIN: dict[str, Any] = {"Software": None}
 """PNG metadata without the version of matplotlib: the same figures give the same bytes."""
@@ -105,9 +106,9 @@ def accuracy_by_parameters(points: list[Point], path: Path, title: str) -> None:
     axes.margins(x=0.15, y=0.15)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set(xlabel="trainable parameters", ylabel="accuracy, %")
-    _set_title(axes, title)
-    _lighten(axes)
-    _add_legend(figure, axes)
+    set_title(axes, title)
+    lighten(axes)
+    add_legend(figure, axes)
     save_picture(figure, path)
 
 
@@ -127,9 +128,9 @@ def learning_curves(points: list[Point], sizes: list[str], path: Path, title: st
     axes.set_xticks(range(len(sizes)), sizes)
     axes.margins(x=0.08)
     axes.set(xlabel="training sentences for each intent", ylabel="accuracy, %")
-    _set_title(axes, title)
-    _lighten(axes)
-    _add_legend(figure, axes)
+    set_title(axes, title)
+    lighten(axes)
+    add_legend(figure, axes)
     save_picture(figure, path)
 
 
@@ -168,9 +169,9 @@ def accuracy_by_sentences(points: list[Share], expected: Share | None, path: Pat
     axes.set_xticks(places, [f"{place:,.0f}" for place in places])
     axes.minorticks_off()
     axes.set(xlabel="training sentences", ylabel="accuracy out of fold, %")
-    _set_title(axes, "A linear probe of the frozen encoder with less of the data")
-    _lighten(axes)
-    _add_legend(figure, axes)
+    set_title(axes, "A linear probe of the frozen encoder with less of the data")
+    lighten(axes)
+    add_legend(figure, axes)
     save_picture(figure, path)
 
 
@@ -204,8 +205,8 @@ def intent_differences(
     axes.set_xlim(-reach, reach)
     axes.set_xlabel(f"rows answered rightly, {a} minus {b} (means over seeds)")
     title = f"{a} against {b}: {len(shown)} of {len(intents)} intents, those that differ most"
-    _set_title(axes, title)
-    _lighten(axes, "x")
+    set_title(axes, title)
+    lighten(axes, "x")
     save_picture(figure, path)
 
 
@@ -268,18 +269,20 @@ def make_figure(width: float, height: float) -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def _lighten(axes: Any, grid: str = "both") -> None:
+def lighten(axes: Any, grid: str = "both") -> None:
+    """Draw a grid in light grey behind the data, and no frame above and to the right."""
     axes.grid(axis=grid, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _set_title(axes: Any, title: str) -> None:
+def set_title(axes: Any, title: str) -> None:
+    """A title in as many lines as the picture needs."""
     width = axes.get_figure().get_figwidth()
     axes.set_title(textwrap.fill(title, int(LETTERS_PER_INCH * width)), fontsize=11)
 
 
-def _add_legend(figure: Figure, axes: Any) -> None:
+def add_legend(figure: Figure, axes: Any) -> None:
     """The names of the series below the picture, as many in a row as fit."""
     _, names = axes.get_legend_handles_labels()
     # A marker takes the room of some letters.

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from bankintent.measures.metrics import Ints
+from bankintent.measures.arrays import Ints
 
 MOST_OPTIMAL = 600
 """Intents up to which the leaves are ordered optimally; the time grows with the cube."""

@@ -1,1 +1,1 @@
-"""Batch scoring: a label and a score for every row of a table, resumable and in bounded memory."""
+"""Batch scoring: an answer for every row of a table, resumable and in bounded memory."""

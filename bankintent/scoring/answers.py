@@ -1,4 +1,4 @@
-"""Answers for the texts of one chunk: tokens, batches of like length, labels and scores."""
+"""Answers for the texts of one chunk: tokens, batches of like length, decisions."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,16 +8,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bankintent.inference.runtime import Logits, Runtime, Tokens, require_finite
-from bankintent.measures.metrics import softmax
+from bankintent.decision.deciding import DECIMALS, Decisions, decide
+from bankintent.inference.runtime import Outputs, OutputTable, Runtime, Tokens, require_finite
 from bankintent.progress import Advance
 from bankintent.scoring.precheck import has_text
 
-ANSWER = pa.schema([pa.field("label", pa.string()), pa.field("score", pa.float64())])
-"""The columns that scoring adds, without the `prefix` of the settings."""
-
-SCORE_DECIMALS = 6
-"""Decimals of a score; the next ones are rounding errors of float32."""
+ANSWER = pa.schema(
+    [
+        pa.field("label", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("decision", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("margin", pa.float64()),
+        pa.field("second", pa.string()),
+    ]
+)
+"""The columns that scoring adds, without the `prefix` of the settings. They are a part of what
+makes two runs the same: parts that lack one of them are not continued."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +88,39 @@ def answer_chunk(
     rows_without_text = len(chunk.has_text) - len(chunk.items)
     advance(rows_without_text)
 
-    logits = require_finite(_compute(chunk, runtime, pool, advance), runtime.facts.name)
+    outputs = _compute(chunk, runtime, pool, advance)
+    require_finite(outputs.logits, runtime.facts.name)
 
     # The n-th row with a text has the n-th answer; a masked index takes null.
     item_of_row = np.cumsum(chunk.has_text) - 1
-    answers = label_and_score(logits, runtime.facts.labels)
+    decisions = decide(outputs.logits, outputs.features, runtime.policy)
+    answers = tabulate(decisions, runtime.facts.labels)
     return answers.take(pa.array(item_of_row, mask=~chunk.has_text))
 
 
-def _compute(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance) -> Logits:
-    """(items, labels) logits; as many batches at once as the pool has threads."""
+def _compute(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance) -> Outputs:
+    """The outputs of all items; as many batches at once as the pool has threads."""
 
-    def compute(batch: list[int]) -> Logits:
-        return runtime.logits([chunk.items[index] for index in batch])
+    def compute(batch: list[int]) -> Outputs:
+        return runtime.outputs([chunk.items[index] for index in batch])
 
-    num_labels = len(runtime.facts.labels)
-    logits = np.empty((len(chunk.items), num_labels), dtype=np.float32)
+    table = OutputTable(len(chunk.items), len(runtime.facts.labels))
     computed = pool.map(compute, chunk.batches)
-    for batch, batch_logits in zip(chunk.batches, computed, strict=True):
-        logits[batch] = batch_logits
+    for batch, outputs in zip(chunk.batches, computed, strict=True):
+        table.fill(batch, outputs)
         advance(len(batch))
-    return logits
+    return table.outputs()
 
 
-def label_and_score(logits: Logits, labels: Sequence[str]) -> pa.Table:
-    """The likeliest label of each row of (rows, labels) logits, and its softmax probability."""
-    probabilities = softmax(logits)
-    best = [labels[index] for index in probabilities.argmax(axis=1)]
-    scores = np.round(probabilities.max(axis=1), SCORE_DECIMALS)
-    return pa.Table.from_arrays([pa.array(best, pa.string()), pa.array(scores)], schema=ANSWER)
+def tabulate(decided: Decisions, labels: Sequence[str]) -> pa.Table:
+    """The ANSWER columns of some answers; `labels` are the names of the label ids, in order."""
+    each = [decided.of(row) for row in range(len(decided))]
+    columns = {
+        "label": [labels[index] for index in decided.labels],
+        "score": np.round(decided.scores, DECIMALS),
+        "decision": [decision.verdict.value for decision in each],
+        "reason": [decision.reason.value for decision in each],
+        "margin": np.round(decided.margins, DECIMALS),
+        "second": [labels[index] for index in decided.seconds],
+    }
+    return pa.table(columns, schema=ANSWER)

@@ -55,7 +55,7 @@ def output_schema(table: Table, settings: ScoreConfig) -> pa.Schema:
     for field in ANSWER:
         name = settings.prefix + field.name
         if name in table.schema.names:
-            examples = " and ".join(f"predicted_{name}" for name in ANSWER.names)
+            examples = ", ".join(f"predicted_{name}" for name in ANSWER.names)
             raise DataError(
                 f'{table.path.name} has a column "{name}" already',
                 "Write the answers under other names: --set prefix=predicted_ makes them "

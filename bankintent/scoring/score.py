@@ -1,4 +1,4 @@
-"""A label and a score for every row of a table of any length, in bounded memory.
+"""An answer for every row of a table of any length, in bounded memory.
 
 The input is read three times, which takes seconds where the model takes hours: to find its faults
 before anything is computed, for its texts, and to put its columns next to the answers. So a part on
@@ -53,7 +53,7 @@ class ScoreSummary:
 def score(
     settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None
 ) -> ScoreSummary:
-    """Write `settings.output`: the rows and columns of `settings.input`, with label and score.
+    """Write `settings.output`: the rows and columns of `settings.input`, with the answers.
 
     Parts are kept in `<output>.work/`; the same call after a kill continues with them. They belong
     to one input (by sha256), model and runtime: with another, OutputError is raised, unless
@@ -121,6 +121,7 @@ def run_identity(
         "input": {"size": source.size, "sha256": source.sha256, "rows": source.rows},
         "model": {"version": facts.version, "labels_hash": facts.labels_hash},
         "runtime": runtime_name,
+        "policy": None if runtime.policy is None else runtime.policy.version,
         "settings": {"text_column": table.columns[column], "chunk_rows": settings.chunk_rows},
         "reading": {
             "delimiter": table.delimiter,
@@ -210,10 +211,10 @@ def show(summary: ScoreSummary) -> None:
     console.say(f"{summary.rows:,} rows{rate}.")
 
     if summary.without_text == 1:
-        console.say("1 row has no text, and so neither label nor score.")
+        console.say("1 row has no text, and so no answer.")
     elif summary.without_text:
         count = f"{summary.without_text:,}"
-        console.say(f"{count} rows have no text, and so neither label nor score.")
+        console.say(f"{count} rows have no text, and so no answer.")
 
     if summary.truncated == 1:
         console.say("1 text was longer than the model reads; its end was cut off.")

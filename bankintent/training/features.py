@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from bankintent import console, progress
+from bankintent.inference.head_inputs import HeadInputs, output_layer
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
 from bankintent.training import kept
 from bankintent.training.architectures import READS_FIRST_TOKEN
-from bankintent.training.backbones import Backbone, output_layer
-from bankintent.training.head_inputs import HeadInputs
+from bankintent.training.backbones import Backbone
 from bankintent.training.pooling import MARKER
 
 FEATURES = "features"

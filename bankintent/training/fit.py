@@ -62,6 +62,9 @@ class Fitted:
     fit: Fit
     teacher: TeacherRecord | None = None
     """The record of a student's teacher."""
+    frozen: Features | None = None
+    """What the encoder made of the training and validation rows before it was trained, where that
+    was computed."""
 
 
 def fit_run(run: TrainingRun) -> Fitted:
@@ -89,12 +92,13 @@ def fit_run(run: TrainingRun) -> Fitted:
     rows = _prepare_rows(run, backbone, rows)
     is_continued = course.resume_from is not None
     model, parameters = _prepare_model(run, backbone, rows, is_continued)
+    frozen = rows.features
     if config.regime != "head-only" or not features.runs_on_features(backbone.model):
         # An encoder that learns has to be run: its vectors change with each step.
         rows = replace(rows, features=None)
 
     cost = trainer.fit(model, backbone.tokenizer, rows, config, course)
-    return Fitted(backbone, model, parameters, cost, teacher)
+    return Fitted(backbone, model, parameters, cost, teacher, frozen)
 
 
 def _begin(run: TrainingRun) -> Course:

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from bankintent.config import TrainConfig
 from bankintent.errors import ModelError, UserError
+from bankintent.inference.head_inputs import HeadInputs, output_layer
 from bankintent.training import regimes
 from bankintent.training.architectures import refusal, require_known_regime
-from bankintent.training.backbones import Backbone, output_layer
-from bankintent.training.head_inputs import HeadInputs
+from bankintent.training.backbones import Backbone
 
 SHORT = "where is my card"
 LONGEST = 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bankintent import public_names, tracking
 from bankintent.bundle import layout
-from bankintent.config import TrainConfig
+from bankintent.config import ExplainSection, TrainConfig
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import ModelError
 from bankintent.files import JsonObject
@@ -16,7 +16,14 @@ from bankintent.files import JsonObject
 Identity = JsonObject
 """Plain JSON values: `settings`, and hashes of the data and of the weights that it starts from."""
 
-WITHOUT_EFFECT = {"output_dir", "data_dir", "cache_dir", "tracking", "eval_batch_size"}
+WITHOUT_EFFECT = {
+    "output_dir",
+    "data_dir",
+    "cache_dir",
+    "tracking",
+    "eval_batch_size",
+    "decision",
+}
 """Settings that change no weight. The data has its hash."""
 
 DIFFERENCES = {
@@ -29,7 +36,7 @@ DIFFERENCES = {
 """What it means that two runs differ in a hash."""
 
 
-WITHOUT_THE_KEY = {"keep": "last"}
+WITHOUT_THE_KEY = {"keep": "last", "explain.texts": False, "explain.index": True}
 """Settings that an identity lacks where they have this value."""
 
 
@@ -127,4 +134,7 @@ def _without_what_is_off(settings: JsonObject) -> JsonObject:
     # The one switch that is False when it is off.
     if not rest.get("label_names"):
         rest.pop("label_names", None)
+    # It changes no weight, but what the bundle tells of its sentences.
+    if rest.get("explain") == ExplainSection().model_dump():
+        del rest["explain"]
     return rest

@@ -15,12 +15,16 @@ from bankintent.export import publish as export
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.tracking_files import Loading
-from bankintent.training import cross_validation
+from bankintent.training import answering, cross_validation
+from bankintent.training.cross_fitting import CrossFit, cross_fit
 from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun, fit_run
 from bankintent.training.identity import Identity
 from bankintent.training.record import TrainingRecord, gather, judge
 from bankintent.training.rows import RunRows
+
+SUMMARY_WIDTH = 80
+"""Columns of the summary, in a log too: its sentences on the policy are long."""
 
 
 def make_bundle(
@@ -46,20 +50,26 @@ def make_bundle(
             run = cross_validation.final_run(run, cross)
 
         fitted = fit_run(run)
+        extra = cross_fit(run, fitted)
         # The record has the settings that were asked for.
         run = replace(run, config=config)
-        with steps.shown(steps.count(config.export)):
-            record = publish_bundle(run, fitted, identity, cross)
+        with steps.shown(steps.count(config.export) + answering.count_steps(run, cross, extra)):
+            record = publish_bundle(run, fitted, identity, cross, extra)
         _track(tracker, record, config.output_dir)
     return record
 
 
 def publish_bundle(
-    run: TrainingRun, fitted: Fitted, identity: Identity, cross: CrossValidation | None
+    run: TrainingRun,
+    fitted: Fitted,
+    identity: Identity,
+    cross: CrossValidation | None,
+    extra: CrossFit | None,
 ) -> TrainingRecord:
     """Put the bundle of a trained model in its place; returns what it records of the run.
 
-    `cross` is the cross-validation that has judged it, where validation rows have not.
+    `cross` is the cross-validation that has judged it, where validation rows have not; `extra` are
+    more rows for its policy, where those are few.
     Raises ModelError, and publishes nothing, if the saved forms of the model disagree.
     """
     labels = run.data.labels
@@ -72,10 +82,12 @@ def publish_bundle(
     exported = export.export(trained, run.rows.train, compared, run.config, run.work)
 
     parity = replace(exported.parity, compared_on="val" if cross is None else "train")
-    steps.begin("writing the records, sealing")
     record = gather(run, identity, fitted, judge(run, exported, cross), parity)
     if cross is not None:
         out_of_fold.write(staging, run.data.labels, cross.ids, cross.true, cross.logits)
+    answers = answering.write(staging, run, fitted, cross, extra)
+    record = replace(record, answering=answers.describe())
+    steps.begin("writing the records, sealing")
     # The seal lists every file with its hash, so that nothing is written after it.
     _write_records(staging, record)
     layout.seal(staging, record.manifest())
@@ -131,6 +143,10 @@ def summarise(record: TrainingRecord, bundle: Path) -> None:
     )
     for line in formats.summarise_formats(asdict(record.parity)):
         console.say(f"  {line}")
+    console.say("When it answers:")
+    for line in record.answering:
+        for part in console.wrap_words(f"  {line}", SUMMARY_WIDTH):
+            console.say(part)
 
     console.say(f"The bundle is {console.show_path(bundle)}")
     for name in TABLES:

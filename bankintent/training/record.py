@@ -143,6 +143,8 @@ class TrainingRecord:
     """The MLflow run that trained it, also where that holds no bundle."""
     distilled_from: TeacherRecord | None
     """The teacher of a student."""
+    answering: list[str]
+    """When the model answers by the policy that was fitted with it, in lines."""
 
     def metrics_file(self) -> JsonObject:
         """The content of metrics.json."""
@@ -233,6 +235,7 @@ def gather(
         tracked=tracked(run.tracker, config.tracking.uri),
         run_id=run.tracker.run_id,
         distilled_from=fitted.teacher,
+        answering=[],
     )
 
 

@@ -4,7 +4,7 @@
 
 Prints how near the sentences come to BANKING77 rows (train and test), by normalised text and by
 cosine similarity of the embedded encoder's mean-pooled states, and the similarity within intents
-of both datasets.
+of both datasets; then how near the general sentences come to each other and to BANKING77.
 """
 
 import csv
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from bankintent.corpus.general import read_general
 from bankintent.corpus.sources import BUNDLED
 from bankintent.texts import fold, normalise
 from bankintent.training.backbones import bundled_folder
@@ -110,9 +111,36 @@ def compare(folder: Path) -> dict[str, float]:
     }
 
 
+def compare_general(folder: Path) -> dict[str, float]:
+    """The figures of general.csv that README.md in this folder reports."""
+    texts = read_general()
+    train_texts, _ = read(folder / "train.csv")
+    test_texts, _ = read(folder / "test.csv")
+    real_texts = train_texts + test_texts
+    normalised = {normalise(text) for text in real_texts}
+
+    vectors = embed(texts)
+    similarities = vectors @ vectors.T
+    # Each sentence's similarity to itself is none of two sentences.
+    similarities.fill_diagonal_(0)
+    nearest = (vectors @ embed(real_texts).T).amax(dim=1)
+
+    words = torch.tensor([len(text.split()) for text in texts])
+    return {
+        "general sentences": len(texts),
+        "words of the longest": int(words.max()),
+        "median words": int(words.median()),
+        "general, same after normalisation": sum(normalise(text) in normalised for text in texts),
+        "highest similarity of two general sentences": float(similarities.max()),
+        "highest similarity of one to a BANKING77 row": float(nearest.max()),
+        "median similarity of one to the nearest": float(nearest.median()),
+    }
+
+
 def main(folder: Path) -> None:
     """Print the figures, shares with four digits."""
-    for name, value in compare(folder).items():
+    figures = compare(folder) | compare_general(folder)
+    for name, value in figures.items():
         text = str(value)
         if isinstance(value, float):
             text = f"{value:.4f}"

@@ -115,7 +115,8 @@ def write_bundle(bundle: Path) -> Path:
     """A sealed bundle of files that have the right names; no model is in it."""
     import numpy as np
 
-    from bankintent.bundle import layout, out_of_fold
+    from bankintent.bundle import index, layout, out_of_fold
+    from bankintent.corpus.dataset import SplitData
 
     labels = LabelSchema(LABELS)
     config = {"id2label": dict(enumerate(LABELS))}
@@ -133,6 +134,9 @@ def write_bundle(bundle: Path) -> Path:
     cross = {"validation": {"cross": {"learning_curve": [point]}}}
     (bundle / layout.METRICS).write_text(json.dumps(cross))
     out_of_fold.write(bundle, labels, ["a"], np.array([0]), np.zeros((1, 1, 2), np.float32))
+    row = SplitData(["a"], ["a text"], [0])
+    features = np.ones((1, 2), np.float32)
+    index.write(bundle, labels, row, features, trained_on=1, with_texts=True)
     layout.seal(bundle, {"name": "tiny"})
 
     evals = bundle / "evals"
@@ -193,6 +197,14 @@ def read_answers(bundle: Path) -> str:
     return str(out_of_fold.read(_checkpoint(bundle)).ids)
 
 
+def read_index(bundle: Path) -> str:
+    """The index of training sentences, as an explanation reads it."""
+    from bankintent.bundle import index
+
+    found = index.read(bundle, find_manifest(bundle), LabelSchema(LABELS))
+    return "nothing" if found is None else str(found.rows)
+
+
 def _checkpoint(bundle: Path) -> Checkpoint:
     """The bundle without a look at its model."""
     manifest = find_manifest(bundle)
@@ -221,6 +233,9 @@ READS: dict[str, Callable[[Path], str]] = {
     "onnx/model.onnx": read_format,
     "metrics.json": read_figures,
     "out_of_fold.parquet": read_answers,
+    "index": read_index,
+    "index/rows.json": read_index,
+    "index/vectors.safetensors": read_index,
     "evals/metrics.json": read_plots,
     "evals/confusion.png": read_plots,
 }

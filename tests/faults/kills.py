@@ -105,6 +105,9 @@ def scenarios() -> list[Scenario]:
     # What it leaves beside its bundle: a table.
     other_train = [*train, "--set", "contrastive.steps=2", "--set", "contrastive.hard=1"]
     compare = ["--config", "compare.yaml"]
+    # Enough validation rows for a policy.
+    many = [*etl, "--set", "dataset_name=many.csv", "--set", "val_split=0.3"]
+    policy = ["--model-dir", "bundle", "--set", "target.precision=0.5"]
 
     return [
         Scenario("etl", "etl", etl),
@@ -129,6 +132,7 @@ def scenarios() -> list[Scenario]:
             ["in.csv", "out.csv", "--overwrite"],
             [("score", ["other.csv", "out.csv"])],
         ),
+        Scenario("policy", "policy", policy, [("etl", many), ("train", train)]),
         Scenario("train", "train", other_train, [("etl", etl)], TRAIN_VARYING, most=50),
         Scenario(
             "train over another",
@@ -178,6 +182,7 @@ def differences(expected: Files, found: Files) -> str | None:
 def write_inputs(folder: Path) -> None:
     """Configs, tables and a tiny encoder."""
     write_csv(folder / "small.csv", rows())
+    write_csv(folder / "many.csv", rows(150))
     write_csv(folder / "in.csv", rows(6), "text,intent")
     write_csv(folder / "other.csv", rows(2), "text,intent")
     write_yaml(folder / "data.yaml", dataset_name="small.csv", output_dir="data")

@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from policy_fixtures import make_record, save_vectors
 from serving_fixtures import LABELS, write_tiny_model
 
+from bankintent import files
 from bankintent.config import TrainConfig
+from bankintent.decision.policy import POLICY, VECTORS, ScopeRule, Thresholds
 from bankintent.errors import UserError
+from bankintent.labels import LabelSchema
 from faults.tally import Tally
 
 WRONG = (None, 3, "x", [], {}, [1], {"x": 1}, True, -1.5)
@@ -36,6 +41,8 @@ def run(count: int) -> Tally:
         for name in ("manifest.json", "labels.json"):
             _try_all(tally, count, bundle, name, open_bundle)
             _try_all(tally, count, data, name, open_data)
+        _try_all(tally, count, bundle, "policy.json", open_policy)
+        _try_all(tally, count, bundle, "index/rows.json", open_index)
     return tally
 
 
@@ -175,8 +182,45 @@ def make_bundle(folder: Path, data: Path) -> Path:
         "versions": {"torch": "2"},
         "run_id": "r",
     }
+    _add_policy_and_index(folder, labels)
     layout.seal(folder, facts)
     return folder
+
+
+def _add_policy_and_index(bundle: Path, labels: LabelSchema) -> None:
+    """Write both into a bundle that is sealed later, with every value that a reader reads."""
+    from bankintent.bundle import index
+    from bankintent.corpus.dataset import SplitData
+
+    intents = len(labels)
+    save_vectors(bundle, np.eye(intents))
+    promise = {
+        "confidence": 0.9,
+        "rows": 200,
+        "coverage": 0.9,
+        "precision": 0.98,
+        "precision_interval": [0.97, 0.99],
+        "precision_at_least": 0.975,
+        "refused": {"out_of_scope": 1, "below_threshold": 2, "close_call": 3},
+    }
+    record = make_record(
+        labels.names,
+        thresholds=Thresholds(0.7, {labels.names[0]: 0.8}),
+        vectors=files.sha256(bundle / VECTORS),
+        out_of_scope=ScopeRule({"max_logit": 1.0, "nearest": 2.0}, threshold=0.5),
+        target={"precision": 0.98, "confidence": 0.9},
+        promise=promise,
+        figures={
+            "out_of_scope": {"max_logit+nearest": {"near": 0.9, "mean": 0.9}},
+            "near": {"max_logit": {"auroc": 0.9, "share": 0.9}},
+        },
+    )
+    (bundle / POLICY).write_text(record.to_json(), encoding="utf-8")
+
+    ids = [str(number) for number in range(intents)]
+    rows = SplitData(ids, ids, list(range(intents)))
+    vectors = np.eye(intents, dtype=np.float32)
+    index.write(bundle, labels, rows, vectors, trained_on=intents, with_texts=True)
 
 
 def _name_labels(path: Path, names: dict[int, str]) -> None:
@@ -191,7 +235,7 @@ def open_bundle(folder: Path) -> None:
     """Read everything that the commands read of a bundle's records."""
     from bankintent.bundle import layout
     from bankintent.config import EvalConfig, ServeConfig
-    from bankintent.inference import evaluation, labelled
+    from bankintent.inference import evaluation, labelled, trained_on
     from bankintent.inference.runtime import version
     from bankintent.serving.service import find_model
     from bankintent.training import identity
@@ -209,5 +253,57 @@ def open_bundle(folder: Path) -> None:
         identity.first_difference(manifest.identity, manifest.identity | {"backbone": "other"})
     evaluation._training_tags(folder)
     data = labelled.find_data(checkpoint, EvalConfig(checkpoint_path=folder))
-    labelled.trained_rows(checkpoint, data.source)
+    trained_on.trained_rows(checkpoint, data.source)
     find_model(ServeConfig(model_dir=folder))
+
+
+def seal_again(bundle: Path) -> None:
+    """Seal a bundle with its files as they are: a stranger's bundle is sealed too."""
+    from bankintent.bundle import layout
+
+    facts = json.loads((bundle / layout.MANIFEST).read_text(encoding="utf-8"))
+    (bundle / layout.MANIFEST).unlink()
+    del facts["files"]
+    layout.seal(bundle, facts)
+
+
+def open_policy(bundle: Path) -> None:
+    """Read everything that the commands read of a policy, and decide by it."""
+    from bankintent.bundle import layout
+    from bankintent.decision.deciding import decide
+    from bankintent.decision.wording import describe
+    from bankintent.export.policy_change import find_near
+    from bankintent.inference.policies import read_policy
+    from bankintent.inference.policy_on_rows import describe_policy, measure_policy
+    from bankintent.inference.predicted import Predicted
+    from bankintent.measures.metrics import Bootstrap
+    from bankintent.serving.wire import describe_policy as info
+
+    seal_again(bundle)
+    checkpoint = layout.open_checkpoint(bundle)
+    policy = read_policy(bundle, checkpoint.manifest, checkpoint.labels)
+    assert policy is not None
+    find_near(policy)
+    describe(policy.record)
+    json.dumps(info(policy).model_dump(mode="json"), allow_nan=False)
+
+    logits = np.eye(len(checkpoint.labels), dtype=np.float32)
+    decisions = decide(logits, logits, policy)
+    assert np.isfinite(decisions.probabilities).all()
+    predicted = Predicted(logits, decisions, policy, logits)
+    right = np.ones(len(logits), dtype=np.bool_)
+    measured = measure_policy(predicted, right, Bootstrap(resamples=10, seed=0))
+    assert measured is not None
+    describe_policy(measured)
+
+
+def open_index(bundle: Path) -> None:
+    """Read the index, and ask it for neighbours."""
+    from bankintent.bundle import index, layout
+
+    seal_again(bundle)
+    checkpoint = layout.open_checkpoint(bundle)
+    found = index.read(bundle, checkpoint.manifest, checkpoint.labels)
+    assert found is not None
+    features = np.ones((1, found.width), dtype=np.float32)
+    json.dumps([near.text for near in found.nearest(features, 3)[0]])

@@ -18,6 +18,7 @@ from bankintent.corpus.class_names import find_class_names, name_class
 from bankintent.corpus.columns import find_text_and_label
 from bankintent.corpus.formats.export import Export, Format
 from bankintent.corpus.formats.files import ExportFile, ExportFiles
+from bankintent.corpus.kept_columns import find_kept
 from bankintent.corpus.rows import SPLIT_NAMES, Row
 from bankintent.errors import DataError
 
@@ -94,7 +95,9 @@ def read(files: ExportFiles, taken: list[ExportFile], config: DataConfig) -> Exp
         where = files.path.name if split == WHOLE else f"{files.path.name} ({part.split})"
         text, label = find_text_and_label(list(part.features), config, where)
         columns[f'sentences in "{text}", intents in "{label}"'] = None
-        rows[split] = list(_read_part(part, text, label))
+        kept_indices = find_kept(list(part.features), config.keep_columns, where)
+        kept = [list(part.features)[index] for index in kept_indices]
+        rows[split] = list(_read_part(part, [text, label, *kept]))
         order = find_class_names(part.features[label]) or order
 
     if not {WHOLE, "train"} & rows.keys():
@@ -170,25 +173,35 @@ def _batches(shard: ExportFile) -> Iterator[pa.RecordBatch]:
         raise _damaged(shard, error) from None
 
 
-def _read_part(part: _Part, text: str, label: str) -> Iterator[Row]:
-    """The rows of a dataset; ids of a ClassLabel become the names of the classes."""
-    names = find_class_names(part.features[label])
+def _read_part(part: _Part, columns: list[str]) -> Iterator[Row]:
+    """The rows of a dataset, from its columns: of sentences, of intents, and those to keep."""
     for shard in part.shards:
-        for number, (one_text, one_label) in enumerate(_read_pairs(shard, text, label), 1):
+        for number, values in enumerate(_read_values(part, shard, columns), 1):
+            yield Row(shard.name, number, values[0], values[1], kept=values[2:])
+
+
+def _read_values(part: _Part, shard: ExportFile, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """The values of each row; ids of a ClassLabel become the names of the classes."""
+    classes = [find_class_names(part.features[name]) for name in columns]
+    for number, record in enumerate(_read_records(shard, columns), 1):
+        values = []
+        for value, names in zip(record, classes, strict=True):
             if names:
-                one_label = name_class(one_label, names, f"{shard.name} row {number}")
-            yield Row(shard.name, number, one_text, one_label)
+                value = name_class(value, names, f"{shard.name} row {number}")
+            values.append(value)
+        yield tuple(values)
 
 
-def _read_pairs(shard: ExportFile, text: str, label: str) -> Iterator[tuple[Any, Any]]:
+def _read_records(shard: ExportFile, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     for batch in _batches(shard):
-        missing = {text, label} - set(batch.schema.names)
+        missing = set(columns) - set(batch.schema.names)
         if missing:
             raise DataError(
                 f'{shard.name} lacks the column "{missing.pop()}" of {INFO}',
                 "Save the dataset again",
             )
-        yield from zip(batch.column(text).to_pylist(), batch.column(label).to_pylist(), strict=True)
+        values = [batch.column(name).to_pylist() for name in columns]
+        yield from zip(*values, strict=True)
 
 
 FORMAT = Format("datasets' save_to_disk (Arrow)", "datasets (save_to_disk)", find, read, OWN)

@@ -2,29 +2,48 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
+from fastapi import Request, Response
 
+from bankintent.decision.deciding import Verdict
 from bankintent.serving import wire
 from bankintent.serving.admission import classify, service_of
+from bankintent.serving.decision_header import say_decisions
+
+CERTAIN = 1.0
+"""The score of what a service calls none of the intents. It is a decision and no probability: a
+client that takes the highest score must take it too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
     """What the model makes of one text; each service writes it in its own words."""
 
-    top: wire.Score
-    """The answer."""
     ranking: list[wire.Score]
     """Every intent with its probability, best first."""
+    is_answered: bool
+    """Whether the best of them is the answer; otherwise it is none of them."""
+
+    def ranked(self, none: str, most: int | None = None) -> list[wire.Score]:
+        """The best `most` intents; before them, where the model abstains, the one named `none`.
+
+        The first is what the service calls the top intent. A model that has an intent of the name
+        `none` itself is not shown with it twice.
+        """
+        if self.is_answered:
+            return self.ranking[:most]
+        others = [score for score in self.ranking if score.label != none]
+        return [wire.Score(label=none, score=CERTAIN), *others[:most]]
 
 
-async def understand(request: Request, text: str) -> Understood:
+async def understand(request: Request, response: Response, text: str) -> Understood:
     """The intents of a text, under the same limits and by the same way as `/predict`.
 
-    Raises a Refusal where `/predict` would.
+    The headers of the response say what was decided. Raises a Refusal where `/predict` would.
     """
     service = service_of(request)
     answers = await classify(service, request, [text])
+    say_decisions(response, answers)
 
-    ranking = wire.score_all(answers[0].logits, service.facts, raw=False)
-    return Understood(top=ranking[0], ranking=ranking)
+    ranking = wire.score_all(answers[0], service.facts)
+    is_answered = answers[0].decision.verdict is Verdict.ANSWER
+    return Understood(ranking, is_answered)

@@ -14,6 +14,9 @@ HEADER = APIKeyHeader(
     description="The value of BANKINTENT_API_KEY, where Azure's clients send their key",
 )
 
+NONE = "None"
+"""The intent that CLU and LUIS name where a text has none of a project's own."""
+
 CODES = {
     "malformed": "InvalidRequest",
     "validation": "InvalidArgument",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
 
@@ -61,7 +61,7 @@ class CluIntent(_Answer):
 
 
 class CluPrediction(_Answer):
-    """Every intent of the model, best first."""
+    """Every intent of the model, best first, after `None` where none of them is the answer."""
 
     top_intent: str
     project_kind: Literal["Conversation"] = "Conversation"
@@ -88,24 +88,24 @@ class ConversationResult(_Answer):
     "/language/:analyze-conversations",
     responses=openapi_responses(*STATUSES, model=azure.AzureError),
 )
-async def analyze_conversation(body: ConversationTask, request: Request) -> ConversationResult:
+async def analyze_conversation(
+    body: ConversationTask, request: Request, response: Response
+) -> ConversationResult:
     """The intents of a message.
 
     The names of project and deployment, the language and `api-version` are not looked at: the one
     model that is served answers.
     """
     text = body.analysis_input.conversation_item.text
-    understood = await understand(request, text)
+    understood = await understand(request, response, text)
     return make_result(text, understood)
 
 
 def make_result(text: str, understood: Understood) -> ConversationResult:
     """The answer in CLU's words."""
-    intents = [
-        CluIntent(category=score.label, confidence_score=score.score)
-        for score in understood.ranking
-    ]
-    prediction = CluPrediction(top_intent=understood.top.label, intents=intents)
+    ranking = understood.ranked(azure.NONE)
+    intents = [CluIntent(category=score.label, confidence_score=score.score) for score in ranking]
+    prediction = CluPrediction(top_intent=ranking[0].label, intents=intents)
     return ConversationResult(result=CluResult(query=text, prediction=prediction))
 
 

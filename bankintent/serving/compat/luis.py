@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.security import APIKeyQuery
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
@@ -50,7 +50,10 @@ class LuisIntent(BaseModel):
 
 
 class LuisPrediction(BaseModel):
-    """The best intent, and the probabilities of those that were asked for, best first."""
+    """The best intent, and the probabilities of those that were asked for, best first.
+
+    Where none of them is the answer the best is `None`.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, use_attribute_docstrings=True
@@ -74,13 +77,18 @@ class LuisAnswer(BaseModel):
 @router.post(SLOT)
 @router.post(VERSION)
 async def predict_body(
-    body: LuisRequest, request: Request, app_id: str, name: str, show_all: AllIntents = False
+    body: LuisRequest,
+    request: Request,
+    response: Response,
+    app_id: str,
+    name: str,
+    show_all: AllIntents = False,
 ) -> LuisAnswer:
     """The intents of the query of a body.
 
     The names of app, slot and version, `verbose` and `log` are not looked at.
     """
-    understood = await understand(request, body.query)
+    understood = await understand(request, response, body.query)
     return make_answer(body.query, understood, show_all)
 
 
@@ -89,20 +97,22 @@ async def predict_body(
 async def predict_address(
     query: Annotated[wire.Text, Query()],
     request: Request,
+    response: Response,
     app_id: str,
     name: str,
     show_all: AllIntents = False,
 ) -> LuisAnswer:
     """The intents of the query of an address; as with a body, nothing else of it is looked at."""
-    understood = await understand(request, query)
+    understood = await understand(request, response, query)
     return make_answer(query, understood, show_all)
 
 
 def make_answer(text: str, understood: Understood, show_all: bool) -> LuisAnswer:
     """The answer in LUIS's words."""
-    scores = understood.ranking if show_all else [understood.top]
-    intents = {score.label: LuisIntent(score=score.score) for score in scores}
-    prediction = LuisPrediction(top_intent=understood.top.label, intents=intents)
+    ranking = understood.ranked(azure.NONE)
+    shown = ranking if show_all else ranking[:1]
+    intents = {score.label: LuisIntent(score=score.score) for score in shown}
+    prediction = LuisPrediction(top_intent=ranking[0].label, intents=intents)
     return LuisAnswer(query=text, prediction=prediction)
 
 

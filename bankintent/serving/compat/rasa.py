@@ -19,6 +19,9 @@ from bankintent.serving.refusals import Invalid
 RANKED = 10
 """Intents of a ranking, as many as Rasa's classifiers give by default."""
 
+FALLBACK = "nlu_fallback"
+"""The intent that Rasa's FallbackClassifier puts first where no other is sure enough."""
+
 TOKEN = APIKeyQuery(
     name="token",
     auto_error=False,
@@ -96,7 +99,8 @@ class ParseResult(BaseModel):
     entities: NoEntities = []
     """Always empty: the model finds no entities."""
     intent_ranking: list[RasaIntent]
-    """The best ten intents, or all of fewer, best first."""
+    """The best ten intents, or all of fewer, best first; before them `nlu_fallback` where none of
+    them is the answer."""
 
 
 class RasaStatus(BaseModel):
@@ -140,24 +144,22 @@ class RasaError(BaseModel):
 async def parse(
     body: ParseRequest,
     request: Request,
+    response: Response,
     emulation_mode: Annotated[str | None, Query(include_in_schema=False)] = None,
 ) -> ParseResult:
     """The intents of a message; answers in the form of yet other services are not had."""
     if emulation_mode is not None:
         raise Invalid("emulation_mode: not had here; leave it out")
 
-    understood = await understand(request, body.text)
+    understood = await understand(request, response, body.text)
     return make_result(body.text, understood)
 
 
 def make_result(text: str, understood: Understood) -> ParseResult:
     """The answer in Rasa's words."""
-    ranking = [
-        RasaIntent(name=score.label, confidence=score.score)
-        for score in understood.ranking[:RANKED]
-    ]
-    top = RasaIntent(name=understood.top.label, confidence=understood.top.score)
-    return ParseResult(text=text, intent=top, intent_ranking=ranking)
+    scores = understood.ranked(FALLBACK, RANKED)
+    ranking = [RasaIntent(name=score.label, confidence=score.score) for score in scores]
+    return ParseResult(text=text, intent=ranking[0], intent_ranking=ranking)
 
 
 @status_router.get("/status", responses=openapi_responses(401, 422, 503, model=RasaError))

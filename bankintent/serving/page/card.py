@@ -14,6 +14,7 @@ from bankintent.serving.page.wording import breakable
 PLOTS = {
     "confusion": "Confusion matrix: the intents with most errors",
     "reliability": "Calibration",
+    "risk-coverage": "Wrong answers, the surest rows first",
     "confusion-all": "Confusion matrix of all intents",
 }
 """Files `<name>.png` of an evaluation, and their titles."""

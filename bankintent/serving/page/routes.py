@@ -14,9 +14,11 @@ from bankintent.serving.addresses import base_of
 from bankintent.serving.admission import check_key, classify, key_guards, service_of
 from bankintent.serving.bounded import read_form
 from bankintent.serving.error_bodies import openapi_responses
+from bankintent.serving.explaining import explain
 from bankintent.serving.page import card, wording
+from bankintent.serving.page.shading import pieces_of
 from bankintent.serving.refusals import Invalid, NotReady, Refusal
-from bankintent.serving.service import Service
+from bankintent.serving.service import Answer, Service
 from bankintent.texts import is_blank
 
 HERE = Path(__file__).parent
@@ -60,6 +62,7 @@ def render_page(request: Request, name: str, status: int = 200, **values: Any) -
     """A template with the values of every page: the model, and whether a key is needed."""
     try:
         values["model"] = service_of(request).facts
+        values["has_policy"] = service_of(request).policy is not None
     except NotReady:
         # The form is shown while the model is loading, with a note.
         values["model"] = None
@@ -70,6 +73,7 @@ def render_page(request: Request, name: str, status: int = 200, **values: Any) -
     labels = values["model"].labels if shows_labels else ()
 
     values["base"] = base_of(request)
+    values["can_explain"] = service_of(request).settings.limits.max_explained > 0
     values["placeholder"] = wording.placeholder(labels)
     values["needs_key"] = needs_key
     return templates.TemplateResponse(request, name, values, status_code=status, headers=HEADERS)
@@ -95,13 +99,31 @@ async def page_answer(request: Request) -> Response:
         check_key(request.app.state.key, form.get("key", ""))
         if is_blank(text):
             raise Invalid("Type a sentence first.")
-        answers = await classify(service, request, [text])
+        why = form.get("why") == "true"
+        answer, reasons = await _answer(service, request, text, why)
     except Refusal as refusal:
         return render_page(request, "page.html", refusal.status, text=text, problem=str(refusal))
 
-    answer = answers[0]
-    result = wire.make_prediction(answer.logits, answer.truncated, service.facts, TOP_K)
-    return render_page(request, "page.html", text=text, result=result)
+    result = wire.make_prediction(answer, service.facts, TOP_K)
+    return render_page(request, "page.html", text=text, result=result, why=reasons)
+
+
+async def _answer(
+    service: Service, request: Request, text: str, why: bool
+) -> tuple[Answer, dict[str, Any] | None]:
+    """The answer to a text and, where they are asked for, the values of `why.html`."""
+    if not why:
+        answers = await classify(service, request, [text])
+        return answers[0], None
+
+    explained = await explain(service, request, [text])
+    explanation = explained[0].explanation
+    reasons = {
+        "pieces": pieces_of(text, explanation.attributions),
+        "neighbours": explanation.neighbours,
+        "no_neighbours": explanation.no_neighbours,
+    }
+    return explained[0].answer, reasons
 
 
 @page_router.get("/docs")

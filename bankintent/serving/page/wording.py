@@ -14,6 +14,13 @@ A point or a sign before a digit belongs to a number.
 READABLE_NAME = re.compile(r"(?=.*[^\W\d_]{2})[\w .+-]{2,40}")
 """A name that says something within a sentence: a few words, not a number and not markup."""
 
+REFUSALS = {
+    "out_of_scope": "not one of the intents",
+    "below_threshold": "not sure enough",
+    "close_call": "one of two intents",
+}
+"""Reason of a refusal -> it in words, for a cell of a table."""
+
 SMALLEST_SHARE = 0.001
 """A share below it has no decimal left that could be shown; it is not 0 either."""
 

@@ -27,10 +27,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from bankintent import files
 from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
-from bankintent.training.backbones import output_layer
+from bankintent.inference.head_inputs import HeadInputs, output_layer
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.features import EncodedRows
-from bankintent.training.head_inputs import HeadInputs
 from bankintent.training.progress import StageReport
 from bankintent.training.regimes import fast_adapters
 from bankintent.training.trainer import release, remove_default_output

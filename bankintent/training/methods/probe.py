@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transformers import PreTrainedModel
 
-from bankintent.training.backbones import output_layer
+from bankintent.inference.head_inputs import output_layer
 from bankintent.training.features import Features, replaced_encoder, runs_on_features
 
 STRENGTH = 0.1

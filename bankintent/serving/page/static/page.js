@@ -23,7 +23,9 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
   try {
-    const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    // With the button's own field: "Why?" is another one than that of the form.
+    const fields = new URLSearchParams(new FormData(form, event.submitter));
+    const response = await fetch(form.action, { method: "POST", body: fields });
     if (!show(await response.text())) showProblem(`The server refused this message (${response.status}).`);
   } catch {
     showProblem("The server cannot be reached. Try again in a moment.");

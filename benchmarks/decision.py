@@ -29,10 +29,11 @@ from bankintent.decision.policy import (
     Temperature,
     Thresholds,
 )
-from bankintent.decision.prototypes import Prototypes, normalise
+from bankintent.decision.prototypes import Prototypes
 from bankintent.decision.scope_scores import Geometry
 from bankintent.inference import choice
 from bankintent.inference.runtime import Runtime
+from bankintent.measures.unit_vectors import normalise
 from benchmarks.serving import read_texts
 
 BATCHES = (1, 8, 32)

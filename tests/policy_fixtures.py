@@ -22,10 +22,11 @@ from bankintent.decision.policy import (
     Temperature,
     Thresholds,
 )
-from bankintent.decision.prototypes import Prototypes, normalise
+from bankintent.decision.prototypes import Prototypes
 from bankintent.decision.scope_scores import Geometry
 from bankintent.decision.vectors import to_arrays
 from bankintent.labels import LabelSchema
+from bankintent.measures.unit_vectors import normalise
 
 
 def make_record(labels: Sequence[str], **changes: Any) -> PolicyRecord:

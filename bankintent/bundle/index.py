@@ -18,6 +18,7 @@ from bankintent.bundle import inside, layout
 from bankintent.bundle.record import Manifest
 from bankintent.errors import ModelError
 from bankintent.labels import LabelSchema
+from bankintent.measures.unit_vectors import normalise
 from bankintent.texts import shorten
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ LARGEST_VECTORS = 1 << 27
 
 LONGEST_TEXT = 240
 """Characters of a text that are kept."""
-
-SMALLEST_LENGTH = 1e-12
-"""A vector of zeros has no direction; it is divided by this instead of by zero."""
 
 ADVICE = "Copy or train the bundle again"
 
@@ -110,7 +108,7 @@ class SentenceIndex:
 
         Of equally near ones the earlier row of the index comes first.
         """
-        similarities = _normalise(features) @ self.vectors.T
+        similarities = normalise(features) @ self.vectors.T
         found = []
         for row in similarities:
             order = np.argsort(-row, kind="stable")[:count]
@@ -125,11 +123,6 @@ class SentenceIndex:
             similarity=similarity,
             text=None if texts is None else texts[place],
         )
-
-
-def _normalise(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, SMALLEST_LENGTH))
 
 
 def choose(labels: list[int], most: int = MOST_ROWS) -> list[int]:
@@ -170,7 +163,7 @@ def write(
 
     folder = files.make_empty(bundle / FOLDER)
     arrays = {
-        "vectors": _normalise(features[chosen]).astype(np.float16),
+        "vectors": normalise(features[chosen]).astype(np.float16),
         "labels": np.asarray(kept.labels, dtype=np.int32),
     }
     save_file(arrays, folder / VECTORS)

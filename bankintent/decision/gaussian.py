@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bankintent.decision.prototypes import normalise
+from bankintent.measures.unit_vectors import normalise
 
 Matrix = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from sklearn.covariance import ledoit_wolf
 
 from bankintent.decision.gaussian import Gaussians
 from bankintent.decision.material import Vectors
-from bankintent.decision.prototypes import normalise
+from bankintent.measures.unit_vectors import normalise
 
 
 def fit_gaussians(train: Vectors, num_labels: int, *, normalised: bool) -> Gaussians:

@@ -7,7 +7,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from bankintent.decision.material import Vectors
-from bankintent.decision.prototypes import Prototypes, normalise
+from bankintent.decision.prototypes import Prototypes
+from bankintent.measures.unit_vectors import normalise
 
 MOST = 20_000
 """Most prototypes of a model: with thousands of intents each gets fewer."""

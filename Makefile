@@ -4,11 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Material for MkDocs prints a page about its successor otherwise.
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help quickstart bench test proofs proofs-shown proofs-fuzzed faults check check-style mlflow notebook badge pictures clean
+.PHONY: help quickstart bench test proofs proofs-shown proofs-fuzzed proofs-installed faults check check-style mlflow notebook badge pictures reference docs docs-site clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # A stamp, so that a second call installs nothing; it is touched last, so that a broken install is tried again.
 .venv/installed: requirements.txt constraints.txt
@@ -61,14 +63,19 @@ test: .venv/installed-dev  ## install, then run the tests
 # Side by side: the fuzzed requests alone would leave a core idle.
 proofs: .venv/installed-dev  ## the slow tests: every shown command, real processes, browsers, thousands of requests
 	$(MAKE) --no-print-directory --jobs 2 proofs-shown proofs-fuzzed
+	$(MAKE) --no-print-directory proofs-installed
 
 proofs-shown:
-	$(PYTEST) $(BY_TEST) -m proof --durations 10
+	$(PYTEST) $(BY_TEST) --ignore tests/test_installed.py -m proof --durations 10
 
 proofs-fuzzed:
 	FUZZ_CASES=1000 $(PYTEST) tests/test_api_fuzz.py
 
-faults: .venv/installed-dev  ## every fault that is done on purpose, at full size: kills, damages, attacks (docs/faults.md); over an hour
+# By itself: .ci/run has it serve the bundle of the quickstart.
+proofs-installed:
+	$(PYTEST) tests/test_installed.py
+
+faults: .venv/installed-dev  ## every fault that is done on purpose, at full size: kills, damages, attacks (docs/explanation/faults.md); over an hour
 	$(BIN)/python -m tests.faults
 
 check: test check-style  ## the tests, the linter, the type checker and the rules of reading
@@ -86,8 +93,17 @@ notebook: .venv/installed-dev  ## execute the walkthrough anew and save it with 
 badge: .venv/installed-dev  ## the Colab badge and the notebook's address, from Repository in pyproject.toml
 	$(BIN)/python -m notebooks.colab
 
+reference: .venv/installed  ## the JSON Schemas and the generated pages of docs/reference, from the code
+	$(BIN)/python -m docs.tools.reference
+
 pictures: .venv/installed-dev  ## the README's screenshots of both pages, with the quickstart bundle and chromium
-	$(BIN)/python -m docs.pictures artifacts/models/quickstart
+	$(BIN)/python -m docs.tools.pictures artifacts/models/quickstart
+
+docs: docs-site  ## build the documentation, serve it on http://127.0.0.1:8001 and open it
+	@$(BIN)/python -m docs.tools.serve
+
+docs-site: .venv/installed-dev  ## build the documentation into site/; a broken link or anchor is an error
+	$(BIN)/mkdocs build --strict --quiet
 
 mlflow: .venv/installed  ## serve the page with all tracked runs, and print its address
 	@$(BIN)/python -m bankintent.tracking

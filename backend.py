@@ -8,83 +8,14 @@ clients must send that key.
 """
 
 import functools
-import os
-import sys
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from bankintent import cli
-from bankintent.config import ServeConfig
-from bankintent.configfile import load
-from bankintent.errors import UserError
+from bankintent.commands.serve import create_app
+from bankintent.commands.serve import serve as main
 
-
-def settings(
-    config: Path | None,
-    overrides: list[str] | None = None,
-    model_dir: Path | None = None,
-    port: int | None = None,
-) -> ServeConfig:
-    """The config of the file, the overrides, MODEL_DIR and the flags.
-
-    Each wins over those before it.
-    """
-    # An empty variable is the same as none.
-    model = model_dir or os.environ.get("MODEL_DIR") or None
-    return load(ServeConfig, config, overrides or (), model_dir=model, port=port)
-
-
-def main(
-    config: Annotated[
-        Path | None, cli.config_option(help="For example configs/serve.yaml; defaults without it.")
-    ] = None,
-    model_dir: Annotated[
-        Path | None,
-        typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder."),
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="Port to listen on.", show_default="8000")
-    ] = None,
-    overrides: cli.Overrides = None,
-) -> None:
-    """Serve a model over HTTP until SIGTERM; what was admitted by then is still answered.
-
-    The environment variable MODEL_DIR names the model where --model-dir does not.
-    """
-    serve_config = settings(config, overrides, model_dir, port)
-    # Late imports, so that --help and a wrong config answer at once.
-    import uvicorn
-
-    from bankintent.serving.app import create_app
-    from bankintent.serving.bound_server import BoundServer
-    from bankintent.serving.protocol import BoundedProtocol
-
-    uvicorn.run(
-        BoundServer(create_app(serve_config)),
-        host=serve_config.host,
-        port=serve_config.port,
-        http=BoundedProtocol,
-        # The telemetry's log takes its place: lines of the access log hold query strings.
-        access_log=False,
-    )
-
-
-# Cached, since a server may read the attribute more than once.
-@functools.cache
-def _app() -> Any:
-    from bankintent.serving.app import create_app
-    from bankintent.serving.bound_server import BoundServer
-
-    name = os.environ.get("SERVE_CONFIG")
-    config = Path(name) if name else None
-    try:
-        return BoundServer(create_app(settings(config)))
-    except UserError as error:
-        # Under uvicorn no `cli.run` turns the error into one line.
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+# A server may read the attribute more than once.
+_app = functools.cache(create_app)
 
 
 def __getattr__(name: str) -> Any:

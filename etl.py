@@ -4,62 +4,8 @@ python -m etl --config configs/data.yaml
 python -m etl --config configs/banking77/data.yaml --set dataset_name=path/to/banking77
 """
 
-from pathlib import Path
-from typing import Annotated
-
-from bankintent import cli, files
-from bankintent.config import DataConfig
-from bankintent.configfile import load
-
-
-def main(
-    config: Annotated[
-        Path,
-        cli.config_option(
-            help="The source and how to split it, e.g. configs/data.yaml; --cfg-path is the same."
-        ),
-    ],
-    overrides: cli.Overrides = None,
-) -> None:
-    """Read a dataset, clean it, split it, report on it, and write Parquet for training.
-
-    Writes train/val/test.parquet, labels.json, report.md, report.json and manifest.json to
-    `output_dir`. The same config and data always give the same bytes;
-    where the folder holds former data, the manifest also says how many rows changed their split.
-    """
-    settings = load(DataConfig, config, overrides or ())
-    # Late imports, so that --help and a wrong config answer at once.
-    from bankintent.corpus import (
-        cleaning,
-        division,
-        figures,
-        leaks,
-        moves,
-        out_of_scope,
-        patches,
-        report,
-        sources,
-        writing,
-    )
-
-    # Before the source, which may take long to read.
-    corrections = patches.read_all(settings)
-    source = sources.read_all(settings)
-    rows = cleaning.clean_all(source, settings)
-    rows = out_of_scope.set_apart(rows, settings)
-    divided = division.divide(rows, settings)
-    patched = patches.apply(divided, corrections, settings)
-    corpus, leaking = leaks.resolve_leaks(patched, settings.leakage)
-    labels = corpus.label_schema(source.dataset.label_order)
-    # The former data may stand aside where a run was killed while it replaced them.
-    files.settle(settings.output_dir)
-    moved = moves.against_former(corpus.splits, settings.output_dir)
-
-    summary = figures.describe_data(corpus, rows, leaking, source, settings)
-    writing.write(corpus, labels, summary, moved, settings)
-    report.show(summary, settings.dataset_name, settings.output_dir)
-    moves.show(moved)
-
+from bankintent import cli
+from bankintent.commands.etl import etl as main
 
 if __name__ == "__main__":
     cli.run(main)

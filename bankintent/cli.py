@@ -2,14 +2,15 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bankintent import console, machine_errors, process
+from bankintent import __version__, console, distribution, machine_errors, process
+from bankintent.distribution import PROGRAM
 from bankintent.errors import UserError
 
 APP: dict[str, Any] = {
@@ -69,31 +70,68 @@ class Group:
 
     command: Callable[..., Any]
     """Runs where no further word is given; its first parameter is the `typer.Context`."""
-    verbs: tuple[Callable[..., Any], ...]
+    verbs: Mapping[str, Callable[..., Any]]
 
 
-def run_verbs(help: str, *commands: Callable[..., Any] | Group) -> None:
-    """Run one of several commands as the process; the first word is the function's name."""
+Command = Callable[..., Any] | Group
+
+
+def run_verbs(help: str, panels: Mapping[str, Mapping[str, Command]]) -> None:
+    """Run the command that the first word names as the process.
+
+    `panels` has the title of each group in the help, and its commands by their words.
+    """
     process.quiet_libraries()
-    app = typer.Typer(**APP, help=help, no_args_is_help=True)
-    # Without a callback, Typer would run a single command without its name.
-    app.callback()(lambda: None)
-
-    for command in commands:
-        if isinstance(command, Group):
-            app.add_typer(_group_app(command))
-        else:
-            app.command(context_settings=CONTEXT)(_reporting(command))
-
-    app()
+    verbs_app(help, panels)(prog_name=_console_script())
 
 
-def _group_app(group: Group) -> typer.Typer:
-    app = typer.Typer(**APP, name=group.command.__name__)
+def verbs_app(help: str, panels: Mapping[str, Mapping[str, Command]]) -> typer.Typer:
+    """The application of several commands."""
+    # A shell completes the words after a program, not those after `python -m`.
+    has_completion = _console_script() is not None
+    app = typer.Typer(**APP | {"add_completion": has_completion}, help=help, no_args_is_help=True)
+    app.callback(context_settings={"help_option_names": ["--help", "-h"]})(_common_options)
+
+    for title, commands in panels.items():
+        for word, command in commands.items():
+            if isinstance(command, Group):
+                app.add_typer(_group_app(word, command), rich_help_panel=title)
+            else:
+                register = app.command(word, context_settings=CONTEXT, rich_help_panel=title)
+                register(_reporting(command))
+    return app
+
+
+def _console_script() -> str | None:
+    """The name of the installed program; None where Python was started with a module."""
+    name = Path(sys.argv[0]).stem
+    return name if name == PROGRAM else None
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        console.say(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _common_options(
+    version: Annotated[
+        bool,
+        # Eager: it is asked without a verb.
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """The options that stand before the verb."""
+
+
+def _group_app(word: str, group: Group) -> typer.Typer:
+    app = typer.Typer(**APP, name=word)
     callback = app.callback(invoke_without_command=True, context_settings=CONTEXT)
     callback(_reporting(group.command))
-    for verb in group.verbs:
-        app.command(context_settings=CONTEXT)(_reporting(verb))
+    for verb, command in group.verbs.items():
+        app.command(verb, context_settings=CONTEXT)(_reporting(command))
     return app
 
 
@@ -114,13 +152,25 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
                 code=130,
             )
         except Exception as error:
-            explanation = machine_errors.explain(error)
+            explained = _explain(error)
             # Any other error is unexpected: its traceback is needed.
-            if explanation is None:
+            if explained is None:
                 raise
-            _fail(str(UserError(*explanation)), UserError.exit_code)
+            _fail(str(explained), explained.exit_code)
 
     return call
+
+
+def _explain(error: Exception) -> UserError | None:
+    """What a user can correct: a package that is not installed, or the machine."""
+    missing = distribution.missing_package(error)
+    if missing is not None:
+        return missing
+
+    explanation = machine_errors.explain(error)
+    if explanation is None:
+        return None
+    return UserError(*explanation)
 
 
 def _fail(message: str, code: int) -> None:

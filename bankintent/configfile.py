@@ -1,7 +1,9 @@
 """Reads a YAML file and `--set` overrides into a typed config; a mistake is named in one line."""
 
 import difflib
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bankintent import typed_yaml
+from bankintent import __version__, distribution, typed_yaml
 from bankintent.config import Section
 from bankintent.errors import ConfigError
 from bankintent.texts import shorten
@@ -36,18 +38,89 @@ def load(
         if value is not None:
             values[key] = value
 
+    return _validate(model, values, path, "Correct the file or the --set option")
+
+
+def build(
+    model: type[ConfigType],
+    config: Path | Mapping[str, Any] | Section | None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ConfigType:
+    """A config from Python: of a YAML file, a mapping, or another config, with overrides.
+
+    An override has a key such as `lr` or `lora.r`, and a value of Python; None unsets a key.
+    Raises ConfigError as `load` does.
+    """
+    values = _read_any(model, config)
+    for dotted, value in (overrides or {}).items():
+        keys = dotted.split(".")
+        if not all(keys):
+            raise ConfigError(f'"{dotted}" is no key', "Write for example lora.r")
+        _set(values, keys, _plain(value), dotted)
+
+    path = config if isinstance(config, Path) else None
+    return _validate(model, values, path, "Correct the config or the argument")
+
+
+def _read_any(
+    model: type[Section], config: Path | Mapping[str, Any] | Section | None
+) -> dict[str, Any]:
+    """The values of a file, a mapping or a config, as a copy that may be changed."""
+    if config is None:
+        return {}
+    if isinstance(config, Path):
+        return _read(model, config)
+    if isinstance(config, Section) and not isinstance(config, model):
+        raise ConfigError(
+            f"the config is a {type(config).__name__}", f"Give a {model.__name__} here"
+        )
+
+    values: dict[str, Any] = _plain(config)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A value without sections: they, and mappings, are copied as dictionaries."""
+    if isinstance(value, Section):
+        # Without what was not said: some keys may not stand beside others, whatever their value.
+        return value.model_dump(exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    return value
+
+
+def _validate(
+    model: type[ConfigType], values: dict[str, Any], path: Path | None, next_step: str
+) -> ConfigType:
+    """The config of these values; ConfigError names what is wrong with them in one line."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         problems = [_problem(model, detail) for detail in error.errors()]
         file = f"{path}: " if path else ""
-        raise ConfigError(
-            file + "; ".join(problems), "Correct the file or the --set option"
-        ) from None
+        raise ConfigError(file + "; ".join(problems), next_step) from None
+
+
+def _find(path: Path) -> Path:
+    """The file itself or, where it is not there, the one of that name that the package brings.
+
+    From the repository nothing but the file itself is taken: its configs are in the working folder.
+    """
+    if path.is_absolute() or path.exists() or not distribution.is_installed():
+        return path
+
+    shipped = distribution.shipped(os.path.normpath(path))
+    if not shipped.is_relative_to(distribution.SHIPPED) or not shipped.is_file():
+        return path
+
+    program = f"{distribution.PROGRAM} {__version__}"
+    print(f"{path} is the one that comes with {program}", file=sys.stderr)
+    return shipped
 
 
 def _read(model: type[Section], path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds; an empty file holds an empty one."""
+    path = _find(path)
     values = _parse_yaml(model, path, _read_text(path))
     if values is None:
         return {}
@@ -106,14 +179,17 @@ def _override(model: type[Section], values: dict[str, Any], override: str) -> No
     except yaml.YAMLError:
         raise ConfigError(f'--set "{override}": the value is not YAML', "Quote it") from None
 
+    _set(values, keys, value, f'--set "{override}"')
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, what: str) -> None:
+    """Set a value in nested ones; `what` names the override in an error."""
     # A section that the file does not have is added.
     section = values
     for key in keys[:-1]:
         child = section.setdefault(key, {})
         if not isinstance(child, dict):
-            raise ConfigError(
-                f'--set "{override}": "{key}" is a value, not a section', "Set the key itself"
-            )
+            raise ConfigError(f'{what}: "{key}" is a value, not a section', "Set the key itself")
         section = child
 
     section[keys[-1]] = value

@@ -14,8 +14,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-stdout = Console(highlight=False)
-"""All functions of this module print here. Without highlighting, numbers have no colours."""
+
+def make_console() -> Console:
+    """A console on standard output, which a notebook shows as a log does.
+
+    There rich would make a block of HTML of each line, and show no bars without a widget.
+    """
+    is_notebook = Console().is_jupyter
+    return Console(
+        # Numbers have no colours.
+        highlight=False,
+        force_jupyter=False,
+        # Not by FORCE_COLOR, which Jupyter sets.
+        force_terminal=False if is_notebook else None,
+    )
+
+
+stdout = make_console()
+"""All functions of this module print here."""
 
 GAP = 2
 """Spaces between two columns of a table."""
@@ -26,7 +42,7 @@ NARROWEST_TEXT = 16
 COMMAND = re.compile(
     # From the start of a word: a bracket or a quote before a command is part of it.
     r"(?<!\S)(?:"
-    r"(?:[A-Z_]+=\S+ )*\S*python[\d.]* -m (?:bankintent )?\S+"
+    r"(?:[A-Z_]+=\S+ )*(?:\S*python[\d.]* -m (?:bankintent )?\S+|bankintent [a-z-]+)"
     r"(?: (?:--?\w[\w-]*(?: [^\s-]\S*)?|\S*[/=.]\S+))*"
     r"|\S*pip install \S+"
     r"|\S*--[\w-]+ \S*[/=]\S+"

@@ -16,8 +16,9 @@ class UserError(Exception):
     def __init__(self, found: str, next_step: str = "") -> None:
         sentences = []
         for part in (found, next_step):
-            if part.strip():
-                sentences.append(part.strip().rstrip(".") + ".")
+            sentence = part.strip().rstrip(".")
+            if sentence:
+                sentences.append(sentence if sentence.endswith("?") else f"{sentence}.")
 
         # Causes from libraries may span lines; a message is one line.
         words = " ".join(sentences).split()
@@ -53,3 +54,7 @@ class TrainingError(UserError):
 
 class OutputError(UserError):
     """The place to write to holds something else, or cannot be written."""
+
+
+class MissingPackage(UserError):
+    """A package that a command needs is not installed: it comes with an extra."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bankintent import files
+from bankintent.distribution import command
 from bankintent.errors import LabelError
 from bankintent.texts import is_blank
 
@@ -123,7 +124,7 @@ class LabelSchema:
             recorded_ids = content["label2id"]
         except FileNotFoundError:
             raise LabelError(
-                f"{path} does not exist", "Run ETL first (python -m etl), or name its output"
+                f"{path} does not exist", f"Run ETL first ({command('etl')}), or name its output"
             ) from None
         except OSError as error:
             raise LabelError(

@@ -41,6 +41,8 @@ def quiet_libraries() -> None:
     """Turn off the telemetry, progress bars and advice of the libraries."""
     # These are for the developers who call a library, not for the users of a command.
     warnings.simplefilter("ignore", FutureWarning)
+    # tqdm's, in a notebook without a widget for bars, of which there are none here.
+    warnings.filterwarnings("ignore", "IProgress not found")
 
     # A terminal keeps the bar: it shows that a large download goes on.
     if not sys.stderr.isatty():
@@ -51,11 +53,29 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
+def keep_products_on_one_thread() -> None:
+    """Let NumPy compute each matrix product on the thread that asks for it.
+
+    To be called before NumPy is imported. The products of a decision are small. OpenBLAS would
+    share each among all cores, and its threads wait in busy loops, which takes the cores from the
+    model and from other processes.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def free_port() -> int:
     """A loopback port that no process listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def cores() -> int:
+    """Number of cores that this process may run on."""
+    # taskset or a container can allow fewer cores than the machine has. macOS has no such call.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_module(module: str, arguments: list[str | Path], log: Path) -> str | None:

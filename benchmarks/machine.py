@@ -20,7 +20,7 @@ from typing import Any
 
 from bankintent import process
 from bankintent.errors import UserError
-from bankintent.inference.runtime import cores
+from bankintent.process import cores
 
 ROOT = Path(__file__).parents[1]
 

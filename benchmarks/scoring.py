@@ -28,8 +28,8 @@ from bankintent.bundle.layout import open_checkpoint
 from bankintent.config import ScoreConfig
 from bankintent.configfile import load
 from bankintent.inference import choice
+from bankintent.inference.batches import batches as divide_into_batches
 from bankintent.inference.runtime import Runtime
-from bankintent.scoring import answers
 from bankintent.scoring import score as scoring
 from benchmarks import machine, tables
 from benchmarks.tables import Record, Table, share
@@ -126,7 +126,7 @@ def bulk(model: Runtime, texts: list[str], batch_tokens: int) -> Measurement:
     items = model.tokenize(texts)
     lengths = [len(item) for item in items]
     batches = []
-    for indices in answers.batches(lengths, batch_tokens):
+    for indices in divide_into_batches(lengths, batch_tokens):
         batches.append([items[index] for index in indices])
 
     with ThreadPoolExecutor(model.workers) as pool:

@@ -150,7 +150,8 @@ def make_tables(folder: Path) -> list[Table]:
 
 def render(folder: Path) -> str:
     """The Markdown of the records in a folder."""
-    return "\n".join(tables.markdown(table) for table in make_tables(folder))
+    rendered = [tables.markdown(table) for table in make_tables(folder)]
+    return "\n".join(["# Small data: the records\n", *rendered])
 
 
 def spread_table(records: list[Record]) -> Table:

@@ -39,7 +39,9 @@ METADATA = {
 
 
 def main(
-    notebook: Annotated[Path, typer.Argument(help="The notebook to execute.")] = NOTEBOOK,
+    notebook: Annotated[
+        Path, typer.Argument(help="The notebook to execute.", show_default="the walkthrough")
+    ] = NOTEBOOK,
     output: Annotated[
         Path | None, typer.Option("--output", help="Where to save it; by default in place.")
     ] = None,

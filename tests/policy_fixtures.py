@@ -64,8 +64,8 @@ def make_geometry(vectors: Any, gaussians: Gaussians | None = None) -> Geometry:
 
 
 def documented(name: str, folder: Path) -> Any:
-    """The function of this name in a block of Python of docs/decisions.md, run from a folder."""
-    text = (REPOSITORY / "docs" / "decisions.md").read_text(encoding="utf-8")
+    """The function of this name in a block of Python of docs/how-to/onnx-numpy.md, run from a folder."""
+    text = (REPOSITORY / "docs" / "how-to" / "onnx-numpy.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     found = [block for block in blocks if f"def {name}(" in block]
     assert len(found) == 1

@@ -28,7 +28,6 @@ from bankintent.audit import (
     quick,
     review,
     suspects,
-    verbs,
 )
 from bankintent.audit import run as audits
 from bankintent.audit.answers import Answers, train_settings
@@ -383,7 +382,7 @@ def test_data_without_a_suspicion_make_an_empty_review(
         found = audits.run(settings(tiny_bert))
         assert found.review == []
     assert Book(Path("audit")).read() == {}
-    assert "nothing is decided" in run(verbs.apply, "audit").one_line_error()
+    assert "nothing is decided" in run(main.apply, "audit").one_line_error()
 
 
 def test_the_published_figures_are_made_of_their_record() -> None:
@@ -484,7 +483,7 @@ def test_a_decision_gives_an_intent(decision: str, intent: str | None) -> None:
 
 def test_a_decision_that_is_none_is_one_clear_line(audited: Path, run: Run) -> None:
     decide(audited, "card lots")
-    error = run(verbs.apply, audited).one_line_error()
+    error = run(main.apply, audited).one_line_error()
     assert 'the decision "card lots" on the row' in error
     assert not Path("patches").exists()
 
@@ -503,7 +502,7 @@ def test_a_row_of_another_audit_is_refused(audited: Path) -> None:
 def test_a_patch_changes_train_and_val_and_never_test(audited: Path, run: Run) -> None:
     decide(audited, "card_lost")
     decide(audited, "drop", listed_formula(audited))
-    result = run(verbs.apply, audited)
+    result = run(main.apply, audited)
     assert result.code == 0, result.err
     [patch] = Path("patches").glob("0001-*.json")
     assert f"patch: {patch}" in result.out
@@ -626,11 +625,11 @@ def test_the_folds_of_a_cross_validation_follow_a_patch(audited: Path, run: Run)
 
 
 def test_nothing_decided_makes_no_patch(audited: Path, run: Run) -> None:
-    assert "nothing is decided" in run(verbs.apply, audited).one_line_error()
+    assert "nothing is decided" in run(main.apply, audited).one_line_error()
     decide(audited, "skip")
-    assert "nothing is decided" in run(verbs.apply, audited).one_line_error()
-    assert "is not what an audit writes" in run(verbs.apply, "data").one_line_error()
-    assert "holds no audit" in run(verbs.apply, "source").one_line_error()
+    assert "nothing is decided" in run(main.apply, audited).one_line_error()
+    assert "is not what an audit writes" in run(main.apply, "data").one_line_error()
+    assert "holds no audit" in run(main.apply, "source").one_line_error()
 
 
 def test_without_a_person_only_sure_suggestions_with_agreeing_neighbours_are_taken() -> None:
@@ -654,7 +653,7 @@ def test_without_a_person_only_sure_suggestions_with_agreeing_neighbours_are_tak
 def test_an_automatic_patch_is_marked_in_the_report(audited: Path, run: Run) -> None:
     path = patch_of(change(WRONG, "top_up", "card_lost"), automatic=True)
     assert "made without a person" in etl_with(run, path).out
-    refused = run(verbs.apply, audited, "--automatic", "--confidence", "1")
+    refused = run(main.apply, audited, "--automatic", "--confidence", "1")
     assert "no suggestion in" in refused.one_line_error()
 
 

@@ -673,6 +673,37 @@ def test_a_wrong_config_stops_the_start_with_one_line(tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["backend"],
+        ["bankintent", "serve"],
+        ["bankintent", "score", "no.csv", "out.csv"],
+        ["bankintent", "explain", "where is my card"],
+    ],
+    ids=" ".join,
+)
+def test_small_products_take_no_threads_from_the_model(words: list[str], tmp_path: Path) -> None:
+    """OpenBLAS reads the variable when NumPy is imported, so it must be set by then."""
+    write_tiny_model(tmp_path / "model")
+    program = (
+        "import os, runpy, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n"
+        "            print('threads', os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "            os._exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"sys.argv = {[*words, '--model-dir', str(tmp_path / 'model')]!r}\n"
+        f"runpy.run_module({words[0]!r}, run_name='__main__')\n"
+    )
+    variables = environment()
+    variables.pop("OPENBLAS_NUM_THREADS", None)
+    command = [sys.executable, "-u", "-c", program]
+    result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == ["threads 1"], result.stdout + result.stderr
+
+
 def test_importing_the_backend_loads_nothing() -> None:
     program = (
         "import backend, sys\n"

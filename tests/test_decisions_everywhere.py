@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 from test_structure import imports, package_files
 
-from bankintent import api_key
+from bankintent import Model, api_key
 from bankintent.config import ScoreConfig, ServeConfig
 from bankintent.decision.deciding import Reason, decide
 from bankintent.decision.gaussian import Gaussians
@@ -266,6 +266,24 @@ PREDICTING: dict[tuple[str, str], Read] = {
     ("GET", VERSION): read_service("GET", VERSION, params={"query": "TEXT", **SHOW_ALL}),
 }
 """How each route that predicts is asked, and how its refusal is read."""
+
+
+@pytest.mark.parametrize("text", REASONS)
+def test_python_passes_no_decision_by(text: str) -> None:
+    model = Model(KnownRuntime())
+    prediction = model.predict(text)
+    assert prediction.reason == REASONS[text]
+    assert prediction.in_scope == (prediction.reason != "out_of_scope")
+    assert (prediction.decision == "abstain") == (prediction.reason != "")
+    assert prediction.answer == ("card_arrival" if text == SURE else None)
+    assert prediction.label in LABELS
+    assert prediction.close_to == (("card_arrival", "change_pin") if text == CLOSE else None)
+
+    assert model.predict([SURE, text])[1] == prediction
+    assert model.explain(text).prediction == prediction
+    calibrated = decide(np.array([LOGITS[text]], dtype=np.float32), None, make_policy(LABELS))
+    np.testing.assert_allclose(model.probabilities(text), calibrated.probabilities[0])
+
 
 OTHERS = (
     "/",

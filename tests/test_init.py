@@ -1,6 +1,7 @@
 """`python -m bankintent init`: what is chosen for a source and why, what it costs, and files that run as they are."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bankintent.config import ContrastiveSection, DataConfig, Regime, TrainConfi
 from bankintent.configfile import load
 from bankintent.corpus import cleaning, division, sources
 from bankintent.errors import ModelError
-from bankintent.first_steps import choice, init, machine, proposal, recipes
+from bankintent.first_steps import choice, editor_line, init, machine, proposal, recipes
 from bankintent.first_steps.estimate import Estimate, Measured, Workload, about, estimate
 from bankintent.labels import LabelSchema
 
@@ -165,6 +166,25 @@ def test_columns_are_named_even_where_they_were_found(run: Run) -> None:
     text = Path("configs/mine/data.yaml").read_text(encoding="utf-8")
     assert "\ntext_column: utterance\nlabel_column: category\n" in text
     assert "delimiter:" not in text
+
+
+@pytest.mark.usefixtures("measured", "tiny_recipes")
+def test_the_files_name_their_schemas_where_these_are_below_the_working_directory(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(Path("mine.csv"), rows())
+    assert run(verbs.init, "mine.csv", "--name", "without").code == 0
+    assert "$schema" not in Path("configs/without/train.yaml").read_text(encoding="utf-8")
+
+    shutil.copytree(REPOSITORY / "configs" / "schemas", "configs/schemas")
+    monkeypatch.setattr(editor_line, "SCHEMAS", Path.cwd() / "configs" / "schemas")
+    assert run(verbs.init, "mine.csv").code == 0
+    for kind in ("data", "train"):
+        path = Path(f"configs/mine/{kind}.yaml")
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"{editor_line.PREFIX}../schemas/{kind}.schema.json"
+        assert (path.parent / first.removeprefix(editor_line.PREFIX)).is_file()
+    assert written()[1].output_dir == Path("artifacts/models/mine")
 
 
 @pytest.mark.usefixtures("measured", "tiny_recipes")

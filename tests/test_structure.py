@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import COMMANDS, REPOSITORY
 
+import bankintent
+
 RANKS = {
     "corpus": 1,
     "measures": 1,
@@ -27,11 +29,20 @@ RANKS = {
     "first_steps": 6,
     "audit": 7,
     "gradio_app": 7,
+    "commands": 8,
+    "api": 9,
 }
 """Rooms of the package; its own modules (config, labels, tracking, ...) have rank 0."""
 
 TOOLS = ("benchmarks", "docs", "notebooks")
 """What uses the package and the commands, and is used by neither."""
+
+VERBS = {
+    f"commands.{path.stem}"
+    for path in (REPOSITORY / "bankintent" / "commands").glob("*.py")
+    if path.stem != "__init__"
+}
+"""The commands: a module for each verb."""
 
 TRAINING = {
     "training.arguments",
@@ -148,12 +159,17 @@ IMPORTERS = {
         "serving.page.routes",
         "serving.telemetry",
     },
-    "typer": {"__main__", "audit.verbs", "cli"},
+    "typer": {"cli", *VERBS - {"commands.baseline", "commands.etl"}},
 }
 """The modules of the package that import a heavy library, at their top or inside a function."""
 
-CLI_IMPORTERS = {"__main__", "studies.trials", "studies.worker"}
-"""The modules of the package that import `cli`, and so Typer: each is the entry point of a process."""
+CLI_IMPORTERS = {
+    "__main__",
+    *VERBS - {"commands.init", "commands.verify"},
+    "studies.trials",
+    "studies.worker",
+}
+"""The modules of the package that import `cli`, and so Typer: commands, and entry points of processes."""
 
 
 def imports(path: Path) -> set[str]:
@@ -216,16 +232,65 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-def test_the_package_imports_no_command_and_no_tool() -> None:
+def test_importing_the_package_imports_nothing_else() -> None:
+    program = "import sys, bankintent; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    before = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = set(done.stdout.split()) - set(before.stdout.split())
+    others = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
+    assert others == {"bankintent"}
+
+
+def test_type_checkers_read_of_the_same_names_in_the_same_modules() -> None:
+    stub = ast.parse((REPOSITORY / "bankintent" / "__init__.pyi").read_text(encoding="utf-8"))
+    homes = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            homes |= {alias.name: node.module for alias in node.names}
+    assert homes == bankintent.HOMES
+
+    names = next(ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert sorted(names) == sorted(bankintent.__all__)
+
+
+def test_the_package_offers_the_api_and_uses_none_of_it() -> None:
+    homes = {".".join(home.split(".")[:2]) for home in bankintent.HOMES.values()}
+    assert homes == {"bankintent.api", "bankintent.errors", "bankintent.explanation"}
+
+    public = {f"bankintent.{name}" for name in bankintent.__all__} - {"bankintent.__version__"}
+    for module, imported in modules():
+        assert not imported & public, module
+
+
+def test_the_package_imports_no_file_at_the_top_and_no_tool() -> None:
     above = {*COMMANDS, *TOOLS}
     for module, imported in modules():
         assert not {name.split(".")[0] for name in imported} & above, module
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_import_no_commands_and_no_tools(command: str) -> None:
-    imported = imports(REPOSITORY / f"{command}.py")
-    assert not {name.split(".")[0] for name in imported} & {*COMMANDS, *TOOLS}
+def test_commands_import_no_commands() -> None:
+    for module, imported in modules():
+        if module.removeprefix("bankintent.") in VERBS:
+            assert not {name for name in imported if name.startswith("bankintent.commands")}, module
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_file_at_the_top_holds_no_second_copy_of_a_command(name: str) -> None:
+    imported = imports(REPOSITORY / f"{name}.py")
+    own = {module for module in imported if module.startswith("bankintent")}
+    assert {".".join(module.split(".")[:2]) for module in own} <= {
+        "bankintent",
+        "bankintent.cli",
+        "bankintent.commands",
+    }
+    assert not {module.split(".")[0] for module in imported} & {*COMMANDS, *TOOLS}
 
 
 @pytest.mark.parametrize("tool", TOOLS)

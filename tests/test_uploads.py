@@ -310,4 +310,5 @@ def is_alive(process: int) -> bool:
 
 def test_the_page_runs_its_api_so_that_it_ends_with_it() -> None:
     command = api_process._api_command(1, None, None)
-    assert command[1:5] == ["-m", "bankintent.process", str(os.getpid()), "backend"]
+    assert command[1:5] == ["-m", "bankintent.process", str(os.getpid()), "bankintent"]
+    assert command[5] == "serve"

@@ -11,6 +11,7 @@ from bankintent.audit.review import Decision, ReviewRow
 from bankintent.config.audit import AGREEMENT, CONFIDENCE
 from bankintent.corpus import patches
 from bankintent.corpus.patches import Change, Kept, Patch, text_key
+from bankintent.distribution import command
 from bankintent.errors import DataError
 from bankintent.files import JsonObject
 
@@ -47,7 +48,7 @@ def read_manifest(folder: Path) -> AuditManifest:
     except OSError:
         raise DataError(
             f"{folder} holds no audit (no manifest.json)",
-            "Make one: python -m bankintent audit --config configs/audit.yaml",
+            f"Make one: {command('audit')} --config configs/audit.yaml",
         ) from None
     except ValueError:
         raise DataError(f"{path} is not what an audit writes", "Run the audit again") from None
@@ -62,7 +63,7 @@ def apply_review(folder: Path, output: Path) -> Path:
     if not patch.changes and not patch.kept:
         raise DataError(
             f"nothing is decided in {folder / review.REVIEW}",
-            f"Decide with python -m bankintent audit review {folder}, or in a spreadsheet",
+            f"Decide with {command('audit review')} {folder}, or in a spreadsheet",
         )
     return _write_and_say(patch, output)
 
@@ -183,5 +184,5 @@ def _write_and_say(patch: Patch, output: Path) -> Path:
         f" {patch.made_from.get('undecided', 0):,} undecided"
     )
     console.say(f"Patch: {shown} (sha256 {files.sha256(path)[:8]})")
-    console.say(f"Next: write patch: {shown} into data.yaml and run python -m etl again.")
+    console.say(f"Next: write patch: {shown} into data.yaml and run {command('etl')} again.")
     return path

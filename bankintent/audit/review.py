@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bankintent import files, typed_json
 from bankintent.corpus.tables import open_table
+from bankintent.distribution import command
 from bankintent.errors import DataError
 from bankintent.files import JsonObject
 from bankintent.texts import shorten
@@ -113,7 +114,7 @@ def read_rows(folder: Path) -> list[ReviewRow]:
     except OSError:
         raise DataError(
             f"{folder} holds no audit (no {ROWS})",
-            "Make one: python -m bankintent audit --config configs/audit.yaml",
+            f"Make one: {command('audit')} --config configs/audit.yaml",
         ) from None
     except ValueError:
         raise DataError(f"{path} is not what an audit writes", "Run the audit again") from None

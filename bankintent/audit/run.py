@@ -11,6 +11,7 @@ from bankintent.config import AuditConfig
 from bankintent.config.training import TrainConfig
 from bankintent.corpus import dataset, patches, suspected_test
 from bankintent.corpus.dataset import Dataset
+from bankintent.distribution import command
 from bankintent.errors import DataError, OutputError
 from bankintent.files import JsonObject
 
@@ -92,7 +93,7 @@ def _require_no_decisions(folder: Path) -> None:
     if held:
         raise OutputError(
             f"{folder} holds {held} of an earlier audit",
-            f"Make a patch of them (python -m bankintent audit apply {folder}), name another"
+            f"Make a patch of them ({command('audit apply')} {folder}), name another"
             " output_dir, or replace them with --overwrite",
         )
 
@@ -138,5 +139,5 @@ def describe_settings(settings: AuditConfig, training: TrainConfig | None) -> Js
 def say_next(folder: Path) -> None:
     """Print what to do with an audit's folder."""
     shown = console.show_path(folder)
-    console.say(f"Decide: python -m bankintent audit review {shown}")
-    console.say(f"Then: python -m bankintent audit apply {shown}")
+    console.say(f"Decide: {command('audit review')} {shown}")
+    console.say(f"Then: {command('audit apply')} {shown}")

@@ -17,6 +17,7 @@ from bankintent import files
 from bankintent.baselines.measurement import show_progress
 from bankintent.corpus.dataset import UNKNOWN, SplitData
 from bankintent.corpus.folds import Folds
+from bankintent.distribution import command
 from bankintent.measures import paired
 from bankintent.progress import Advance
 
@@ -61,7 +62,9 @@ def beside(
     try:
         answers = find_answers(train, data)
     except TooMuchWork:
-        reason = f"fitting it on {len(train):,} sentences takes minutes (python -m baseline does)"
+        reason = (
+            f"fitting it on {len(train):,} sentences takes minutes ({command('baseline')} does)"
+        )
         return replace(result, no_trivial=reason)
     except (OSError, ValueError, MemoryError, ImportError) as error:
         cause = " ".join(str(error).split())[:100] or type(error).__name__

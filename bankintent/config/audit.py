@@ -41,7 +41,7 @@ class AuditConfig(Section):
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     output_dir: OutputPath | None = None
-    """Folder to write; by default artifacts/audits/<name>."""
+    """Folder to write; by default `artifacts/audits/<name>`."""
     train_config: Path | None = None
     """A train.yaml: each fold is trained with it. Without one, a logistic regression and a vote of
     the nearest sentences answer from the vectors of the frozen encoder, which takes seconds."""
@@ -52,7 +52,7 @@ class AuditConfig(Section):
     revision: str | None = None
     """Hub revision of the encoder."""
     pooling: Literal["first", "mean"] = "mean"
-    """The vector of a sentence: its first token, or the mean over its tokens."""
+    """The vector of a sentence. first: that of its first token; mean: the mean over its tokens."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Longest input in tokens; longer texts are truncated."""
     cache_dir: Path = Path("artifacts/cache")
@@ -64,16 +64,16 @@ class AuditConfig(Section):
     seed: int = 6
     """Seed of the folds."""
     filter: Filter = "either"
-    """Which labels are suspected: a rule of cleanlab. either: what prune_by_noise_rate or
-    prune_by_class suspects; both: what the two agree on, which is fewer rows and surer."""
+    """Which labels are suspected: a rule of cleanlab. either: what `prune_by_noise_rate`
+    or `prune_by_class` suspects; both: what the two agree on, which is fewer rows and surer."""
     neighbours: Annotated[int, Field(ge=1, le=20)] = 5
     """Nearest sentences that are shown beside a suspected row."""
     pairs: Annotated[int, Field(ge=0)] = 10
     """Pairs of intents that are listed as the most confusable."""
     test: bool = False
-    """true also writes suspected_test.json: the test rows whose label is suspected by a model that
-    was trained on train alone. They stay as they are, and `eval --without` gives a second figure
-    without them."""
+    """true also writes `suspected_test.json`: the test rows whose label is suspected by a model
+    that was trained on train alone. They stay as they are, and `eval --without` gives a second
+    figure without them."""
     reviewed: list[Path] = []
     """Patches of earlier audits: rows that a person decided to keep are not listed again."""
 

@@ -43,8 +43,12 @@ class Section(BaseModel):
     def _no_booleans_as_numbers(cls, value: Any, info: Any) -> Any:
         # pydantic would read `epochs: true` as 1.
         annotation = str(cls.model_fields[info.field_name].annotation)
-        if isinstance(value, bool) and "bool" not in annotation:
-            raise ValueError(f"{str(value).lower()} is no value for this key")
+        if "bool" in annotation:
+            return value
+
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool):
+                raise ValueError(f"{str(item).lower()} is no value for this key")
         return value
 
 
@@ -122,8 +126,8 @@ class TrackingConfig(Section):
     """false logs parameters and metrics, but no plots and no models."""
     models: Literal["link", "copy", "none"] = "link"
     """How a run holds its bundle. link: its large files are hard links to the bundle's, which take
-    no space, where the tracking store is on the same disk, and copies elsewhere. none: by the tag
-    `bundle` alone, which has its path."""
+    no space, where the tracking store is on the same disk, and copies elsewhere; copy: files of its
+    own; none: by the tag `bundle` alone, which has its path."""
 
 
 def no_repeats(value: list[Any]) -> list[Any]:

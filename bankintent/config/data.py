@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from bankintent.config.base import Fraction, LabelledTableKeys, Name, no_repeats
 from bankintent.config.places import OutputPath
@@ -21,6 +21,21 @@ def _rare_policy(value: str) -> str:
     if value not in ("refuse", "train_only", "drop") and not is_merge:
         raise ValueError(f"expected refuse, train_only, drop or merge:NAME, found '{value}'")
     return value
+
+
+RarePolicy = Annotated[
+    str,
+    AfterValidator(_rare_policy),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["refuse", "train_only", "drop"]},
+                {"type": ["string"], "pattern": rf"^{MERGE}\s*\S"},
+            ]
+        }
+    ),
+]
+"""What to do with rare intents. Its JSON Schema names the words, which editors offer."""
 
 
 def find_own_column(names: Iterable[str]) -> str | None:
@@ -45,7 +60,7 @@ class DataConfig(LabelledTableKeys):
     dataset_name: Name
     """A Hub name (`banking77` is pinned), a table (CSV, TSV, JSON lines, JSON, .xlsx or Parquet), a
     folder with train and test files, an export of another tool such as Rasa, LUIS, CLU, Dialogflow,
-    Watson or Label Studio (a file, a folder or a zip; docs/formats.md), or `bundled`."""
+    Watson or Label Studio (a file, a folder or a zip; docs/reference/formats.md), or `bundled`."""
     revision: str | None = None
     """Hub revision (commit, tag or branch); `banking77` brings its own."""
     subset: str | None = None
@@ -64,7 +79,7 @@ class DataConfig(LabelledTableKeys):
     they are when some are added, corrected or moved. stratified: all rows are pooled and drawn at
     random, each intent in the same shares. cross: nothing is held out; all rows are trained on, and
     the model is judged by cross-validation, for data that is too small for a test split. Default:
-    official where the source has a test split and test_split is not given; else cross below 1,000
+    official where the source has a test split and `test_split` is not given; else cross below 1,000
     sentences, and stable from there on."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Parts that cross-validation holds out in turn; for split: cross alone."""
@@ -74,13 +89,13 @@ class DataConfig(LabelledTableKeys):
     """Share of each intent's rows for test (not for official)."""
     val_split: Fraction = 0.10
     """Share of each intent's rows for validation: of all rows, or of train when official."""
-    rare: Annotated[str, AfterValidator(_rare_policy)] = "refuse"
+    rare: RarePolicy = "refuse"
     """Intents with too few rows to stand in every split, or without training rows. refuse: an error
     that lists them; train_only: they are trained on and not evaluated; drop: their rows are left
     out; merge:NAME: they become the intent NAME."""
     out_of_scope_labels: Annotated[list[Name], AfterValidator(no_repeats)] = []
     """Labels of the source that are no intents, such as `oos` or `other`: their rows are examples
-    of what is out of scope. They are written to out_of_scope.parquet, and nothing is trained on
+    of what is out of scope. They are written to `out_of_scope.parquet`, and nothing is trained on
     them as an intent."""
     keep_columns: Annotated[list[Name], AfterValidator(_kept_columns)] = []
     """More columns of the source, such as channel or language, to keep beside each row as strings.
@@ -97,8 +112,8 @@ class DataConfig(LabelledTableKeys):
     seed: int = 6
     """Seed of the split and of the few-shot draw."""
     leakage: Literal["report", "drop", "fail"] = "report"
-    """Rows that are nearly word for word in two splits: report them, drop them from the split that
-    is not evaluated on, or fail."""
+    """Rows that are nearly word for word in two splits. report: they are listed; drop: they are
+    left out of the split that is not evaluated on; fail: one is an error."""
     bad_rows: Literal["few", "drop", "fail"] = "few"
     """Rows that are empty, undecodable or over-long. few: they are left out and listed, and more
     than 5 % of them is an error; drop: left out, however many; fail: one is an error."""

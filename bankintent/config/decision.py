@@ -53,13 +53,14 @@ class DecisionSection(Section):
     """`decision:` how the policy of a model is fitted, from validation rows."""
 
     target: TargetSection = TargetSection(precision=0.9)
-    """What to promise: `{precision: 0.98}`, `{coverage: 0.9}` or `{wrong: 10, handover: 1}`."""
+    """Such as `{precision: 0.98}`, `{coverage: 0.9}` or `{wrong: 10, handover: 1}`."""
     confidence: Fraction = 0.95
     """Confidence of the promise: a threshold is taken only where the lower bound of what it
     promises, at this confidence, is at least the target."""
     out_of_scope: ScopeScore | None = "auto"
-    """The score that tells texts of no intent. auto: the best on validation rows against sentences
-    that are out of scope; null: nothing is refused as out of scope."""
+    """The score that tells texts of no intent; each is in docs/explanation/decisions.md. auto: the
+    best on validation rows against sentences that are out of scope; null: nothing is refused as out
+    of scope."""
     keep_in_scope: Annotated[float, Field(gt=0.5, lt=1)] | Literal["balanced"] = 0.97
     """Share of validation rows that must not be refused as out of scope. balanced: the threshold
     with the best mean of that share and the share of out-of-scope sentences that are refused."""
@@ -71,7 +72,7 @@ class DecisionSection(Section):
 
 
 class TrainDecisionSection(DecisionSection):
-    """`decision:` of a training, which can also make the rows that its policy is fitted on."""
+    """`decision:` how the policy is fitted: on validation rows, or on rows that are made for it."""
 
     cross_fit: Literal["auto", "never"] = "auto"
     """Where validation rows are too few to fit a policy. auto: five further trainings on parts of

@@ -37,7 +37,7 @@ class EvalConfig(LabelledTableKeys):
     and more than 5 % of them is an error; drop: left out, however many; fail: one is an error."""
     by: list[Name] = []
     """Columns whose values divide the rows, each with its own figures: columns of the data besides
-    text and intent, or `length`, `language` and `intent`, which are found."""
+    text and intent, or `length`, `language` and `intent`, which are computed."""
     without: Path | None = None
     """The suspected_test.json of an audit: beside the official figures a second one is given,
     marked, without the rows that it suspects."""
@@ -50,14 +50,14 @@ class EvalConfig(LabelledTableKeys):
     seed: int = 6
     """Seed of the bootstrap and of the noise floor of calibration."""
     output_dir: OutputPath | None = None
-    """Folder of the report; by default artifacts/evals/<run>, and <run>-<table> for a table."""
+    """Folder of the report; by default `artifacts/evals/<run>`, and `<run>-<table>` for a table."""
     tracking: TrackingConfig = TrackingConfig()
 
     _different = field_validator("by")(no_repeats)
 
 
 class CompareModelsConfig(LabelledTableKeys):
-    """The keys of `python -m bankintent compare-models`: two models on the same rows."""
+    """compare-models.yaml: two models on the same rows."""
 
     model_a: Path
     """The model to compare with, for example the one that is served: a bundle, its merged/, or a
@@ -81,7 +81,7 @@ class CompareModelsConfig(LabelledTableKeys):
     seed: int = 6
     """Seed of the bootstrap."""
     output_dir: OutputPath | None = None
-    """Folder of the report; by default artifacts/comparisons/<a>-vs-<b>."""
+    """Folder of the report; by default `artifacts/comparisons/<a>-vs-<b>`."""
 
 
 def _one_gap(template: str) -> str:
@@ -127,7 +127,8 @@ class BaselineConfig(Section):
     name: Slug = "baseline"
     """Name of the reports: `<name>-<reference>`."""
     references: Annotated[list[Name], Field(min_length=1)]
-    """References to measure, in this order: of majority, tfidf, untrained, embedding and nli."""
+    """References to measure, in this order: of `majority`, `tfidf`, `untrained`, `embedding` and
+    `nli`."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     split: Literal["val", "test"] = "test"
@@ -143,7 +144,8 @@ class BaselineConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Sentences in one forward pass of the backbone; does not change the result."""
     label_texts: dict[Name, Name] = {}
-    """intent -> its text for embedding and nli; by default its name with spaces for underscores."""
+    """The text of an intent for embedding and nli; by default its name with spaces for
+    underscores."""
     embedding: EmbeddingSection = EmbeddingSection()
     nli: NliSection = NliSection()
     bootstrap: Annotated[int, Field(ge=100)] = 2000
@@ -168,11 +170,12 @@ class ScoreConfig(TableKeys):
     """Prefix of the names of the added columns, for example predicted_ where the table already has
     a `label`."""
     bad_rows: Literal["keep", "fail"] = "keep"
-    """Rows without a text (null or blank): keep them without an answer, or fail before any is
-    scored."""
+    """Rows without a text (null or blank). keep: they get no answer; fail: one is an error, before
+    any row is scored."""
     runtime: RuntimeName = "auto"
-    """The runtime that computes the answers; auto: the fastest that the bundle has verified and the
-    installation offers."""
+    """The runtime that computes the answers. auto: the fastest that the bundle has verified and the
+    installation offers, or torch on a GPU; torch: PyTorch; onnx: ONNX Runtime in float32;
+    onnx-int8: ONNX Runtime in 8 bits; openvino: OpenVINO in bf16."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
     batch_tokens: Annotated[int, Field(ge=1)] = 512
@@ -195,8 +198,9 @@ class ExplainConfig(Section):
     brief: bool = False
     """Print the decisions alone."""
     runtime: RuntimeName = "auto"
-    """The runtime that computes the answers; auto: the fastest that the bundle has verified and the
-    installation offers."""
+    """The runtime that computes the answers. auto: the fastest that the bundle has verified and the
+    installation offers, or torch on a GPU; torch: PyTorch; onnx: ONNX Runtime in float32;
+    onnx-int8: ONNX Runtime in 8 bits; openvino: OpenVINO in bf16."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
 

@@ -83,10 +83,9 @@ class ServeConfig(Section):
     root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")] = ""
     """Prefix of all addresses behind a proxy, such as `/intents`, which it may strip or keep."""
     runtime: RuntimeName = "auto"
-    """The runtime that computes the answers.
-
-    auto: the fastest that the bundle has verified and the installation offers.
-    """
+    """The runtime that computes the answers. auto: the fastest that the bundle has verified and the
+    installation offers, or torch on a GPU; torch: PyTorch; onnx: ONNX Runtime in float32;
+    onnx-int8: ONNX Runtime in 8 bits; openvino: OpenVINO in bf16."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the model; by default one for each core that the process may use."""
     cache: Annotated[int, Field(ge=0)] = 0
@@ -97,7 +96,7 @@ class ServeConfig(Section):
     compat: list[CompatName] = []
     """Other services whose clients are answered too, each on the paths that its clients ask.
 
-    Their requests have the limits and the key of `/predict`; see docs/serving.md.
+    Their requests have the limits and the key of `/predict`; see docs/how-to/compat.md.
     """
     allowed_hosts: list[Name] | None = None
     """Host names that requests may name, beside those of loopback; `*.` before a name allows its
@@ -153,7 +152,7 @@ class ServeConfig(Section):
 
 
 class FrontendConfig(Section):
-    """The Gradio page."""
+    """page.yaml: the Gradio page."""
 
     backend_url: str | None = None
     """The API's address, for example http://127.0.0.1:8000.
@@ -161,7 +160,7 @@ class FrontendConfig(Section):
     Without it the page starts an API of its own.
     """
     serve_config: Path | None = None
-    """serve.yaml of the API that the page starts."""
+    """The serve.yaml of the API that the page starts."""
     model_dir: Path | None = None
     """Model of the API that the page starts; wins over `serve_config` and MODEL_DIR."""
     host: Name = "127.0.0.1"

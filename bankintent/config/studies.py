@@ -17,7 +17,10 @@ def _check_size(value: Any) -> Any:
     raise ValueError(f"a size is a number of sentences for each intent, or all; found {value!r}")
 
 
-Size = Annotated[int | Literal["all"], BeforeValidator(_check_size)]
+Size = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["all"],
+    BeforeValidator(_check_size),
+]
 """Training sentences for each intent."""
 
 Scalar = int | float | bool | str | None
@@ -75,7 +78,7 @@ def _choose_on_tag(value: Any) -> str:
 
 
 class SweepSection(Section):
-    """`sweep:` a search for settings with Optuna before the comparison, never on the test split.
+    """`sweep:` Optuna chooses, never on the test split.
 
     Its trials train on the whole training split, or on its folds; `sizes` has no effect on them.
     """
@@ -86,14 +89,15 @@ class SweepSection(Section):
         Annotated[Literal["val"], Tag("val")] | Annotated[FoldsSection, Tag("folds")],
         Discriminator(_choose_on_tag),
     ] = "val"
-    """val: the validation split; {kfold: 5}: cross-validation of the train split."""
+    """val: the validation split; `{kfold: 5}`: cross-validation of the train split."""
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
     """The metric that the search maximises: its value in the best epoch or, with `keep: last`,
     after the last."""
     seed: int = 6
     """Seed of the trials' runs, of the folds and of the values that are tried."""
     space: Annotated[dict[str, dict[str, Choices]], Field(min_length=1)]
-    """recipe -> config key -> a list of values, or a range."""
+    """For each recipe by its name, for each of its keys (such as `lora.r`), what to try: a list of
+    values, or a range such as `{low: 1e-4, high: 5e-3, log: true}`."""
 
 
 class CompareConfig(Section):
@@ -102,12 +106,12 @@ class CompareConfig(Section):
     name: Slug
     """Name of the study."""
     output_dir: OutputPath | None = None
-    """The study's folder; by default artifacts/studies/<name>."""
+    """The study's folder; by default `artifacts/studies/<name>`."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     recipes: Annotated[dict[Slug, Path], Field(min_length=1)]
-    """name -> a train.yaml that sets its regime. Data, output, seed, size and tracking come from
-    the study."""
+    """The name of each recipe, and its train.yaml, which sets its regime. Data, output, seed, size
+    and tracking come from the study."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
     """One run of every cell for each seed."""
     backbones: list[Name] = []
@@ -118,13 +122,14 @@ class CompareConfig(Section):
     split: Literal["val", "test"] = "test"
     """The split of the final figures."""
     set: dict[str, Any] = {}
-    """Overrides of every recipe, for example {epochs: 2, lora.r: 8}."""
+    """Overrides of every recipe, for example `{epochs: 2, lora.r: 8}`."""
     bootstrap: Annotated[int, Field(ge=1000)] = 10_000
     """Resamples behind the intervals of differences."""
     keep_models: bool = False
     """true keeps the bundle of every run, without exported formats, in models/ of the study's
     folder."""
     sweep: SweepSection | None = None
+    """A search for the settings of the recipes before the comparison."""
     tracking: TrackingConfig = TrackingConfig()
     """Where runs are logged: parameters and metrics, no files."""
 

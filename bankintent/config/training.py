@@ -31,10 +31,8 @@ class LoraSection(Section):
 
 
 class ContrastiveSection(Section):
-    """`contrastive:` a stage before training that groups sentences by intent.
-
-    It is supervised contrastive learning (Khosla et al., 2020).
-    """
+    """`contrastive:` groups sentences by intent: supervised contrastive learning (Khosla et al.,
+    2020)."""
 
     steps: Annotated[int, Field(ge=1)] = 250
     """Optimizer steps of the stage."""
@@ -52,11 +50,8 @@ class ContrastiveSection(Section):
 
 
 class PseudoLabelsSection(Section):
-    """`pseudo_labels:` train on sentences without labels too.
-
-    They get the intents of the labelled sentences over the graph of nearest neighbours (label
-    spreading; Zhou et al., 2004).
-    """
+    """`pseudo_labels:` sentences without labels get the intents of the labelled ones over the graph
+    of nearest neighbours: label spreading (Zhou et al., 2004)."""
 
     neighbours: Annotated[int, Field(ge=1)] = 7
     """Nearest sentences, by the pretrained encoder, that a sentence shares its intents with."""
@@ -66,7 +61,8 @@ class PseudoLabelsSection(Section):
 
 
 class DistillSection(Section):
-    """`distill:` train a student with fewer layers on the answers of the model `model_name`."""
+    """`distill:` a student that starts from some of its teacher's layers learns its answers (Hinton
+    et al., 2015)."""
 
     layers: Annotated[int, Field(ge=1)]
     """Encoder layers of the student (its `num_hidden_layers`), taken evenly from its teacher's: the
@@ -83,14 +79,15 @@ class ExportSection(Section):
     """`export:` formats to publish with the model, each only if it passes its checks."""
 
     onnx: bool = True
-    """onnx/model.onnx: float32 for ONNX Runtime and OpenVINO, within 1e-3 of the trained model."""
+    """`onnx/model.onnx`: float32 for ONNX Runtime and OpenVINO, within 1e-3 of the trained
+    model."""
     int8: bool = True
-    """onnx/model_int8.onnx: about twice as fast, within 0.2 points of validation accuracy; it needs
-    `onnx`."""
+    """`onnx/model_int8.onnx`: about twice as fast, within 0.2 points of validation accuracy; it
+    needs `onnx`."""
 
 
 class ExplainSection(Section):
-    """`explain:` what the bundle holds to explain answers by; see docs/explanations.md."""
+    """`explain:` what the bundle holds to explain answers by; see docs/how-to/explanations.md."""
 
     texts: bool = False
     """true: the index holds the training sentences themselves, which may be words of customers, for
@@ -116,7 +113,8 @@ class TrainConfig(Section):
     """Hub revision of the model."""
     regime: Regime
     """Which weights learn; add --regime head-only, lora or full-ft, or regime: to the config. The
-    flag wins."""
+    flag wins. head-only: the classification head; lora: the head and low-rank adapters of the
+    encoder; full-ft: all weights."""
     data_dir: Path = Path("data/processed")
     """ETL's output."""
     output_dir: OutputPath
@@ -141,18 +139,20 @@ class TrainConfig(Section):
     head_lr: Annotated[float, Field(gt=0, lt=10)] | None = None
     """Peak learning rate of the classification head where it differs from `lr`."""
     head_init: Literal["random", "probe"] = "random"
-    """probe: the head starts as a logistic regression on the frozen encoder's features, which takes
-    one pass over the data; all of it, also where a trained head has rows to keep."""
+    """How the head starts. random: with small random weights, drawn with `seed`; probe: as a
+    logistic regression on the frozen encoder's features, which takes one pass over the data; all of
+    it, also where a trained head has rows to keep."""
     pooling: Literal["first", "mean"] = "first"
-    """Input of the classifier: the first token, as in the plain transformers class, or the mean
-    over all tokens, which suits sentence encoders and costs one more layer (none for ModernBERT, or
-    for a bundle that has it)."""
+    """Input of the classifier. first: the first token, as in the plain transformers class; mean:
+    the mean over all tokens, which suits sentence encoders and costs one more layer (none for
+    ModernBERT, or for a bundle that has it)."""
     cache_dir: Path = Path("artifacts/cache")
     """Folder for features of frozen encoders, which later runs read; it can be removed."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """Schedule of the learning rate after warm-up."""
+    """Schedule of the learning rate after warm-up: linear and cosine fall to 0 by the last step,
+    constant stays."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -160,7 +160,8 @@ class TrainConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target probability spread over all labels."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: an intent's loss is weighted by the inverse of its frequency."""
+    """none: every sentence counts the same; balanced: an intent's loss is weighted by the inverse
+    of its frequency."""
     label_names: bool = False
     """true: each intent's name, with spaces for underscores, is one more training sentence. It
     helps where there are few."""
@@ -173,8 +174,8 @@ class TrainConfig(Section):
     distill: DistillSection | None = None
     """Train a smaller model on the answers of the trained model `model_name` (full-ft only)."""
     keep: Literal["best", "last"] = "best"
-    """Which weights are published: those of the epoch with the best validation macro-F1, where a
-    head that starts from a probe counts as epoch 0, or those of the last epoch."""
+    """Which weights are published. best: those of the epoch with the best validation macro-F1,
+    where a head that starts from a probe counts as epoch 0; last: those of the last epoch."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation macro-F1. The probe before training
     does not count here."""

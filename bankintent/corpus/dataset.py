@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from bankintent import files, typed_json
 from bankintent.corpus.folds import Folds
+from bankintent.distribution import command
 from bankintent.errors import DataError
 from bankintent.files import JsonObject
 from bankintent.labels import LabelSchema
@@ -258,7 +259,7 @@ class Dataset:
     def _require_intact(self, path: Path) -> None:
         recorded = self.manifest.files.get(path.name)
         if not path.is_file() or recorded is None:
-            raise DataError(f"{path} does not exist", "Run ETL again (python -m etl)")
+            raise DataError(f"{path} does not exist", f"Run ETL again ({command('etl')})")
 
         if files.sha256(path) != recorded.sha256:
             raise DataError(
@@ -314,7 +315,7 @@ def _read_manifest(folder: Path) -> DataManifest:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{folder} holds no ETL output (no {MANIFEST})",
-            "Run python -m etl --config configs/data.yaml, or set data_dir",
+            f"Run {command('etl')} --config configs/data.yaml, or set data_dir",
         ) from None
     except ValueError:
         raise DataError(f"{folder}/{MANIFEST} is not what ETL writes", "Run ETL again") from None

@@ -18,7 +18,7 @@ def read_general() -> list[str]:
     if not GENERAL.is_file():
         raise DataError(
             f"{GENERAL} does not exist",
-            "It belongs to the repository: restore it (git checkout data/bundled)",
+            "It comes with the package: restore it (git checkout data/bundled), or install again",
         )
 
     table = open_table(GENERAL, TableKeys())

@@ -14,6 +14,7 @@ from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example
 from bankintent.corpus.cross_split import draw_folds
 from bankintent.corpus.splits import EXTRA_PREFIX, AppliedPatch, Corpus, Splits, intents, pool
+from bankintent.distribution import command
 from bankintent.errors import DataError
 from bankintent.files import JsonObject
 from bankintent.texts import list_some
@@ -90,7 +91,7 @@ def read(path: Path) -> Patch:
 
     if patch is None or patch.kind != KIND:
         raise DataError(
-            f"{path} is no patch of labels", "Make one with python -m bankintent audit apply FOLDER"
+            f"{path} is no patch of labels", f"Make one with {command('audit apply')} FOLDER"
         )
     if patch.format != FORMAT:
         raise DataError(

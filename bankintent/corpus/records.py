@@ -147,7 +147,10 @@ class HeldTable(Table):
         for record, text in zip(block, texts, strict=True):
             # As JSON may hold it, by an escape.
             if text and SURROGATE.search(text):
-                raise DataError(f"{self.place(record)} holds a lone surrogate", "Correct it")
+                raise DataError(
+                    f"{self.place(record)} holds a lone surrogate",
+                    "Correct it: it is half of a character",
+                )
         return pa.array(texts, kind)
 
 

@@ -23,9 +23,10 @@ from bankintent.corpus.rows import (
     is_companion,
 )
 from bankintent.corpus.tables import ENDINGS_IN_WORDS, find_ending, open_table
+from bankintent.distribution import shipped
 from bankintent.errors import DataError
 
-BUNDLED = Path(__file__).parents[2] / "data" / "bundled" / "sentences.csv"
+BUNDLED = shipped("data/bundled/sentences.csv")
 
 HUB_ALIASES = {
     # The main branch of PolyAI/banking77 is a loading script, which datasets >= 4 refuses. This

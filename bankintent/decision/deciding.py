@@ -61,6 +61,13 @@ class Decision:
     verdict: Verdict
     reason: Reason
 
+    @property
+    def close_to(self) -> tuple[int, int] | None:
+        """Ids of the two intents of a close call, the best first; None of any other decision."""
+        if self.reason is not Reason.CLOSE_CALL:
+            return None
+        return self.label, self.second
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
@@ -150,6 +157,13 @@ def _second_best(logits: NDArray[np.float32], labels: NDArray[np.intp]) -> NDArr
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     return others.argmax(axis=1)
+
+
+def rank_intents(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """(..., count) ids of the best intents by (..., labels) logits, best first; of equal ones the
+    lower id."""
+    # By the logits, as the best is chosen: of two that differ, the probabilities may be the same.
+    return np.argsort(-logits, axis=-1, kind="stable")[..., :count]
 
 
 def temperatures_of(

@@ -15,7 +15,7 @@ from bankintent.errors import ConfigError, SourceUnavailable
 from bankintent.first_steps import machine
 from bankintent.first_steps.estimate import GIGABYTE, gigabytes
 from bankintent.first_steps.finding import Finding, State
-from bankintent.inference.runtime import cores
+from bankintent.process import cores
 from bankintent.tracking_store import SQLITE, database_file, require_usable
 
 OLDEST_PYTHON = (3, 11)

@@ -8,6 +8,7 @@ from bankintent import console
 from bankintent.config import DataConfig
 from bankintent.corpus.tables import find_ending
 from bankintent.corpus.writing import LAYOUT
+from bankintent.distribution import command
 from bankintent.errors import ConfigError
 from bankintent.first_steps import yaml_files
 from bankintent.first_steps.estimate import about, gigabytes
@@ -112,9 +113,9 @@ def show_next(written: Written) -> None:
     model = shlex.quote(str(model_dir))
 
     console.say(f"Written: {data_path} and {train_path}. Next:")
-    console.say(f"  python -m etl --config {data_path}")
-    console.say(f"  python -m multiregime --config {train_path}")
-    console.say(f"  python -m eval --checkpoint_path {model}")
+    console.say(f"  {command('etl')} --config {data_path}")
+    console.say(f"  {command('train')} --config {train_path}")
+    console.say(f"  {command('eval')} --checkpoint_path {model}")
 
     if model_dir.exists():
         console.say(

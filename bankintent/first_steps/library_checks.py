@@ -1,23 +1,23 @@
 """Findings on packages: their versions, whether they can be imported, what they compute on."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bankintent import distribution
 from bankintent.config import TrainConfig
+from bankintent.first_steps import libraries, package_ranges
 from bankintent.first_steps.finding import Finding
 from bankintent.texts import list_some
 
-ROOT = Path(__file__).parents[2]
+REQUIREMENTS = distribution.REPOSITORY / "requirements.txt"
 
-REQUIREMENTS = ROOT / "requirements.txt"
-
-INSTALL = "pip install -r requirements.txt"
+INSTALL = distribution.install_extra(package_ranges.EXTRA)
 
 LIBRARY_SECONDS = 120.0
 """Longest time for all imports: seconds on most machines, more on a cold and busy disk."""
@@ -27,8 +27,10 @@ NVIDIA = Path("/dev/nvidia0")
 
 
 def check_packages() -> list[Finding]:
-    """The installed versions against those of requirements.txt."""
+    """The installed versions against those of requirements.txt, or of the installed package."""
     name = "packages"
+    if distribution.is_installed():
+        return package_ranges.check_ranges(name)
     if not REQUIREMENTS.is_file():
         return [Finding(name, "note", "no requirements.txt beside the package to compare with")]
 
@@ -65,11 +67,7 @@ def read_pins(text: str) -> dict[str, str]:
     return pins
 
 
-def _installed(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+_installed = package_ranges.find_version
 
 
 @dataclass
@@ -90,6 +88,10 @@ class LibraryReport:
 
 def check_libraries(settings: TrainConfig) -> list[Finding]:
     """Import what a run imports, in a process of its own, and say what it would compute on."""
+    absent = [name for name in libraries.NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        return [Finding("imports", "problem", f"not installed: {list_some(absent)}", INSTALL)]
+
     report = run_libraries(settings.precision, settings.model_name)
     findings = [_import_finding(report)]
     for library, fault in report.faults.items():
@@ -105,7 +107,7 @@ def check_libraries(settings: TrainConfig) -> list[Finding]:
 def run_libraries(precision: str, model_name: str) -> LibraryReport:
     """Run `libraries` and read what it prints, also where it crashes or hangs."""
     command = [sys.executable, "-m", "bankintent.first_steps.libraries", precision, model_name]
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(distribution.REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
         done = subprocess.run(

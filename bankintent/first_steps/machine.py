@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from bankintent.inference.runtime import cores
+from bankintent.process import cores
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from bankintent.config import DataConfig
+from bankintent.distribution import command
 from bankintent.errors import UserError
 from bankintent.first_steps import choice, machine, recipes
 from bankintent.first_steps.choice import Choice, Estimates
 from bankintent.first_steps.estimate import Measured, estimate, gigabytes
 from bankintent.first_steps.look import Look
-from bankintent.inference.runtime import cores
+from bankintent.process import cores
 from bankintent.progress import waiting
 
 
@@ -69,7 +70,7 @@ def measure(look: Look, threads: int) -> Measured | str:
         return error.found
     # A package that is missing or broken: `doctor` says more.
     except ImportError as error:
-        return f"{error}; python -m bankintent doctor says more"
+        return f"{error}; {command('doctor')} says more"
 
 
 def _describe(measured: Measured | str, load: float) -> str:

@@ -5,8 +5,9 @@ from typing import get_args
 
 from bankintent.config import Regime, TrainConfig
 from bankintent.configfile import load
+from bankintent.distribution import shipped
 
-FOLDER = Path(__file__).parents[2] / "configs" / "recommended"
+FOLDER = shipped("configs/recommended")
 
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 

@@ -16,8 +16,10 @@ from bankintent.configfile import load
 from bankintent.corpus import report
 from bankintent.corpus.language import MULTILINGUAL_ENCODER
 from bankintent.corpus.refusals import list_reasons
+from bankintent.distribution import command
 from bankintent.errors import ConfigError, OutputError
 from bankintent.first_steps import recipes
+from bankintent.first_steps.editor_line import editor_line
 from bankintent.first_steps.estimate import about, gigabytes
 from bankintent.first_steps.look import Look
 from bankintent.first_steps.proposal import Proposal
@@ -81,8 +83,8 @@ def write(folder: Path, proposal: Proposal, model_dir: Path, overwrite: bool) ->
 
     Raises OutputError where DATA exists and is none that a killed call has written.
     """
-    data_text = data_yaml(proposal)
-    train_text = train_yaml(proposal, model_dir)
+    data_text = editor_line("data", folder) + data_yaml(proposal)
+    train_text = editor_line("train", folder) + train_yaml(proposal, model_dir)
 
     with tempfile.TemporaryDirectory() as trial:
         for name, text in ((DATA, data_text), (TRAIN, train_text)):
@@ -114,13 +116,13 @@ def data_yaml(proposal: Proposal) -> str:
     lines += _pairs({key: getattr(config, key) for key in division})
     if proposal.rare_reason:
         lines += ["", *_comment(f"{proposal.rare_reason}: {_rare_names(look)}.")]
-        lines += _comment("Other choices are drop and merge:NAME (docs/data.md).")
+        lines += _comment("Other choices are drop and merge:NAME (docs/reference/data.md).")
     if config.rare != "refuse":
         lines += _pairs({"rare": config.rare})
 
     lines += _other_lines(look)
     lines += _pairs({"seed": config.seed})
-    lines += ["", *_comment("What python -m etl writes; train.yaml reads it.")]
+    lines += ["", *_comment("What ETL writes; train.yaml reads it.")]
     lines += _pairs({"output_dir": config.output_dir})
     return "\n".join(lines) + "\n"
 
@@ -132,8 +134,8 @@ def train_yaml(proposal: Proposal, model_dir: Path) -> str:
     recipe = recipes.path_of(regime.name, look.is_cross)
     lines = _comment(
         f"{regime.name}: {regime.reason}.",
-        f"The values are those of configs/recommended/{recipe.name}; docs/recipes.md says how"
-        " they were chosen.",
+        f"The values are those of configs/recommended/{recipe.name};"
+        " docs/explanation/recipes.md says how they were chosen.",
     )
     lines += _estimate_comments(proposal, model_dir)
     lines += _encoder_comments(look) or [""]
@@ -260,7 +262,7 @@ def other_regime(regime: str, look: Look, model_dir: Path) -> str:
     """The command that trains another regime on the same data."""
     recipe = recipes.path_of(regime, look.is_cross)
     words = [
-        "python -m multiregime",
+        command("train"),
         f"--config {shlex.quote(console.show_path(recipe))}",
         f"--set {shlex.quote(f'data_dir={look.config.output_dir}')}",
         f"--set {shlex.quote(f'output_dir={model_dir}-{regime}')}",

@@ -20,7 +20,7 @@ END_SECONDS = 20
 
 @contextlib.contextmanager
 def own_api(config: Path | None, model_dir: Path | None) -> Iterator[str]:
-    """Run the command `backend` on a free loopback port during the block, and yield its address.
+    """Run the command `serve` on a free loopback port during the block, and yield its address.
 
     Its messages go to this process's standard error. Raises UserError where it does not become
     ready.
@@ -62,7 +62,7 @@ def _api_command(port: int, config: Path | None, model_dir: Path | None) -> list
         options += ["--config", str(config)]
     if model_dir:
         options += ["--model-dir", str(model_dir)]
-    return bound_command("backend", options)
+    return bound_command("bankintent", ["serve", *options])
 
 
 def _end(api: "subprocess.Popen[bytes]") -> None:

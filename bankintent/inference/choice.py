@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from bankintent import process
+from bankintent import distribution, process
 from bankintent.bundle.layout import MERGED, Checkpoint, Formats, open_checkpoint, open_formats
 from bankintent.config import RuntimeName
 from bankintent.errors import ModelError
 from bankintent.inference import exported_runtime
 from bankintent.inference.exported_runtime import KINDS, ExportedRuntime
-from bankintent.inference.runtime import Runtime, cores
+from bankintent.inference.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class FoundModel:
 
         # Not yet opened where `find` expected that an exported format fits.
         checkpoint = self.checkpoint or open_checkpoint(self.path)
+        require_torch(self.path, "auto")
         # Before the import: the libraries read these settings when they are imported.
         process.quiet_libraries()
         from bankintent.inference.torch_runtime import TorchRuntime
@@ -79,13 +80,15 @@ def find(
     without any, or where torch has a GPU, it is torch. Raises a UserError where there is no such
     model or runtime.
     """
-    threads = threads or cores()
+    threads = threads or process.cores()
     workers = workers or threads
 
     try:
         formats = None if name == "torch" else open_formats(path)
         kinds = candidates(path, formats, name)
         checkpoint = None if kinds else open_checkpoint(path)
+        if not kinds:
+            require_torch(path, name)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror})", "Check its owner and mode"
@@ -142,6 +145,14 @@ def _require_kind(path: Path, formats: Formats | None, name: str) -> None:
         raise ModelError(
             f"{engine} is not installed", f"Use runtime: auto, or pip install {engine}"
         )
+
+
+def require_torch(path: Path, name: RuntimeName) -> None:
+    """Raise MissingPackage where torch should compute a model and is not installed."""
+    what = "runtime: torch"
+    if name == "auto":
+        what = f"{path} holds no verified format that this installation computes; its plain model"
+    distribution.require("torch", "transformers", what=what)
 
 
 def torch_has_gpu() -> bool:

@@ -111,7 +111,7 @@ KINDS = {
     "openvino": Kind("openvino", "model.onnx", "bf16"),
     "onnx": Kind("onnxruntime", "model.onnx", "float32"),
 }
-"""Fastest first, as measured (docs/serving.md)."""
+"""Fastest first, as measured (docs/explanation/gates.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,22 @@ from bankintent.bundle.record import Manifest
 from bankintent.decision.policy import POLICY, VECTORS, Policy, PolicyRecord
 from bankintent.decision.scope_scores import LOGITS_ALONE, NEED_GAUSSIANS, Geometry
 from bankintent.decision.vectors import Arrays, from_arrays
+from bankintent.distribution import command
 from bankintent.errors import ModelError
 from bankintent.inference.runtime import Outputs
 from bankintent.labels import LabelSchema
 from bankintent.texts import list_some
-
-ADVICE = "Fit a new one with python -m bankintent policy, or copy the bundle again"
 
 LARGEST_NUMBER = 1e12
 """Largest absolute number that decides: products with scores stay within float32."""
 
 LARGEST_VECTORS = 1 << 28
 """Most bytes of `decision.safetensors`."""
+
+
+def advice() -> str:
+    """What to do about a policy that cannot be used."""
+    return f"Fit a new one with {command('policy')}, or copy the bundle again"
 
 
 def read_policy(root: Path, manifest: Manifest | None, labels: LabelSchema) -> Policy | None:
@@ -36,13 +40,13 @@ def read_policy(root: Path, manifest: Manifest | None, labels: LabelSchema) -> P
         record = PolicyRecord.from_json(inside.read_text(root, POLICY))
     except ValueError as error:
         cause = str(error).splitlines()[0]
-        raise ModelError(f"{root}: {POLICY} is not what was fitted ({cause})", ADVICE) from None
+        raise ModelError(f"{root}: {POLICY} is not what was fitted ({cause})", advice()) from None
 
     if record.labels_hash != labels.hash:
-        raise ModelError(f"{root}: {POLICY} is for a model with other labels", ADVICE)
+        raise ModelError(f"{root}: {POLICY} is for a model with other labels", advice())
     fault = _find_fault(record, labels)
     if fault is not None:
-        raise ModelError(f"{root}: {POLICY} {fault}", ADVICE)
+        raise ModelError(f"{root}: {POLICY} {fault}", advice())
 
     geometry = None
     if record.vectors is not None:
@@ -86,12 +90,12 @@ def _numbers(record: PolicyRecord) -> list[float]:
 def _read_geometry(root: Path, manifest: Manifest, labels: LabelSchema, sha256: str) -> Geometry:
     layout.verify(root, manifest, VECTORS)
     if manifest.files[VECTORS].sha256 != sha256:
-        raise ModelError(f"{root}: {VECTORS} is not that of its {POLICY}", ADVICE)
+        raise ModelError(f"{root}: {VECTORS} is not that of its {POLICY}", advice())
     content = inside.read_bytes(root, VECTORS, LARGEST_VECTORS)
     try:
         return from_arrays(_load(content), len(labels))
     except ValueError as error:
-        raise ModelError(f"{root}: {VECTORS} is not what was fitted ({error})", ADVICE) from None
+        raise ModelError(f"{root}: {VECTORS} is not what was fitted ({error})", advice()) from None
 
 
 def _load(content: bytes) -> Arrays:
@@ -108,7 +112,7 @@ def _require_gaussians(root: Path, record: PolicyRecord, geometry: Geometry) -> 
     weights = {} if record.out_of_scope is None else record.out_of_scope.weights
     for name in weights:
         if name in NEED_GAUSSIANS and geometry.gaussians is None:
-            raise ModelError(f"{root}: {VECTORS} lacks what the score {name} needs", ADVICE)
+            raise ModelError(f"{root}: {VECTORS} lacks what the score {name} needs", advice())
 
 
 def find_misfit(policy: Policy, outputs: Outputs) -> str | None:

@@ -6,7 +6,7 @@ from bankintent.bundle.layout import Checkpoint
 from bankintent.decision.deciding import Decisions, decide
 from bankintent.decision.policy import Policy
 from bankintent.errors import ModelError
-from bankintent.inference.policies import ADVICE, find_misfit, read_policy
+from bankintent.inference.policies import advice, find_misfit, read_policy
 from bankintent.inference.runtime import Features, Logits, Outputs
 
 
@@ -38,6 +38,6 @@ class Predicted:
         policy = read_policy(checkpoint.root, checkpoint.manifest, checkpoint.labels)
         misfit = None if policy is None else find_misfit(policy, outputs)
         if misfit is not None:
-            raise ModelError(f"{checkpoint.root}: {misfit}", ADVICE)
+            raise ModelError(f"{checkpoint.root}: {misfit}", advice())
         decisions = decide(outputs.logits, outputs.features, policy)
         return cls(outputs.logits, decisions, policy, outputs.features)

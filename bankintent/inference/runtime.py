@@ -3,7 +3,6 @@
 Nothing here imports torch, transformers or pandas.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -144,14 +143,6 @@ def require_finite(logits: Logits, model: str) -> Logits:
             "Its weights are damaged, or its arithmetic overflows; train it again in float32",
         )
     return logits
-
-
-def cores() -> int:
-    """Number of cores that this process may run on."""
-    # taskset or a container can allow fewer cores than the machine has. macOS has no such call.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_runtime(engine: str, precision: str, device: str, threads: int) -> str:

@@ -5,7 +5,7 @@ import torch
 from bankintent.bundle.layout import Checkpoint
 from bankintent.decision.policy import Policy
 from bankintent.errors import ModelError
-from bankintent.inference.policies import ADVICE, find_misfit, read_policy
+from bankintent.inference.policies import advice, find_misfit, read_policy
 from bankintent.inference.predictor import Predictor, pad
 from bankintent.inference.runtime import (
     Logits,
@@ -43,7 +43,7 @@ class TorchRuntime:
 
         misfit = find_misfit(policy, self.outputs(self.tokenize(["a text"])))
         if misfit is not None:
-            raise ModelError(f"{checkpoint.root}: {misfit}", ADVICE)
+            raise ModelError(f"{checkpoint.root}: {misfit}", advice())
         return policy
 
     def _gather_facts(self, checkpoint: Checkpoint, device: str, threads: int) -> ModelFacts:

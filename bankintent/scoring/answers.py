@@ -1,6 +1,6 @@
 """Answers for the texts of one chunk: tokens, batches of like length, decisions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bankintent.decision.deciding import DECIMALS, Decisions, decide
-from bankintent.inference.runtime import Outputs, OutputTable, Runtime, Tokens, require_finite
+from bankintent.inference.batches import batches, compute
+from bankintent.inference.runtime import Runtime, Tokens, require_finite
 from bankintent.progress import Advance
 from bankintent.scoring.precheck import has_text
 
@@ -60,24 +61,6 @@ def tokenize(number: int, texts: pa.Array, runtime: Runtime, batch_tokens: int) 
     return Chunk(number, usable, items, list(batches(lengths, batch_tokens)))
 
 
-def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of items in batches of like length, shortest first.
-
-    A batch holds at most `max_tokens` when it is padded to its longest item, or a single item.
-    """
-    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
-    batch: list[int] = []
-    for index in shortest_first:
-        padded_tokens = lengths[index] * (len(batch) + 1)
-        if batch and padded_tokens > max_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-
-    if batch:
-        yield batch
-
-
 def answer_chunk(
     chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance
 ) -> pa.Table:
@@ -88,7 +71,7 @@ def answer_chunk(
     rows_without_text = len(chunk.has_text) - len(chunk.items)
     advance(rows_without_text)
 
-    outputs = _compute(chunk, runtime, pool, advance)
+    outputs = compute(chunk.items, chunk.batches, runtime, pool, advance)
     require_finite(outputs.logits, runtime.facts.name)
 
     # The n-th row with a text has the n-th answer; a masked index takes null.
@@ -96,20 +79,6 @@ def answer_chunk(
     decisions = decide(outputs.logits, outputs.features, runtime.policy)
     answers = tabulate(decisions, runtime.facts.labels)
     return answers.take(pa.array(item_of_row, mask=~chunk.has_text))
-
-
-def _compute(chunk: Chunk, runtime: Runtime, pool: ThreadPoolExecutor, advance: Advance) -> Outputs:
-    """The outputs of all items; as many batches at once as the pool has threads."""
-
-    def compute(batch: list[int]) -> Outputs:
-        return runtime.outputs([chunk.items[index] for index in batch])
-
-    table = OutputTable(len(chunk.items), len(runtime.facts.labels))
-    computed = pool.map(compute, chunk.batches)
-    for batch, outputs in zip(chunk.batches, computed, strict=True):
-        table.fill(batch, outputs)
-        advance(len(batch))
-    return table.outputs()
 
 
 def tabulate(decided: Decisions, labels: Sequence[str]) -> pa.Table:

@@ -11,7 +11,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +24,7 @@ from bankintent.corpus.csv_tables import name_delimiter
 from bankintent.corpus.records import Table
 from bankintent.errors import OutputError
 from bankintent.inference import choice
+from bankintent.inference.batches import threads
 from bankintent.inference.runtime import Runtime
 from bankintent.scoring import precheck
 from bankintent.scoring.answers import ANSWER, Chunk, answer_chunk, tokenize
@@ -150,7 +150,7 @@ def score_missing(
     numbered_texts = _read_texts(table, column, parts.chunk_rows, set(missing))
     started = time.perf_counter()
     with (
-        _threads(runtime.workers) as pool,
+        threads(runtime.workers) as pool,
         progress.row_progress("scoring", parts.rows, done=rows_before) as advance,
     ):
         for chunk in ahead(prepare, numbered_texts):
@@ -230,7 +230,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     A thread computes the next result while the caller uses the last; never more than one, because
     each holds a chunk of tokens.
     """
-    with _threads(1) as pool:
+    with threads(1) as pool:
         previous = None
         for item in items:
             current = pool.submit(function, item)
@@ -240,17 +240,6 @@ def ahead(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
         if previous is not None:
             yield previous.result()
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that drops the calls it has not begun when the block ends early."""
-    # The pool's own `with` would compute all of them first, for example after Ctrl-C.
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

@@ -37,13 +37,16 @@ class ErrorBody(BaseModel):
     """Every refusal; it never repeats what was sent."""
 
     model_config = ConfigDict(
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [{"error": "text: must not be empty or blank", "error_type": "validation"}]
-        }
+        },
     )
 
     error: str
+    """What is wrong and, where the sender can mend it, what to send."""
     error_type: str
+    """A word for the kind of refusal, for programs."""
 
 
 def error_response(

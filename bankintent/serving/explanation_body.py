@@ -11,8 +11,9 @@ class NeighbourBody(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Of its row in the training data."""
+    """The id of its row in the training data."""
     intent: str
+    """Its intent."""
     similarity: float
     """Cosine of what the model's last layer reads of the two, from -1 to 1."""
     text: str | None
@@ -25,6 +26,7 @@ class AttributionBody(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     word: str
+    """The word, as it stands in the text."""
     start: int
     """Place of its first character, in Unicode code points."""
     end: int
@@ -43,7 +45,7 @@ class ExplanationBody(BaseModel):
     neighbours: list[NeighbourBody] | None
     """The nearest training sentences, the nearest first; null where that is not known."""
     no_neighbours: str | None
-    """Why it is not known."""
+    """Why they are not known; otherwise null."""
     attributions: list[AttributionBody]
     """The words in the order of the text; none of a text of one word."""
 

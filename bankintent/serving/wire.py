@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
     BaseModel,
@@ -18,7 +17,14 @@ from pydantic import (
 
 from bankintent import __version__
 from bankintent.config import ServeConfig
-from bankintent.decision.deciding import Decision, Floats, Reason, Verdict
+from bankintent.decision.deciding import (
+    DECIMALS,
+    Decision,
+    Floats,
+    Reason,
+    Verdict,
+    rank_intents,
+)
 from bankintent.decision.policy import Policy
 from bankintent.inference.runtime import ModelFacts
 from bankintent.serving.explanation_body import ExplanationBody
@@ -105,15 +111,23 @@ class PredictRequest(BaseModel):
 class Score(BaseModel):
     """An intent and its probability."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     label: str
+    """The name of the intent."""
     score: float
+    """Its probability, from 0 to 1; its logit where `raw_scores` asks for it."""
 
 
 class ModelName(BaseModel):
-    """Which model answered; the version changes with its files."""
+    """Which model answered."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
+    """The name of its folder."""
     version: str
+    """It changes with the files of the model."""
 
 
 class Prediction(BaseModel):
@@ -155,6 +169,7 @@ class Prediction(BaseModel):
     truncated: bool
     """The text was longer than the model reads; its end was cut off."""
     model: ModelName
+    """The model that answered."""
     explanation: ExplanationBody | None = Field(default=None, exclude_if=_is_none)
     """Only where the request says `explain: true`."""
 
@@ -245,28 +260,46 @@ class Info(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
+    """The name of the model's folder."""
     version: str
+    """It changes with the files of the model."""
     labels: list[str]
+    """The intents, in the order of the model's outputs."""
     labels_hash: str
+    """SHA-256 of the intents in this order."""
     backbone: str
+    """The pretrained model that was trained on."""
     parameters: int
+    """Number of the model's weights."""
     max_length: int
+    """Longest text in tokens; the end of a longer one is cut off."""
     runtime: str
+    """What computes the answers."""
     policy: PolicyInfo | None
     """null where the model has no policy: then it answers everything."""
     bankintent: str
+    """The version of the server."""
     limits: dict[str, float]
+    """The keys of `limits:` in serve.yaml."""
     batching: dict[str, int]
+    """The keys of `batching:` in serve.yaml."""
     compat: list[str]
+    """The other services whose clients are answered."""
 
 
 class Card(BaseModel):
     """The model card as Markdown, and the addresses of the plots of its evaluation."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     name: str
+    """The name of the model's folder."""
     version: str
+    """It changes with the files of the model."""
     markdown: str
+    """The text of the card."""
     plots: dict[str, str]
+    """The address of each plot on this server, by its name."""
 
 
 class Health(BaseModel):
@@ -295,9 +328,9 @@ def make_prediction(answer: Answer, facts: ModelFacts, top_k: int) -> Prediction
 
 def find_close(decision: Decision, facts: ModelFacts) -> list[str] | None:
     """The two intents of a close call; None of any other decision."""
-    if decision.reason is not Reason.CLOSE_CALL:
+    if decision.close_to is None:
         return None
-    return [facts.labels[decision.label], facts.labels[decision.second]]
+    return [facts.labels[label] for label in decision.close_to]
 
 
 def score_all(answer: Answer, facts: ModelFacts, raw: bool = False) -> list[Score]:
@@ -308,13 +341,9 @@ def score_all(answer: Answer, facts: ModelFacts, raw: bool = False) -> list[Scor
 
 def rank(answer: Answer, values: Floats, facts: ModelFacts, top_k: int) -> list[Score]:
     """The best `top_k` labels with their values, best first; of equal ones the lower id."""
-    # By the logits, as the best is chosen: of two that differ, the probabilities may be the same.
-    order = np.argsort(-answer.logits, kind="stable")[:top_k]
-
     scores = []
-    for index in order:
-        # The logits are float32, which has about seven digits.
-        score = round(float(values[index]), 6)
+    for index in rank_intents(answer.logits, top_k):
+        score = round(float(values[index]), DECIMALS)
         scores.append(Score(label=facts.labels[index], score=score))
     return scores
 

@@ -38,7 +38,7 @@ STARTUP_TRIALS = 4
 
 FIRST_STOP = 2
 """The first epoch after which a trial may be stopped: the first one alone says little, as accuracy
-may fall below that of the probe in it and recover later (docs/recipes.md)."""
+may fall below that of the probe in it and recover later (docs/explanation/recipes.md)."""
 
 FOLD_STEPS = 1000
 """Epoch e of fold f is step f * 1000 + e: trials of any length are compared fold by fold."""

@@ -1,7 +1,7 @@
 """What is known of architectures: whose head runs on kept vectors, and which are refused.
 
-docs/recipes.md has the table of what was tried. An architecture that is named nowhere here is
-tried by `forward_check`, which is the gate for all of them.
+docs/explanation/recipes.md has the table of what was tried. An architecture that is named nowhere
+here is tried by `forward_check`, which is the gate for all of them.
 """
 
 from bankintent.config import Regime

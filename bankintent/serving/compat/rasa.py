@@ -147,7 +147,7 @@ async def parse(
     response: Response,
     emulation_mode: Annotated[str | None, Query(include_in_schema=False)] = None,
 ) -> ParseResult:
-    """The intents of a message; answers in the form of yet other services are not had."""
+    """The intents of a message; `emulation_mode` is refused."""
     if emulation_mode is not None:
         raise Invalid("emulation_mode: not had here; leave it out")
 

@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from bankintent.distribution import command
 from bankintent.serving import wire
 from bankintent.serving.addresses import base_of
 from bankintent.serving.admission import check_key, classify, key_guards, service_of
@@ -155,7 +156,14 @@ def model_card(request: Request) -> Response:
 
     if "text/html" in request.headers.get("accept", ""):
         html = card.to_html(markdown)
-        return render_page(request, "card.html", card=html, plots=plots, titles=card.PLOTS)
+        return render_page(
+            request,
+            "card.html",
+            card=html,
+            plots=plots,
+            titles=card.PLOTS,
+            eval_command=command("eval"),
+        )
 
     base = base_of(request) or "/"
     addresses = {name: f"{base}card/{name}.png" for name in plots}

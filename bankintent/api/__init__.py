@@ -1,0 +1,1 @@
+"""The Python API: what `import bankintent` offers, for programs and notebooks."""

@@ -1,0 +1,91 @@
+"""The HTTP API of one model: POST /predict/, health, metrics, a page at /.
+
+python -m backend --config configs/serve.yaml
+MODEL_DIR=artifacts/models/quickstart uvicorn backend:app
+MODEL_DIR=artifacts/models/quickstart uvicorn --factory bankintent.commands.serve:create_app
+
+Under uvicorn the variable SERVE_CONFIG may name a config file. Where BANKINTENT_API_KEY is set,
+clients must send that key.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bankintent import cli, process
+from bankintent.config import ServeConfig
+from bankintent.configfile import load
+from bankintent.errors import UserError
+
+
+def settings(
+    config: Path | None,
+    overrides: list[str] | None = None,
+    model_dir: Path | None = None,
+    port: int | None = None,
+) -> ServeConfig:
+    """The config of the file, the overrides, MODEL_DIR and the flags.
+
+    Each wins over those before it.
+    """
+    # An empty variable is the same as none.
+    model = model_dir or os.environ.get("MODEL_DIR") or None
+    return load(ServeConfig, config, overrides or (), model_dir=model, port=port)
+
+
+def serve(
+    config: Annotated[
+        Path | None, cli.config_option(help="For example configs/serve.yaml; defaults without it.")
+    ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option("--model-dir", help="A bundle, its merged/, or a classifier's folder."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on.", show_default="8000")
+    ] = None,
+    overrides: cli.Overrides = None,
+) -> None:
+    """Serve a model over HTTP until SIGTERM; what was admitted by then is still answered.
+
+    The environment variable MODEL_DIR names the model where --model-dir does not.
+    """
+    serve_config = settings(config, overrides, model_dir, port)
+    process.keep_products_on_one_thread()
+    # Late imports, so that --help and a wrong config answer at once.
+    import uvicorn
+
+    from bankintent.serving.app import create_app
+    from bankintent.serving.bound_server import BoundServer
+    from bankintent.serving.protocol import BoundedProtocol
+
+    uvicorn.run(
+        BoundServer(create_app(serve_config)),
+        host=serve_config.host,
+        port=serve_config.port,
+        http=BoundedProtocol,
+        # The telemetry's log takes its place: lines of the access log hold query strings.
+        access_log=False,
+    )
+
+
+def create_app() -> Any:
+    """The app for another ASGI server: its settings are those of SERVE_CONFIG and MODEL_DIR.
+
+    A wrong setting or model ends the process with one line.
+    """
+    process.keep_products_on_one_thread()
+    from bankintent.serving import app
+    from bankintent.serving.bound_server import BoundServer
+
+    name = os.environ.get("SERVE_CONFIG")
+    config = Path(name) if name else None
+    try:
+        return BoundServer(app.create_app(settings(config)))
+    except UserError as error:
+        # Under uvicorn no `cli.run` turns the error into one line.
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

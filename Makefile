@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Material for MkDocs prints a page about its successor otherwise.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help quickstart bench test proofs proofs-shown proofs-fuzzed proofs-installed faults check check-style mlflow notebook badge pictures reference docs docs-site clean
+.PHONY: help quickstart bench test proofs proofs-shown proofs-fuzzed proofs-installed proofs-scale faults check check-style mlflow notebook badge pictures reference docs docs-site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ help:  ## list the targets
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-ray.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -57,7 +57,7 @@ BY_TEST := -n 2 --dist loadgroup --no-loadscope-reorder $(WITHOUT_FUZZ)
 
 # The fuzzed operations of the API share a name, of which pytest-xdist would run one: they have a call of their own.
 test: .venv/installed-dev  ## install, then run the tests
-	$(PYTEST) $(BY_FILE) -m "not proof"
+	$(PYTEST) $(BY_FILE) -m "not proof and not scale"
 	$(PYTEST) tests/test_api_fuzz.py
 
 # Side by side: the fuzzed requests alone would leave a core idle.
@@ -74,6 +74,10 @@ proofs-fuzzed:
 # By itself: .ci/run has it serve the bundle of the quickstart.
 proofs-installed:
 	$(PYTEST) tests/test_installed.py
+
+# On clusters, containers and millions of rows: by itself, since it takes long and starts what a test run should not.
+proofs-scale: .venv/installed-dev  ## several processes and machines, many tenants, data past the memory, deployment
+	$(PYTEST) -m scale --durations 10
 
 faults: .venv/installed-dev  ## every fault that is done on purpose, at full size: kills, damages, attacks (docs/explanation/faults.md); over an hour
 	$(BIN)/python -m tests.faults

@@ -1,7 +1,7 @@
 """Labelled sentences in, a served intent classifier out.
 
-`load` opens a trained model and `Model.predict` answers texts with it; `etl`, `train` and
-`evaluate` run the steps of the commands from Python.
+`load` opens a trained model and `Model.predict` answers texts with it; `load_adapters` opens many
+LoRA adapters on one base; `etl`, `train` and `evaluate` run the steps of the commands from Python.
 
     from bankintent import load
 
@@ -17,6 +17,7 @@ import importlib
 __version__ = "0.1.0"
 
 HOMES = {
+    "Adapters": "bankintent.api.adapters",
     "Attribution": "bankintent.explanation.explainer",
     "Evaluation": "bankintent.api.steps",
     "Explanation": "bankintent.api.model",
@@ -30,6 +31,7 @@ HOMES = {
     "etl": "bankintent.api.steps",
     "evaluate": "bankintent.api.steps",
     "load": "bankintent.api.model",
+    "load_adapters": "bankintent.api.adapters",
     "train": "bankintent.api.steps",
 }
 """Public name -> the module that holds it. `__init__.pyi` says the same to type checkers."""

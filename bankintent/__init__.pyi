@@ -1,4 +1,5 @@
 # What type checkers read in place of __init__.py, which loads each name when it is first used.
+from bankintent.api.adapters import Adapters, load_adapters
 from bankintent.api.model import Explanation, Model, load
 from bankintent.api.predictions import Prediction, Score
 from bankintent.api.steps import (
@@ -15,6 +16,7 @@ from bankintent.explanation.explainer import Attribution, Neighbour
 __version__: str
 
 __all__ = [
+    "Adapters",
     "Attribution",
     "Evaluation",
     "Explanation",
@@ -29,5 +31,6 @@ __all__ = [
     "etl",
     "evaluate",
     "load",
+    "load_adapters",
     "train",
 ]

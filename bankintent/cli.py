@@ -11,7 +11,7 @@ import typer
 
 from bankintent import __version__, console, distribution, machine_errors, process
 from bankintent.distribution import PROGRAM
-from bankintent.errors import UserError
+from bankintent.errors import ProcessEnded, UserError
 
 APP: dict[str, Any] = {
     "add_completion": False,
@@ -29,6 +29,9 @@ def _option_name(name: str) -> str:
     name = name.replace("_", "-")
     return ALIASES.get(name, name)
 
+
+INTERRUPTED = 130
+"""The exit code that shells give for SIGINT."""
 
 CONTEXT: dict[str, Any] = {"token_normalize_func": _option_name}
 """Settings of every command."""
@@ -143,16 +146,22 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
     def call(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
+        except ProcessEnded as error:
+            # The main process says it for all that are left.
+            if process.rank() > 0:
+                raise SystemExit(error.exit_code) from None
+            _fail(str(error), error.exit_code)
         except UserError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            # The exit code that shells give for SIGINT.
+            if process.rank() > 0:
+                raise SystemExit(INTERRUPTED) from None
             _fail(
                 "interrupted; nothing was published. Run the same command again to go on.",
-                code=130,
+                INTERRUPTED,
             )
         except Exception as error:
-            explained = _explain(error)
+            explained = _explain(error, command)
             # Any other error is unexpected: its traceback is needed.
             if explained is None:
                 raise
@@ -161,9 +170,10 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., None]:
     return call
 
 
-def _explain(error: Exception) -> UserError | None:
+def _explain(error: Exception, command: Callable[..., Any]) -> UserError | None:
     """What a user can correct: a package that is not installed, or the machine."""
-    missing = distribution.missing_package(error)
+    module = command.__module__.rpartition(".")[2]
+    missing = distribution.missing_package(error, distribution.NEEDS.get(module))
     if missing is not None:
         return missing
 
@@ -174,5 +184,6 @@ def _explain(error: Exception) -> UserError | None:
 
 
 def _fail(message: str, code: int) -> None:
+    process.leave_to_main()
     console.say_error(message)
     raise SystemExit(code)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bankintent import __version__, distribution, typed_yaml
+from bankintent import __version__, config_hints, distribution, typed_yaml
 from bankintent.config import Section
 from bankintent.errors import ConfigError
 from bankintent.texts import shorten
@@ -121,27 +121,28 @@ def _find(path: Path) -> Path:
 def _read(model: type[Section], path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds; an empty file holds an empty one."""
     path = _find(path)
-    values = _parse_yaml(model, path, _read_text(path))
+    values = _parse_yaml(model, path, _read_text(model, path))
     if values is None:
         return {}
 
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{path} does not hold `key: value` lines", "See the examples in configs/"
+            f"{path} does not hold `key: value` lines", config_hints.examples(model.__name__)
         )
 
     return values
 
 
-def _read_text(path: Path) -> str:
-    examples = "Name a config file; examples are in configs/"
+def _read_text(model: type[Section], path: Path) -> str:
     try:
         # Some editors begin a file with a byte order mark.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", examples) from None
+        raise ConfigError(f"{path} does not exist", config_hints.examples(model.__name__)) from None
     except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder, not a YAML file", examples) from None
+        raise ConfigError(
+            f"{path} is a folder, not a YAML file", config_hints.examples(model.__name__)
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", "Save it as UTF-8") from None
 
@@ -155,7 +156,7 @@ def _parse_yaml(model: type[Section], path: Path, text: str) -> Any:
         line = f" line {mark.line + 1}" if mark else ""
 
         problem = getattr(error, "problem", None) or "is not YAML"
-        raise ConfigError(f"{path}{line}: {problem}", "Correct it") from None
+        raise ConfigError(f"{path}{line}: {problem}", config_hints.cause(problem)) from None
 
 
 def _override(model: type[Section], values: dict[str, Any], override: str) -> None:
@@ -210,6 +211,10 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> str:
             # Raised by our own validators. Without a path it is about the config as a whole.
             own_message = message.removeprefix("Value error, ")
             return f"{key}: {own_message}" if path else own_message
+        case "list_type" if isinstance(detail["input"], str | int | float):
+            found = shorten(repr(detail["input"]), MOST_VALUE_CHARACTERS)
+            written = config_hints.as_list(detail["input"])
+            return f"{key}: input should be a list, found {found}; write {written}"
         case _:
             # None is YAML's null.
             written = "null" if detail["input"] is None else repr(detail["input"])

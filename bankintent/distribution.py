@@ -54,6 +54,7 @@ EXTRAS = {
         "accelerate",
         "cleanlab",
         "datasets",
+        "duckdb",
         "httpx2",
         "huggingface_hub",
         "matplotlib",
@@ -73,8 +74,39 @@ EXTRAS = {
         "transformers",
     ),
     "page": ("gradio", "httpx"),
+    "ray": ("ray",),
+    "otel": ("opentelemetry",),
 }
 """Extra of pyproject.toml -> the modules that it brings, which `pip install bankintent` lacks."""
+
+BRINGS = {
+    "serve": {*EXTRAS["serve"]},
+    "train": {*EXTRAS["serve"], *EXTRAS["train"]},
+    "page": {*EXTRAS["serve"], *EXTRAS["page"], "scipy"},
+}
+"""Extra -> the modules that are there with it, also those of the extras that it includes."""
+
+NEEDS = {
+    "audit": "train",
+    "baseline": "train",
+    "compare": "train",
+    "compare_models": "train",
+    "doctor": "train",
+    "etl": "train",
+    "evaluate": "train",
+    "explain": "serve",
+    "init": "train",
+    "page": "page",
+    "policy": "train",
+    "score": "serve",
+    "serve": "serve",
+    "train": "train",
+}
+"""Module of a command -> the one extra that brings all that the command may need."""
+
+
+REQUIREMENTS = {"ray": "requirements-ray.txt"}
+"""The file at the top of the repository that has an extra which requirements.txt does not have."""
 
 
 def is_installed() -> bool:
@@ -108,29 +140,35 @@ def require(*modules: str, what: str = "this command") -> None:
             raise lacks(module, what)
 
 
-def lacks(module: str, what: str = "this command") -> MissingPackage:
-    """The error of a module that is not installed, with the line that installs it."""
+def has(module: str) -> bool:
+    """Whether a module is installed; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
+def lacks(module: str, what: str = "this command", extra: str | None = None) -> MissingPackage:
+    """The error of a module that is not installed, with the line that installs it.
+
+    That line has the `extra` of the command at hand where it brings the module: the module's own
+    extra might lack what the command needs next.
+    """
+    if extra is None or module not in BRINGS[extra]:
+        [extra] = [name for name, modules in EXTRAS.items() if module in modules]
     return MissingPackage(
-        f"{what} needs {module}, which is not installed", f"Run {install_line(module)}"
+        f"{what} needs {module}, which is not installed", f"Run {install_extra(extra)}"
     )
-
-
-def install_line(module: str) -> str:
-    """What a user types to have a module of EXTRAS."""
-    [extra] = [name for name, modules in EXTRAS.items() if module in modules]
-    return install_extra(extra)
 
 
 def install_extra(extra: str) -> str:
     """What a user types to have everything of an extra."""
     if not is_installed():
-        return "pip install -r requirements.txt"
+        return f"pip install -r {REQUIREMENTS.get(extra, 'requirements.txt')}"
     return f"pip install '{PROGRAM}[{extra}]'"
 
 
-def missing_package(error: BaseException) -> MissingPackage | None:
+def missing_package(error: BaseException, extra: str | None = None) -> MissingPackage | None:
     """The error in one line where a module of EXTRAS is not installed, otherwise None.
 
+    `extra` is that of the command at hand, as `lacks` takes it.
     An installed library whose own import fails is not meant: its traceback is needed.
     """
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
@@ -139,16 +177,16 @@ def missing_package(error: BaseException) -> MissingPackage | None:
     is_ours = any(error.name in modules for modules in EXTRAS.values())
     if not is_ours or importlib.util.find_spec(error.name) is not None:
         return None
-    return lacks(error.name)
+    return lacks(error.name, extra=extra)
 
 
 @contextlib.contextmanager
-def naming_missing_packages() -> Iterator[None]:
-    """Within the block an import that fails for want of an extra raises MissingPackage."""
+def naming_missing_packages(extra: str) -> Iterator[None]:
+    """Within the block, which needs an extra, a module that is not installed is MissingPackage."""
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = missing_package(error)
+        missing = missing_package(error, extra)
         if missing is None:
             raise
         raise missing from None

@@ -58,3 +58,7 @@ class OutputError(UserError):
 
 class MissingPackage(UserError):
     """A package that a command needs is not installed: it comes with an extra."""
+
+
+class ProcessEnded(UserError):
+    """Another process of a run on several processes has ended, and says why by itself."""

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,8 @@ LIBRARY_SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "ORT_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
@@ -35,6 +38,26 @@ its password, and a traceback beside the error that it raises.
 Most of them are read when their library is imported. Tokenizers run without threads: with them they
 print a warning in each process that forks.
 """
+
+
+LAUNCH_NAMES = {
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "ROLE_RANK",
+    "ROLE_WORLD_SIZE",
+    "ROLE_NAME",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
+LAUNCH_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+"""Environment variables by which torchrun and `accelerate launch` tell a process of the others."""
+
+MAIN_SPEAKS = 15.0
+"""Seconds that a process of several leaves to the main one to say what is wrong for all."""
 
 
 def quiet_libraries() -> None:
@@ -51,6 +74,47 @@ def quiet_libraries() -> None:
     # Not overwritten: a variable that the user has set wins.
     for name, value in LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def launched() -> int:
+    """How many processes a launcher has started as one run; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if is_launched() else 1
+
+
+def is_launched() -> bool:
+    """Whether a launcher has started this process, alone or with others."""
+    return "RANK" in os.environ
+
+
+def rank() -> int:
+    """The number of this process among those that a launcher has started; 0 is the main one."""
+    return int(os.environ["RANK"]) if launched() > 1 else 0
+
+
+def environment() -> dict[str, str]:
+    """The environment for a process that this one starts: it is alone, also where this is not."""
+    return {name: value for name, value in os.environ.items() if not _is_of_launch(name)}
+
+
+def forget_launch() -> None:
+    """Let this process, and what it starts, be alone from here on."""
+    for name in list(os.environ):
+        if _is_of_launch(name):
+            del os.environ[name]
+
+
+def _is_of_launch(name: str) -> bool:
+    return name in LAUNCH_NAMES or name.startswith(LAUNCH_PREFIXES)
+
+
+def leave_to_main() -> None:
+    """Wait, where this is not the main process: what is wrong for all is said once.
+
+    The launcher ends this process when the main one fails. Where it does not, the fault is this
+    process's own.
+    """
+    if rank() > 0:
+        time.sleep(MAIN_SPEAKS)
 
 
 def keep_products_on_one_thread() -> None:
@@ -78,8 +142,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_module(module: str, arguments: list[str | Path], log: Path) -> str | None:
+def run_module(
+    module: str, arguments: list[str | Path], log: Path, folder: Path | None = None
+) -> str | None:
     """Run `python -m module arguments` to its end, with its output in the file `log`.
+
+    It works in `folder`, by default in that of this process.
 
     Returns None, or the last line of its output where it failed. It ends with this process, also
     where that is killed. The caller should use little memory: Linux counts the memory that a parent
@@ -95,7 +163,8 @@ def run_module(module: str, arguments: list[str | Path], log: Path) -> str | Non
             stdin=subprocess.PIPE,  # its end tells the child that this process is gone
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
+            cwd=folder,
+            env=environment() | {"PYTHONPATH": _import_path(), "PYTHONUNBUFFERED": "1"},
         ) as child,
     ):
         try:

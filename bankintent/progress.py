@@ -29,6 +29,11 @@ class LogClock:
         return True
 
 
+def say_rows(title: str, rows: int) -> None:
+    """Say how many rows are done, where nobody knows how many there are."""
+    console.say(f"{title}: {rows:,} rows")
+
+
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show what is being done and for how long: a line that moves in a terminal, else a plain one.

@@ -18,7 +18,7 @@ worker for each core, with OMP_NUM_THREADS=1; on a GPU several workers may share
 
 import fnmatch
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -168,7 +168,7 @@ def run_one(job: Job) -> str | None:
 class Sentences:
     """A list of sentences and their ids among the known intents, -1 where they have none."""
 
-    texts: list[str]
+    texts: Sequence[str]
     labels: Ids
 
     @classmethod

@@ -64,7 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FILES.index(name) if name in LONGEST_FILES else len(LONGEST_FILES)
 
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        needs_browser = "browser" in getattr(item, "fixturenames", ())
+        # What needs a program beside the browser stays with its own kind.
+        if needs_browser and item.get_closest_marker("scale") is None:
             item.add_marker(pytest.mark.proof)
             # One process starts the browser and the servers for all of a file.
             item.add_marker(pytest.mark.xdist_group(item.path.name))

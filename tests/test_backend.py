@@ -213,7 +213,10 @@ def test_a_classifier_without_a_bundle_has_the_facts_of_its_config(tmp_path: Pat
         ({"text": SECRET, "top_k": 0}, "top_k"),
         ({"text": SECRET, "top_k": True}, "top_k"),
         ({"text": SECRET, "top_k": "3"}, "top_k"),
-        ({"text": SECRET, "topk": 3}, "unknown key"),
+        ({"text": SECRET, "topk": 3}, 'an unknown key, perhaps meant as "top_k"; the keys are'),
+        ({"txt": SECRET}, 'an unknown key, perhaps meant as "text"; the keys are text'),
+        ({"text": "a", SECRET: 3}, "an unknown key; the keys are"),
+        ({"text": "a", "top_" * 9: 3}, "an unknown key; the keys are"),
         ({"text": [SECRET] * 65}, "at most 64"),
         ({"text": SECRET + "x" * 5000}, "at most 5000"),
         ({}, "text: Field required"),
@@ -625,6 +628,12 @@ def broken(case: str, tmp_path: Path) -> dict[str, str]:
         return {}
     if case == "empty folder":
         folder.mkdir()
+    elif case == "ETL's output":
+        folder.mkdir()
+        files = {name: {"sha256": "0", "size": 0} for name in ("labels.json", "train.parquet")}
+        (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    elif case == "a file":
+        folder.write_text("text")
     elif case == "changed bundle":
         write_tiny_bundle(folder)
         (folder / "merged" / "config.json").write_text("{}")
@@ -646,6 +655,8 @@ def broken(case: str, tmp_path: Path) -> dict[str, str]:
         ("unset", "Set MODEL_DIR"),
         ("missing", "does not exist"),
         ("empty folder", "no bundle"),
+        ("ETL's output", "is ETL's output, the data and no model. Name a bundle"),
+        ("a file", "is a file, and no folder of a model. Name a bundle"),
         ("changed bundle", "config.json was changed"),
         ("unreadable weights", "cannot be loaded"),
         ("unnamed labels", "labels.json"),

@@ -110,8 +110,12 @@ def test_every_reference_is_reported_in_the_shape_of_an_evaluation(
         figures = json.loads((folder / "metrics.json").read_text())
         assert figures.pop("reference")["name"] == name
         assert figures.keys() == expected.keys()
-        for key in ("checkpoint", "data", "metrics", "intervals", "bootstrap"):
+        for key in ("checkpoint", "data", "metrics", "bootstrap"):
             assert figures[key].keys() == expected[key].keys()
+        # Where all answers are right, or all wrong, macro-F1 has no interval.
+        is_all_or_none = figures["metrics"]["accuracy"] in (0, 1)
+        with_interval = {"accuracy"} if is_all_or_none else {"accuracy", "macro_f1"}
+        assert figures["intervals"].keys() == with_interval
         for key in ("data", "split", "rows"):
             assert figures[key] == expected[key]
         assert pq.read_table(folder / "predictions.parquet")["id"] == ids
@@ -558,3 +562,21 @@ def test_a_model_that_does_not_beat_tfidf_is_told_what_to_try(
         assert f"regression: 87.55 %; this model is {expected}." in text
         assert ("configs/recommended/" in text) == is_advised
         assert ("It does worse than" in text) == (interval[1] < 0)
+
+
+def test_few_rows_are_named_before_any_other_advice(
+    bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = TrivialRecord("TF-IDF", 900, 0.9586, 0.0345, [-0.0069, 0.069])
+
+    def beside(result: Evaluation, *arguments: Any) -> Evaluation:
+        return replace(result, rows=145, trivial=entry)
+
+    monkeypatch.setattr(trivial, "beside", beside)
+    printed, _ = evaluate_bundle(run)
+    for text in (printed, Path("r/report.md").read_text()):
+        too_few = text.index("145 test sentences are too few to show that it is better")
+        mistakes = text.index("this model makes 1 mistake on them, TF-IDF makes 6 mistakes.")
+        more = text.index("More test sentences would tell.")
+        assert too_few < mistakes < more < text.index("configs/recommended/")
+        assert "is not shown to be better" not in text

@@ -300,7 +300,7 @@ def test_training_an_english_encoder_repeats_the_note(
 ) -> None:
     from bankintent.training import publication
 
-    monkeypatch.setattr(publication, "make_bundle", lambda *_: None)
+    monkeypatch.setattr(publication, "make_bundle", lambda *_: "a record")
     monkeypatch.setattr(publication, "summarise", lambda *_: None)
     assert run_etl(run, german).code == 0
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
@@ -215,3 +216,12 @@ def test_the_verdict_says_no_more_than_the_test(
 def test_a_missing_model_is_a_missing_key(run: Run) -> None:
     message = run(verbs.compare_models, "one").one_line_error()
     assert 'the key "model_b" is missing' in message
+
+
+def test_models_without_a_mistake_have_no_interval_of_macro_f1() -> None:
+    values = {"accuracy": 1.0, "macro_f1": 1.0}
+    figures = SimpleNamespace(metrics=values, intervals={"accuracy": [0.9749, 1.0]})
+    result: Any = SimpleNamespace(a=figures, b=figures)
+    _, table = model_comparison_report._overview(result)
+    assert table[0][1:3] == ["100.00", "97.49 to 100.00"]
+    assert table[1][1:3] == ["100.00", ""]

@@ -209,6 +209,47 @@ def test_a_text_of_a_file_is_taken_as_it_stands(text: str) -> None:
     assert load_data(text=f"dataset_name: x\ntext_column: {text}\n").text_column == text
 
 
+@pytest.mark.parametrize(
+    ("line", "to_do"),
+    [
+        ("label_column: Topic: fine", 'Put a value that holds ": " into quotes'),
+        ("label_column:\n\tTopic", "Indent with blanks, not with tabs"),
+        ("label_column: @topic", "begins with one of * & ! % @ ` into quotes"),
+        ("label_column: *topic", "begins with one of * & ! % @ ` into quotes"),
+        ("label_column: [a", "Close the bracket"),
+        ("label_column: 'a", "Close the quotes"),
+        ('label_column: "a\\q"', "Use single quotes"),
+    ],
+)
+def test_what_mostly_makes_a_file_no_yaml_is_said(line: str, to_do: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_data(text=f"dataset_name: x\n{line}\n")
+    assert "data.yaml line " in str(error.value)
+    assert to_do in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("Other / unclear", "[Other / unclear]"),
+        ("oos, other", "[oos, other]"),
+        ("a: b", "['a: b']"),
+        ("a]", "['a]']"),
+    ],
+)
+def test_a_value_in_the_place_of_a_list_is_shown_as_one(value: str, written: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_data("dataset_name=x", f'out_of_scope_labels="{value}"')
+    assert str(error.value).startswith(
+        "data.yaml: out_of_scope_labels: input should be a list, found "
+    )
+    assert f"; write {written}. Correct" in str(error.value)
+
+    assert isinstance(
+        load_data("dataset_name=x", f"out_of_scope_labels={written}"), config.DataConfig
+    )
+
+
 @pytest.mark.parametrize("where", ["file", "override"])
 @pytest.mark.parametrize("written", ["010", "1_0", "+10", "10.0", "'10'"])
 def test_a_number_is_decimal(written: str, where: str) -> None:
@@ -279,7 +320,7 @@ def test_commands_refuse_with_one_line_and_leave_nothing(tmp_path: Path, run: Ru
     )
     no_data = run(multiregime.main, "--config", config_path, "--regime", "lora").one_line_error()
     assert "nodata holds no ETL output" in no_data
-    assert "python -m etl" in no_data
+    assert "python -m etl with the data.yaml whose output_dir is nodata" in no_data
     assert "does not exist" in run(evaluate.main, "--checkpoint_path", "no/model").one_line_error()
     assert 'key "checkpoint_path" is missing' in run(evaluate.main).one_line_error()
     assert [path.name for path in tmp_path.iterdir()] == ["train.yaml"]

@@ -1,11 +1,14 @@
 """The policy of a model: what is decided, how it is fitted, what it promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import optimize
 
 from bankintent.config import DecisionSection, TargetSection
 from bankintent.decision import operating_point
-from bankintent.decision.deciding import Reason, Verdict, decide
+from bankintent.decision.deciding import Reason, Verdict, decide, temperatures_of
 from bankintent.decision.fitting import fit
 from bankintent.decision.material import LabelledRows, Material, Rows, Vectors
 from bankintent.decision.operating_point import Judged
@@ -17,10 +20,12 @@ from bankintent.decision.policy import (
     Temperature,
     Thresholds,
 )
+from bankintent.decision.prototypes import Nearness
 from bankintent.decision.scope_scores import Evidence, energy, max_logit, max_softmax
+from bankintent.decision.temperature_fit import fit_temperature
 from bankintent.decision.vectors import from_arrays, to_arrays
 from bankintent.labels import LabelSchema
-from bankintent.measures.calibration import expected_calibration_error
+from bankintent.measures.calibration import expected_calibration_error, negative_log_likelihood
 from bankintent.measures.metrics import softmax
 
 INTENTS = 8
@@ -227,6 +232,75 @@ def test_scores_are_calibrated_on_rows_that_were_not_fitted_on(world, fitted):
     decisions = decide(rows.logits, rows.features, fitted.policy)
     after = expected_calibration_error(decisions.scores, rows.right)
     assert after < min(0.03, before)
+
+
+def separable_rows(rows, scale, wrong=0, intents=24):
+    """Logits that are right by far, but for some rows; `scale` multiplies them."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(intents, size=rows)
+    logits = rng.normal(size=(rows, intents))
+    logits[np.arange(rows), labels] = logits.max(axis=1) + 1 + rng.gamma(4, size=rows)
+    # The label of a wrong row is one that its answer is not.
+    labels[:wrong] = (labels[:wrong] + 1) % intents
+    return LabelledRows((scale * logits).astype(np.float32), None, labels)
+
+
+def near_rows(rows):
+    """The nearness of texts that all are near to their own intent."""
+    rng = np.random.default_rng(4)
+    own = rng.uniform(0.7, 0.99, size=len(rows)).astype(np.float32)
+    return Nearness(own, own - rng.uniform(0.2, 0.5, size=len(rows)).astype(np.float32))
+
+
+@pytest.mark.parametrize("with_nearness", [False, True])
+@pytest.mark.parametrize("scale", [0.05, 1, 30])
+@pytest.mark.parametrize("count", [100, 145, 431])
+def test_rows_without_a_mistake_do_not_make_every_score_one(count, scale, with_nearness):
+    rows = separable_rows(count, scale)
+    assert rows.right.all()
+    near = near_rows(rows) if with_nearness else None
+    fitted = fit_temperature(rows, near)
+
+    temperatures = temperatures_of(fitted, near, count)
+    scores = softmax(rows.logits / temperatures[:, np.newaxis]).max(axis=1)
+    # By Laplace's rule of succession one more row is right with at most this probability.
+    assert 0.9 < scores.mean() < 1 - 1 / (count + 2)
+    assert scores.min() < 0.95
+    assert np.abs(np.log(temperatures / scale)).max() < 2
+
+
+def test_a_model_without_a_mistake_still_refuses_what_it_is_not_sure_of():
+    rows = separable_rows(145, 5)
+    labels = LabelSchema(tuple(f"intent_{number}" for number in range(24)))
+    policy = fit(Material(rows), DecisionSection(), labels).policy
+    unsure = rows.logits / 10
+    in_scope = Policy(replace(policy.record, out_of_scope=None), labels.names)
+    decisions = decide(unsure, None, in_scope)
+    assert decisions.scores.max() < 0.9
+    assert decisions.answered.mean() < 0.1
+
+
+def test_temperatures_follow_the_scale_of_the_logits():
+    plain = fit_temperature(separable_rows(145, 1), None).bias
+    large = fit_temperature(separable_rows(145, 30), None).bias
+    assert large - plain == pytest.approx(np.log(30), abs=1e-3)
+
+
+def test_with_many_mistakes_the_fit_is_that_of_the_plain_likelihood():
+    rows = separable_rows(3000, 1, wrong=300)
+    fitted = fit_temperature(rows, None).bias
+
+    def plain_loss(bias):
+        probabilities = softmax(rows.logits / np.exp(bias))
+        return negative_log_likelihood(probabilities, rows.labels)
+
+    best = optimize.minimize_scalar(plain_loss, bounds=(-3, 3), method="bounded").x
+    assert fitted == pytest.approx(best, abs=0.01)
+
+
+def test_a_single_intent_leaves_the_temperature_at_one():
+    rows = LabelledRows(np.ones((120, 1), np.float32), None, np.zeros(120, np.int64))
+    assert fit_temperature(rows, None) == Temperature(0.0)
 
 
 # --- thresholds

@@ -173,6 +173,15 @@ def read_own(path: str) -> Read:
     return read
 
 
+def read_named(client: TestClient, text: str) -> str:
+    """The model's own path takes the same two kinds of body."""
+    path = "/models/known/predict"
+    response = client.post(path, json={"inputs": text})
+    own = read_own(path)(client, text)
+    assert response.headers["X-Decision"] == (f"abstain;reason={own}" if own else "answer")
+    return own
+
+
 def read_both(client: TestClient, text: str) -> str:
     """`/predict` takes two kinds of body."""
     response = client.post("/predict", json={"inputs": [[SURE], [text]]})
@@ -255,6 +264,7 @@ SHOW_ALL = {"show-all-intents": "true"}
 PREDICTING: dict[tuple[str, str], Read] = {
     ("POST", "/predict/"): read_own("/predict/"),
     ("POST", "/predict"): read_both,
+    ("POST", "/models/{name}/predict"): read_named,
     ("POST", "/"): read_page,
     ("POST", "/model/parse"): read_service("POST", "/model/parse", json={"text": "TEXT"}),
     ("POST", "/language/:analyze-conversations"): read_service(
@@ -294,6 +304,7 @@ OTHERS = (
     "/health/ready",
     "/info",
     "/metrics",
+    "/models",
     "/openapi.json",
     "/status",
     "/version",

@@ -88,6 +88,23 @@ def test_bootstrap_intervals_cover_and_ignore_row_order() -> None:
     assert shuffled == intervals
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_answers_without_a_mistake_have_the_exact_interval_of_a_share(repeats: int) -> None:
+    true = np.tile(np.arange(145) % 24, repeats)
+    bootstrap = metrics.Bootstrap(50, seed=1, repeats=repeats)
+    intervals = metrics.bootstrap_intervals(true, true, 24, bootstrap)
+    # With no mistake the lower end is (0.05 / 2) to the power of 1 / rows, of sentences.
+    assert intervals == {"accuracy": [pytest.approx(0.025 ** (1 / 145)), 1.0]}
+
+    all_wrong = metrics.bootstrap_intervals(true, (true + 1) % 24, 24, bootstrap)
+    assert all_wrong == {"accuracy": [0.0, pytest.approx(1 - 0.025 ** (1 / 145))]}
+
+    values = {"accuracy": 1.0, "macro_f1": 1.0, "top3_accuracy": 1.0, "ece": 0.0, "nll": 0.0}
+    _, rows = metrics.overview(values, intervals)
+    assert rows[0] == ["accuracy", "100.00 %", "97.49 to 100.00 %"]
+    assert rows[1] == ["macro-F1", "100.00 %", ""]
+
+
 def test_intervals_are_those_of_resampled_confusion_matrices() -> None:
     rng = np.random.default_rng(3)
     true = rng.integers(0, 4, 60)

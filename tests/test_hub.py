@@ -132,6 +132,31 @@ def test_a_class_label_keeps_its_order(hub: tuple[Path, str], tmp_path: Path) ->
     assert set(train.columns["via"]) == {"web"}
 
 
+def test_a_hub_dataset_is_the_same_with_its_rows_on_disk(
+    hub: tuple[Path, str], tmp_path: Path
+) -> None:
+    root, address = hub
+    folder = root / "datasets" / "someone" / "plenty" / "main"
+    folder.mkdir(parents=True)
+    lines = []
+    for number in range(600):
+        row = {"text": f"sentence {number * number} é", "label": f"intent {number % 3}"}
+        lines.append(json.dumps(row))
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+
+    reports = []
+    for engine in ("memory", "duckdb"):
+        keys = {"dataset_name": "someone/plenty", "split": "stable", "output_dir": engine}
+        config = write_yaml(tmp_path / f"{engine}.yaml", **keys, engine=engine)
+        done = command("etl", "--config", config, cwd=tmp_path, address=address)
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads((tmp_path / engine / "report.json").read_text()))
+    assert reports[0] == reports[1]
+    assert (tmp_path / "duckdb" / "labels.json").read_bytes() == (
+        tmp_path / "memory" / "labels.json"
+    ).read_bytes()
+
+
 def test_what_the_hub_does_not_have_is_one_line(hub: tuple[Path, str], tmp_path: Path) -> None:
     root, address = hub
     folder = root / "datasets" / "someone" / "scripted" / "main"

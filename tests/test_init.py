@@ -208,7 +208,8 @@ def test_the_split_is_the_one_that_etl_would_choose(run: Run) -> None:
 
     given = DataConfig(dataset_name="mine.csv")
     clean = cleaning.clean_all(sources.read_all(given), given)
-    assert data.split == division.choose_division(clean.dataset, given).name
+    sizes = {split: len(part) for split, part in clean.dataset.items()}
+    assert data.split == division.choose_division(sizes, given).name
 
 
 @pytest.mark.usefixtures("measured", "tiny_recipes")
@@ -371,7 +372,9 @@ def test_a_bad_source_is_refused_as_etl_refuses_it(content: str, run: Run) -> No
 
 
 def test_a_source_that_does_not_exist_is_refused(run: Run) -> None:
-    assert "nowhere.csv does not exist" in run(verbs.init, "nowhere.csv").one_line_error()
+    message = run(verbs.init, "nowhere.csv").one_line_error()
+    assert "nowhere.csv does not exist. Correct the path; " in message
+    assert "dataset_name" not in message
     assert list(Path().iterdir()) == []
 
 
@@ -419,6 +422,28 @@ def test_a_folder_gives_its_name_also_where_it_is_the_working_folder(tmp_path: P
     folder.mkdir()
     assert init.name_of(str(folder), None) == "v1.2"
     assert init.name_of(".", None) == init.NO_NAME.sub("-", tmp_path.name).strip("-._")
+
+
+@pytest.mark.usefixtures("tiny_recipes", "measured")
+def test_labels_that_are_likely_no_intents_come_with_the_option_that_works(run: Run) -> None:
+    more = [(f"what is this {number}", "Other / unclear") for number in range(20)]
+    write_csv(Path("mine.csv"), [*rows(), *more])
+    printed = " ".join(run(verbs.init, "mine.csv").out.split())
+    option = "out_of_scope_labels=[Other / unclear]"
+    assert f'--set "{option}"' in printed
+    assert "Publishing, which checks and exports the model, takes some minutes" in printed
+    assert "Publishing," in comments(Path("configs/mine/train.yaml"))
+
+    run(verbs.init, "mine.csv", "--overwrite", "--set", option)
+    assert written()[0].out_of_scope_labels == ["Other / unclear"]
+
+
+@pytest.mark.usefixtures("tiny_recipes", "measured")
+def test_a_source_in_the_folder_is_named_with_set_as_errors_advise(run: Run) -> None:
+    Path("folder").mkdir()
+    source = write_csv(Path("folder/mine.csv"), rows())
+    run(verbs.init, "folder", "--set", f"dataset_name={source}", "--name", "mine")
+    assert written()[0].dataset_name == str(source)
 
 
 def test_a_name_that_is_no_folder_is_refused(run: Run) -> None:

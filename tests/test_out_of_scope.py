@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from conftest import DATASETS, REPOSITORY, Run, needs_datasets, write_csv, write
 
 import etl
 from bankintent.config import DataConfig, EvalConfig
-from bankintent.corpus import cleaning, dataset, division, general, out_of_scope, sources
+from bankintent.configfile import load
+from bankintent.corpus import (
+    cleaning,
+    dataset,
+    division,
+    general,
+    no_intent,
+    out_of_scope,
+    sources,
+)
 from bankintent.corpus.dataset import Dataset, SplitData
 from bankintent.corpus.kept_columns import as_kept
 from bankintent.errors import DataError
@@ -134,6 +144,10 @@ def test_a_label_that_the_source_lacks_is_an_error_with_the_near_names(run: Run)
     line = run_error(run, source, out_of_scope_labels=["out of scop"])
     assert '"out of scop" (similar: "Out_of_scope")' in line
 
+    two = write_csv(Path("b.csv"), pairs("Other / unclear"))
+    line = run_error(run, two, out_of_scope_labels=["other"])
+    assert '"other" (similar: "Other / unclear")' in line
+
     line = run_error(run, source, out_of_scope_labels=["zzz"])
     assert '"zzz" (its labels: card, fees, Out_of_scope)' in line
 
@@ -151,17 +165,54 @@ def test_an_order_of_classes_loses_the_label(run: Run) -> None:
     assert corpus.label_schema(order).names == ("fees", "card")
 
 
-@pytest.mark.parametrize("name", ["oos", "Out-of-Scope", "NONE", "fallback"])
+@pytest.mark.parametrize("name", ["oos", "Out-of-Scope", "NONE", "fallback", "Other / unclear"])
 def test_a_label_that_means_no_intent_is_pointed_out_unless_the_key_is_given(
     run: Run, name: str
 ) -> None:
     source = write_csv(Path("a.csv"), pairs(name))
     printed = run(etl.main, "--config", config_file(source)).out
     assert f'"{name}" (8 rows) is trained as an intent' in " ".join(printed.split())
-    assert "out_of_scope_labels" in printed
+    assert f'--set "out_of_scope_labels=[{name}]"' in " ".join(printed.split())
 
     printed = run(etl.main, "--config", config_file(source, out_of_scope_labels=[name])).out
     assert "is trained as an intent" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "is_likely"),
+    [
+        ("Other / unclear", True),
+        ("MISC", True),
+        ("Miscellaneous questions", True),
+        ("n/a", True),
+        ("Out of scope", True),
+        ("no intent", True),
+        ("None of the above", True),
+        ("unknown or unclear", True),
+        ("unknown charge", False),
+        ("mother", False),
+        ("another card", False),
+        ("intent", False),
+        ("card_not_other", False),
+        ("/", False),
+    ],
+)
+def test_names_that_say_that_no_intent_fits_are_told_from_intents(
+    name: str, is_likely: bool
+) -> None:
+    assert no_intent.means_no_intent(name) is is_likely
+
+
+@pytest.mark.parametrize("name", ["Other / unclear", "other, misc", 'the "other" & $x'])
+def test_the_option_for_such_labels_can_be_copied(name: str) -> None:
+    _, option = shlex.split(no_intent.override_of([name, "oos"]))
+    settings = load(DataConfig, None, ["dataset_name=x", option])
+    assert settings.out_of_scope_labels == [name, "oos"]
+
+
+def test_plain_names_stand_in_the_option_as_they_are() -> None:
+    option = no_intent.override_of(["Other / unclear"])
+    assert option == '--set "out_of_scope_labels=[Other / unclear]"'
 
 
 def test_extra_rows_with_such_a_label_are_out_of_scope_in_train(run: Run) -> None:

@@ -23,11 +23,11 @@ from test_structure import modules, room
 
 import etl
 import multiregime
-from bankintent import __version__, distribution
+from bankintent import __version__, config_hints, distribution
 from bankintent.bundle import layout
-from bankintent.config import TrainConfig
+from bankintent.config import AuditConfig, DataConfig, TrainConfig
 from bankintent.configfile import load
-from bankintent.errors import MissingPackage
+from bankintent.errors import ConfigError, MissingPackage
 from bankintent.first_steps import libraries, package_ranges
 from bankintent.inference import choice
 from bankintent.labels import LabelSchema
@@ -36,6 +36,9 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-
 
 MODULES_OF_OTHERS = {"pydantic_core": "pydantic"}
 """Module -> the package that pins the one that it is of, exactly."""
+
+OPTIONAL = {"bankintent.serving.tracing": "otel"}
+"""Module of a light room -> the extra without which it says what is missing."""
 
 LIGHT_ROOMS = {"serving", "scoring", "explanation", "api"}
 """Rooms that the extra `serve` is for."""
@@ -50,7 +53,9 @@ def declared(extra: str = "") -> dict[str, Requirement]:
     }
 
 
-EVERYTHING = declared() | declared("serve") | declared("train") | declared("page")
+EVERYTHING = (
+    declared() | declared("serve") | declared("train") | declared("page") | declared("otel")
+)
 
 
 def pinned() -> dict[str, Requirement]:
@@ -98,7 +103,7 @@ def test_the_pinned_packages_are_those_of_all_extras() -> None:
     assert pinned().keys() == EVERYTHING.keys()
     for name, requirement in pinned().items():
         assert str(requirement.marker) == str(EVERYTHING[name].marker), name
-    assert PROJECT["optional-dependencies"]["all"] == ["bankintent[train,page]"]
+    assert PROJECT["optional-dependencies"]["all"] == ["bankintent[train,page,otel]"]
 
 
 def test_a_range_has_two_ends() -> None:
@@ -146,7 +151,9 @@ def test_rooms_import_what_their_extra_brings() -> None:
     for module, name in third_party():
         extra = of_extra.get(name, "serve")
         if room(module) in LIGHT_ROOMS:
-            assert extra == "serve", f"{module} imports {name}"
+            assert extra == OPTIONAL.get(module, "serve") or extra == "serve", (
+                f"{module} imports {name}"
+            )
         if extra == "page":
             assert room(module) == "gradio_app", f"{module} imports {name}"
         if room(module) == "gradio_app" and extra == "train":
@@ -253,7 +260,14 @@ def test_the_metadata_are_whole(wheel: Path) -> None:
         assert archive.read(f"{info}/licenses/LICENSE") == (REPOSITORY / "LICENSE").read_bytes()
     assert f"\nVersion: {__version__}\n" in metadata
     assert "\nLicense-Expression: MIT" in metadata
-    assert re.findall("^Provides-Extra: (.*)$", metadata, re.M) == ["all", "page", "serve", "train"]
+    assert re.findall("^Provides-Extra: (.*)$", metadata, re.M) == [
+        "all",
+        "otel",
+        "page",
+        "ray",
+        "serve",
+        "train",
+    ]
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
@@ -303,6 +317,24 @@ def test_other_names_are_no_configs_of_the_package(
     monkeypatch.setattr(distribution, "SHIPPED", unpacked / "bankintent" / "shipped")
     with pytest.raises(Exception, match="does not exist"):
         load(TrainConfig, Path(name))
+
+
+def test_configs_that_the_package_brings_are_named(
+    unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distribution, "SHIPPED", unpacked / "bankintent" / "shipped")
+    for kind, config in (("data", DataConfig), ("train", TrainConfig), ("audit", AuditConfig)):
+        for path in (Path("none.yaml"), Path()):
+            with pytest.raises(ConfigError) as error:
+                load(config, path)
+            _, _, listed = str(error.value).partition("one that the package brings: ")
+            first = listed.split(",")[0].rstrip(".")
+            assert config_hints.shipped_examples(kind)[0] == first
+            assert (distribution.SHIPPED / first).is_file()
+
+    assert config_hints.shipped_examples("train")[0].startswith("configs/recommended/")
+    assert config_hints.shipped_examples("data")[0] == "configs/recommended/data.yaml"
+    assert config_hints.examples("ScoreConfig") == "Name a config file of your own"
 
 
 def test_from_the_repository_no_other_config_is_taken(tmp_path: Path, run: Run) -> None:
@@ -427,6 +459,9 @@ def one_line(done: "subprocess.CompletedProcess[str]") -> str:
         ("uvicorn", "serve --model-dir none", "serve"),
         ("torch", "compare --config configs/quickstart/compare.yaml", "train"),
         ("numpy", "explain x --model-dir none", "serve"),
+        # A module of `serve`, of a command that needs one of `train` next.
+        ("pyarrow", "init none.csv", "train"),
+        ("pyarrow", "compare-models a b --data none.csv", "train"),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(
@@ -451,6 +486,35 @@ def test_from_the_repository_the_requirements_are_installed(
     assert message == (
         "error: this command needs torch, which is not installed. Run pip install -r requirements.txt."
     )
+
+
+def test_each_command_has_one_extra_that_includes_those_of_its_modules() -> None:
+    commands = {path.stem for path in (REPOSITORY / "bankintent" / "commands").glob("*.py")}
+    assert distribution.NEEDS.keys() == commands - {"__init__", "verify"}
+
+    for extra, brought in distribution.BRINGS.items():
+        packages = (declared(extra) | declared("serve")).keys()
+        for module in brought:
+            assert packages & packages_of(module), f"[{extra}] does not bring {module}"
+        assert brought >= {*distribution.EXTRAS[extra], *distribution.EXTRAS["serve"]}
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "advised"),
+    [
+        ("numpy", "train", "train"),
+        ("numpy", "page", "page"),
+        ("scipy", "page", "page"),
+        ("torch", "serve", "train"),
+        ("numpy", None, "serve"),
+    ],
+)
+def test_the_extra_of_the_command_is_advised_where_it_brings_the_module(
+    module: str, extra: str | None, advised: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distribution, "SHIPPED", tmp_path)
+    line = str(distribution.lacks(module, extra=extra))
+    assert line.endswith(f"Run pip install 'bankintent[{advised}]'.")
 
 
 def test_an_import_that_fails_within_a_library_keeps_its_traceback(run: Run) -> None:

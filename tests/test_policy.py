@@ -156,6 +156,7 @@ def test_a_former_policy_is_taken_again(confident: Path, run: Run) -> None:
     result = run(verbs.policy, "--model-dir", confident, "--restore", first)
     assert result.code == 0, result.err
     assert "precision of at least 90 %" in result.out
+    assert "restart it to take this one" in " ".join(result.out.split())
     assert read(confident) == before
     assert open_version(confident) == first
     assert not verification.verify(confident).faults

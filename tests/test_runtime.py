@@ -285,6 +285,21 @@ print([name for name in sys.modules if name.startswith(unwanted)])
     assert not list(home.iterdir())
 
 
+def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its telemetry leaves an id in the home folder when it is imported."""
+    program = """
+from bankintent.inference.exported_runtime import import_onnxruntime
+assert import_onnxruntime().get_available_providers()
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    env = environment(HOME=str(home))
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"):
+        env.pop(name, None)
+    subprocess.run([sys.executable, "-c", program], check=True, env=env, cwd=tmp_path)
+    assert not list(home.iterdir())
+
+
 def test_long_texts_are_cut_where_the_model_ends(original: Path) -> None:
     model = find(original, "onnx", threads=1).load()
     cut, whole = model.tokenize(["card " * 100, "card " * 5])

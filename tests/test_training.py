@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -1050,3 +1052,15 @@ def test_another_language_than_the_encoder_reads_is_pointed_out(
     out = capsys.readouterr().out
     assert ("read as German; the embedded encoder reads English" in out) == is_said
     assert (f"--set model_name={MULTILINGUAL_ENCODER}" in out) == is_said
+
+
+def test_a_summary_without_a_mistake_gives_no_interval_of_macro_f1() -> None:
+    from bankintent.training import publication
+
+    validation = SimpleNamespace(cross=None, intervals={"accuracy": [0.9749, 1.0]})
+    values = {"val": {"accuracy": 1.0, "macro_f1": 1.0}}
+    record: Any = SimpleNamespace(validation=validation, metrics=values)
+    assert publication._validation_figures(record) == [
+        "validation accuracy 100.00 % (95 % interval 97.49 to 100.00)",
+        "validation macro-F1 100.00 %",
+    ]

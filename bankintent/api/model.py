@@ -69,7 +69,7 @@ def load(
 
     values = {"model_dir": Path(path), "runtime": runtime, "threads": threads}
     settings = build(ServeConfig, values)
-    with naming_missing_packages():
+    with naming_missing_packages("serve"):
         from bankintent.inference import choice
 
         return Model(choice.find(Path(path), settings.runtime, settings.threads).load())

@@ -6,7 +6,7 @@ first.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class ReferenceTask:
     label_texts: tuple[str, ...]
     """The words for each label, in id order."""
     train: "SplitData"
-    texts: list[str]
+    texts: Sequence[str]
     progress: ReportProgress
 
     def advance_of(self, total: int) -> Advance:

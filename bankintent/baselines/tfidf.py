@@ -1,5 +1,6 @@
 """TF-IDF of characters and logistic regression: a classifier without pretrained weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class TfidfClassifier:
     folds: int
     """Of the cross-validation; 1 where an intent has a single sentence and there was none."""
 
-    def log_probabilities(self, texts: list[str], num_labels: int) -> NDArray[np.float32]:
+    def log_probabilities(self, texts: Sequence[str], num_labels: int) -> NDArray[np.float32]:
         """(texts, num_labels), finite also for labels that train lacks."""
         predicted = self.pipeline.predict_proba(texts)
         predicted = np.maximum(predicted, SMALLEST_PROBABILITY)
@@ -76,7 +77,7 @@ def fit_tfidf(train: SplitData, seed: int, advance: Advance) -> TfidfClassifier:
 
 
 def _choose_strength(
-    texts: list[str], label_ids: NDArray[np.int64], folds: int, seed: int, advance: Advance
+    texts: Sequence[str], label_ids: NDArray[np.int64], folds: int, seed: int, advance: Advance
 ) -> float:
     """The strength with the best mean accuracy over the folds; of equals the first."""
     accuracies = {}

@@ -6,6 +6,7 @@ once. Whatever goes wrong here costs an evaluation nothing but this comparison.
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,8 +109,11 @@ def _compare(
 def find_answers(train: SplitData, data: "EvaluationData") -> Answers:
     """(rows,) the label ids that TF-IDF gives, kept ones where there are any for these rows.
 
-    Raises TooMuchWork, and what scikit-learn raises.
+    Raises TooMuchWork, also for training rows that are not in memory, and what scikit-learn raises.
     """
+    if train.is_mapped:
+        raise TooMuchWork
+
     texts = data.rows.texts
     folds = data.source.folds
     key = _key_of(train, texts, folds)
@@ -144,7 +148,7 @@ def _answer_out_of_fold(train: SplitData, folds: Folds, advance: Advance) -> Ans
     return answers[:, folds.judged].ravel()
 
 
-def _key_of(train: SplitData, texts: list[str], folds: Folds | None) -> str:
+def _key_of(train: SplitData, texts: Sequence[str], folds: Folds | None) -> str:
     """One hash of everything that the answers follow from; an intent counts by its id."""
     rows = [train.texts, train.labels, texts]
     if folds is not None:
@@ -174,7 +178,7 @@ def _read_answers(path: Path, key: str, rows: int, num_labels: int) -> Answers |
     return answers
 
 
-def _fit_and_answer(train: SplitData, texts: list[str], advance: Advance) -> Answers:
+def _fit_and_answer(train: SplitData, texts: Sequence[str], advance: Advance) -> Answers:
     # Late: scikit-learn takes a second, which kept answers spare.
     from bankintent.baselines.tfidf import FIXED_STRENGTH, make_tfidf_pipeline
 

@@ -62,7 +62,8 @@ def summarise_formats(parity: dict[str, Any]) -> list[str]:
 
     cost = _describe_slowdown(parity)
     if cost is not None:
-        lines.append(f"{cost}; what to do: README.md")
+        lines.append(f"{cost}")
+        lines.append("what to do: see README.md in the bundle")
     return lines
 
 

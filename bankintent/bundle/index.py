@@ -169,7 +169,7 @@ def write(
     save_file(arrays, folder / VECTORS)
 
     texts = [shorten(text, LONGEST_TEXT) for text in kept.texts] if with_texts else None
-    record = IndexRows(FORMAT, labels.hash, trained_on, kept.ids, texts)
+    record = IndexRows(FORMAT, labels.hash, trained_on, list(kept.ids), texts)
     files.write_text(folder / ROWS, json.dumps(asdict(record), ensure_ascii=False) + "\n")
 
 

@@ -35,6 +35,15 @@ MODEL_CONFIG = model_files.CONFIG
 """The config of transformers in a model folder; `CONFIG` is that of the run."""
 
 
+NAME_A_MODEL = (
+    "Name a bundle such as artifacts/models/quickstart, its merged/, or a classifier's folder"
+)
+"""What to do where a path leads to no model."""
+
+DATA_FILE = "train.parquet"
+"""A file that ETL's output has and no bundle: both have a manifest and labels."""
+
+
 def base_folder(labels: LabelSchema) -> str:
     """The folder of the adapter's base model: `base_77` for 77 labels."""
     return f"base_{len(labels)}"
@@ -115,9 +124,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is an adapter without its base model",
             "Name the bundle that holds it, or its merged/",
         )
+    if path.is_file():
+        raise ModelError(f"{path} is a file, and no folder of a model", NAME_A_MODEL)
     raise ModelError(
-        f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no {MODEL_CONFIG})",
-        "Name another folder",
+        f"{path} is no bundle (no {MANIFEST}) and no checkpoint (no {MODEL_CONFIG})", NAME_A_MODEL
     )
 
 
@@ -193,7 +203,8 @@ def _find_model(root: Path, labels: LabelSchema) -> tuple[Path, Path | None]:
     if base.is_dir() and adapter.is_dir():
         return base, adapter
     raise ModelError(
-        f"{root} holds neither {MERGED}/ nor {base.name}/ and {ADAPTER}/", "Copy the whole bundle"
+        f"{root} is no whole bundle: it holds neither {MERGED}/ nor {base.name}/ and {ADAPTER}/",
+        "Copy the whole bundle",
     )
 
 
@@ -227,11 +238,15 @@ def weights_hash(model: Path) -> str:
 def read_manifest(root: Path) -> Manifest:
     """The manifest of a bundle; ModelError where the file is not one."""
     try:
-        return Manifest.from_json(inside.read_text(root, MANIFEST))
+        manifest = Manifest.from_json(inside.read_text(root, MANIFEST))
     except (OSError, ValueError):
         raise ModelError(
             f"{root}/{MANIFEST} is not a bundle's manifest", "Train again, or name another bundle"
         ) from None
+
+    if DATA_FILE in manifest.files:
+        raise ModelError(f"{root} is ETL's output, the data and no model", NAME_A_MODEL)
+    return manifest
 
 
 def verify(root: Path, manifest: Manifest, part: str) -> None:

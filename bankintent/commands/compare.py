@@ -42,4 +42,16 @@ def compare(
     else:
         # Each run imports them in a process of its own.
         distribution.require("torch", "transformers", what="training")
+        run_on_engine(settings)
+
+
+def run_on_engine(settings: CompareConfig) -> None:
+    """Run the comparison where its `engine` says."""
+    if settings.engine == "ray":
+        from bankintent.on_ray import studies
+
+        studies.run_comparison(settings)
+    else:
+        from bankintent.studies import comparison
+
         comparison.run_comparison(settings)

@@ -48,6 +48,10 @@ def run(settings: DataConfig) -> "DataReport":
         sources,
         writing,
     )
+    from bankintent.corpus.large import engine
+
+    if engine.is_large(settings):
+        return _run_large(settings)
 
     # Before the source, which may take long to read.
     corrections = patches.read_all(settings)
@@ -66,4 +70,14 @@ def run(settings: DataConfig) -> "DataReport":
     writing.write(corpus, labels, summary, moved, settings)
     report.show(summary, settings.dataset_name, settings.output_dir)
     moves.show(moved)
+    return summary
+
+
+def _run_large(settings: DataConfig) -> "DataReport":
+    """The same with the rows on disk."""
+    from bankintent.corpus import report
+    from bankintent.corpus.large import run as large
+
+    summary = large.run(settings)
+    report.show(summary, settings.dataset_name, settings.output_dir)
     return summary

@@ -65,7 +65,7 @@ def init(
     from bankintent.first_steps import init as first_steps
 
     name = first_steps.name_of(source, name)
-    # Before the user's own, which win.
-    keys = [f"output_dir={first_steps.DATA / name}", *(overrides or ())]
-    given = load(DataConfig, None, keys, dataset_name=source)
+    # Before the user's own, which win: errors of a source advise --set dataset_name=... too.
+    places = [f"dataset_name={source}", f"output_dir={first_steps.DATA / name}"]
+    given = load(DataConfig, None, [*places, *(overrides or ())])
     first_steps.init(given, name, output_dir, overwrite)

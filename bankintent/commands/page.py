@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bankintent import cli, console, distribution
+from bankintent import cli, console, distribution, ports
 from bankintent.api_key import read_key
 from bankintent.config import FrontendConfig
 from bankintent.configfile import load
@@ -77,6 +77,8 @@ def serve_page(settings: FrontendConfig) -> None:
     """Serve the page with the API that the settings name; without one, start an API first."""
     # It is imported when the API is there.
     distribution.require("gradio", what="the page")
+    # Before the API, whose model may take long to load.
+    ports.require_free(settings.host, settings.port)
     # Late imports: Gradio takes seconds, and a wrong config answers at once.
     from bankintent.gradio_app.api_process import own_api
     from bankintent.gradio_app.examples import find_examples

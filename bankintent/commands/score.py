@@ -16,7 +16,7 @@ InputTable = Annotated[
     Path | None,
     typer.Argument(
         metavar="IN",
-        help="A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped.",
+        help="A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped; or a folder.",
         show_default=False,
     ),
 ]
@@ -52,6 +52,10 @@ def score(
             help="Replace OUT, or discard an unfinished run of another model or input.",
         ),
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="local or ray: what computes.", show_default="local"),
+    ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
     """Add a label, its score, a decision, its reason, a margin and the second label to every row.
@@ -60,11 +64,17 @@ def score(
     After an interruption the same command continues with the rows that are not scored yet.
     """
     flags = {"input": source, "output": output, "model_dir": model_dir, "text_column": text_column}
+    flags["engine"] = engine
     settings = load(ScoreConfig, config, overrides or (), **flags)
 
     process.keep_products_on_one_thread()
     # Late imports, so that --help and a wrong config answer at once.
     from bankintent.scoring import score as scoring
 
-    summary = scoring.score(settings, overwrite=overwrite)
+    if settings.engine == "ray":
+        from bankintent.on_ray import scoring as on_ray
+
+        summary = on_ray.score(settings, overwrite)
+    else:
+        summary = scoring.score(settings, overwrite=overwrite)
     scoring.show(summary)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bankintent import cli, process
+from bankintent import cli, ports, process
 from bankintent.config import ServeConfig
 from bankintent.configfile import load
 from bankintent.errors import UserError
@@ -26,6 +26,7 @@ def settings(
     overrides: list[str] | None = None,
     model_dir: Path | None = None,
     port: int | None = None,
+    engine: str | None = None,
 ) -> ServeConfig:
     """The config of the file, the overrides, MODEL_DIR and the flags.
 
@@ -33,7 +34,7 @@ def settings(
     """
     # An empty variable is the same as none.
     model = model_dir or os.environ.get("MODEL_DIR") or None
-    return load(ServeConfig, config, overrides or (), model_dir=model, port=port)
+    return load(ServeConfig, config, overrides or (), model_dir=model, port=port, engine=engine)
 
 
 def serve(
@@ -47,22 +48,39 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", help="Port to listen on.", show_default="8000")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="local or ray: what serves.", show_default="local"),
+    ] = None,
     overrides: cli.Overrides = None,
 ) -> None:
     """Serve a model over HTTP until SIGTERM; what was admitted by then is still answered.
 
     The environment variable MODEL_DIR names the model where --model-dir does not.
     """
-    serve_config = settings(config, overrides, model_dir, port)
+    serve_config = settings(config, overrides, model_dir, port, engine)
     process.keep_products_on_one_thread()
+    if serve_config.engine == "ray":
+        from bankintent.on_ray import serving
+
+        serving.serve_until_signal(serve_config)
+    else:
+        serve_here(serve_config)
+
+
+def serve_here(serve_config: ServeConfig) -> None:
+    """Serve in this process, until SIGTERM."""
     # Late imports, so that --help and a wrong config answer at once.
     import uvicorn
 
+    from bankintent.serving import own_server
     from bankintent.serving.app import create_app
     from bankintent.serving.bound_server import BoundServer
     from bankintent.serving.protocol import BoundedProtocol
 
-    uvicorn.run(
+    # Before the model, which may take long to load.
+    sockets = ports.bind(serve_config.host, serve_config.port)
+    server_config = uvicorn.Config(
         BoundServer(create_app(serve_config)),
         host=serve_config.host,
         port=serve_config.port,
@@ -70,6 +88,7 @@ def serve(
         # The telemetry's log takes its place: lines of the access log hold query strings.
         access_log=False,
     )
+    own_server.run(server_config, sockets)
 
 
 def create_app() -> Any:

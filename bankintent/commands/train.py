@@ -51,7 +51,9 @@ def run(settings: TrainConfig, overwrite: bool = False) -> Path:
     distribution.require("torch", "transformers", what="training")
     # Late imports, so that --help and a wrong config answer at once.
     from bankintent.corpus import dataset
+    from bankintent.training import processes
     from bankintent.training import run as training
 
-    data = dataset.load(settings.data_dir)
-    return training.train(settings, data, overwrite=overwrite)
+    with processes.joined(settings.batch_size):
+        data = dataset.load(settings.data_dir)
+        return training.train(settings, data, overwrite=overwrite)

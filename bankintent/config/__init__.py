@@ -16,6 +16,13 @@ from bankintent.config.base import (
     TableKeys,
     TrackingConfig,
 )
+from bankintent.config.cluster import (
+    Engine,
+    RaySection,
+    ScoreRaySection,
+    ServeRaySection,
+    TaskRaySection,
+)
 from bankintent.config.data import DataConfig
 from bankintent.config.decision import (
     DecisionSection,
@@ -31,6 +38,12 @@ from bankintent.config.evaluation import (
     ExplainConfig,
     NliSection,
     ScoreConfig,
+)
+from bankintent.config.models import (
+    ModelBatchingSection,
+    ModelId,
+    ModelLimitsSection,
+    ModelSection,
 )
 from bankintent.config.serving import (
     BatchingSection,
@@ -69,6 +82,7 @@ __all__ = [
     "DecisionSection",
     "DistillSection",
     "EmbeddingSection",
+    "Engine",
     "EvalConfig",
     "ExplainConfig",
     "ExplainSection",
@@ -79,21 +93,29 @@ __all__ = [
     "LabelledTableKeys",
     "LimitsSection",
     "LoraSection",
+    "ModelBatchingSection",
+    "ModelId",
+    "ModelLimitsSection",
+    "ModelSection",
     "Name",
     "NliSection",
     "PolicyConfig",
     "PseudoLabelsSection",
     "RangeSection",
+    "RaySection",
     "Regime",
     "RuntimeName",
     "ScoreConfig",
+    "ScoreRaySection",
     "Section",
     "ServeConfig",
+    "ServeRaySection",
     "Slug",
     "Split",
     "SweepSection",
     "TableKeys",
     "TargetSection",
+    "TaskRaySection",
     "TrackingConfig",
     "TrainConfig",
     "TrainDecisionSection",

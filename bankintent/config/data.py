@@ -122,6 +122,11 @@ class DataConfig(LabelledTableKeys):
     in the order in which they were made. Rows of test are left alone."""
     max_chars: Annotated[int, Field(ge=1)] = 5000
     """Longest sentence in characters; a row with a longer text is a bad row."""
+    engine: Literal["auto", "memory", "duckdb"] = "auto"
+    """Where the rows are while they are worked on. memory: in memory, nearly the same sentences
+    found exactly; duckdb: on disk, for tables and Hub datasets of millions of rows, nearly the same
+    sentences found by MinHash (docs/how-to/large-data.md). auto: duckdb for tables of 8 MiB and
+    more where every key allows it, else memory."""
     output_dir: OutputPath = Path("data/processed")
     """Folder to write; an earlier one is replaced as a whole."""
 

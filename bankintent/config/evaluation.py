@@ -16,6 +16,7 @@ from bankintent.config.base import (
     TrackingConfig,
     no_repeats,
 )
+from bankintent.config.cluster import Engine, ScoreRaySection
 from bankintent.config.places import OutputPath
 from bankintent.texts import is_blank
 
@@ -161,7 +162,8 @@ class ScoreConfig(TableKeys):
     """score.yaml: an answer for every row of a table."""
 
     input: Path
-    """A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped."""
+    """A Parquet, CSV, TSV, JSON, JSON lines or .xlsx file, also gzipped; or a folder of such files
+    with the same columns, which are read in the order of their names."""
     output: OutputPath
     """The file to write, in the format of its ending."""
     model_dir: Path
@@ -184,6 +186,9 @@ class ScoreConfig(TableKeys):
     chunk_rows: Annotated[int, Field(ge=1)] = 8192
     """Rows that are read together, sorted by length and saved as one part. A process that is killed
     loses the work of at most one part."""
+    engine: Engine = "local"
+    """What computes the answers. local: this process; ray: actors on a Ray cluster."""
+    ray: ScoreRaySection = ScoreRaySection()
 
 
 class ExplainConfig(Section):

@@ -7,9 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bankintent.config.base import Name, RuntimeName, Section, no_repeats
+from bankintent.config.cluster import Engine, ServeRaySection
+from bankintent.config.models import ModelId, ModelLimitsSection, ModelSection
 
 CompatName = Literal["rasa", "clu", "luis"]
 """A service whose clients the API can answer. clu, luis: Azure's language services."""
+
+
+Prefix = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")]
+"""The prefix of all addresses behind a proxy."""
 
 
 class BatchingSection(Section):
@@ -74,13 +80,40 @@ class ServeConfig(Section):
     model_dir: Path | None = None
     """A bundle, its merged/, or a sequence classification folder.
 
-    The variable MODEL_DIR wins over the file.
+    The variable MODEL_DIR wins over the file. Beside `models` or `models_dir` it is one model more,
+    by its folder's name, and the default model.
     """
+    models: dict[ModelId, ModelSection] = {}
+    """Several models by name, each with its own queue, limits and policy; a request chooses one by
+    `model`. See docs/how-to/several-models.md."""
+    models_dir: Path | None = None
+    """A folder that is watched: every bundle in it is a model by its folder's name.
+
+    A bundle that appears is added, a new one under the same name takes the place of the old one,
+    and a removed one is dropped. No request is lost by it. A name in `models` wins.
+    """
+    base: Path | None = None
+    """A LoRA bundle, whose base is loaded once for all bundles of `models` and `models_dir` that
+    were trained on the same one. They keep their adapters and heads; others are models of their
+    own. It needs torch. See docs/how-to/several-models.md."""
+    default_model: ModelId | None = None
+    """The model of requests that name none.
+
+    By default that of `model_dir`, or the only one; otherwise a request has to name one.
+    """
+    memory_mb: Annotated[int, Field(ge=1)] | None = None
+    """Megabytes that the loaded models may take together.
+
+    For one more, those that were not asked for the longest time are unloaded, but none with work in
+    hand. By default nothing is unloaded.
+    """
+    watch_s: Annotated[float, Field(gt=0)] = 2.0
+    """Seconds between two looks at the files of the models; SIGHUP looks at once."""
     host: Name = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port to listen on."""
-    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")] = ""
+    root_path: Prefix = ""
     """Prefix of all addresses behind a proxy, such as `/intents`, which it may strip or keep."""
     runtime: RuntimeName = "auto"
     """The runtime that computes the answers. auto: the fastest that the bundle has verified and the
@@ -111,6 +144,9 @@ class ServeConfig(Section):
     """Folder of the evaluations of `python -m eval`, whose plots `/card` shows."""
     batching: BatchingSection = BatchingSection()
     limits: LimitsSection = LimitsSection()
+    engine: Engine = "local"
+    """What serves. local: this process; ray: replicas on a Ray cluster, behind Ray Serve."""
+    ray: ServeRaySection = ServeRaySection()
 
     _unique = field_validator("compat")(no_repeats)
 
@@ -132,6 +168,24 @@ class ServeConfig(Section):
                 raise ValueError(f"{origin!r} is no origin; write it such as https://example.org")
         return origins
 
+    @property
+    def has_several(self) -> bool:
+        """Whether models are chosen by name; otherwise there is the one of `model_dir`."""
+        return bool(self.models) or self.models_dir is not None
+
+    @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        if not self.has_several:
+            for key in ("base", "default_model", "memory_mb"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} needs several models; set models or models_dir")
+
+        for name, model in self.models.items():
+            problem = _find_wider(model.limits, self.limits)
+            if problem is not None:
+                raise ValueError(f"models.{name}.limits.{problem}")
+        return self
+
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
         limits = self.limits
@@ -151,6 +205,21 @@ class ServeConfig(Section):
         return self
 
 
+def _find_wider(own: ModelLimitsSection, shared: LimitsSection) -> str | None:
+    """The problem of a model's limits, in words; None where there is none."""
+    for key in ("max_texts", "max_chars", "max_explained", "deadline_s"):
+        value = getattr(own, key)
+        most = getattr(shared, key)
+        if value is not None and value > most:
+            return f"{key} is {value:g}, more than limits.{key} ({most:g})"
+
+    texts = shared.max_texts if own.max_texts is None else own.max_texts
+    queue = shared.max_queue if own.max_queue is None else own.max_queue
+    if texts > queue:
+        return f"max_queue is {queue}, less than its max_texts ({texts})"
+    return None
+
+
 class FrontendConfig(Section):
     """page.yaml: the Gradio page."""
 
@@ -167,6 +236,8 @@ class FrontendConfig(Section):
     """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
     """Port to listen on."""
+    root_path: Prefix = ""
+    """Prefix of the page's addresses behind a proxy that strips it, such as `/intents-page`."""
     top_k: Annotated[int, Field(ge=1)] = 5
     """Intents shown for a sentence."""
     max_rows: Annotated[int, Field(ge=1)] = 20_000

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from bankintent.config.base import Name, Section, Slug, TrackingConfig, no_repeats
+from bankintent.config.cluster import Engine, TaskRaySection
 from bankintent.config.places import OutputPath
 
 
@@ -132,6 +133,10 @@ class CompareConfig(Section):
     """A search for the settings of the recipes before the comparison."""
     tracking: TrackingConfig = TrackingConfig()
     """Where runs are logged: parameters and metrics, no files."""
+    engine: Engine = "local"
+    """What executes the runs and sweeps. local: this machine, one after another; ray: a Ray
+    cluster, as many runs at once as it has room for."""
+    ray: TaskRaySection = TaskRaySection()
 
     @property
     def folder(self) -> Path:

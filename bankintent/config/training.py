@@ -127,7 +127,8 @@ class TrainConfig(Section):
     max_length: Annotated[int, Field(ge=2)] = 128
     """Longest input in tokens; longer texts are truncated."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Sentences in one forward pass of training."""
+    """Sentences in one forward pass of training. Several processes divide them, so that what is
+    learned does not depend on how many there are."""
     gradient_accumulation: Annotated[int, Field(ge=1)] = 1
     """Forward passes in one optimizer step."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 128
@@ -148,6 +149,9 @@ class TrainConfig(Section):
     ModernBERT, or for a bundle that has it)."""
     cache_dir: Path = Path("artifacts/cache")
     """Folder for features of frozen encoders, which later runs read; it can be removed."""
+    stream_above: Annotated[int, Field(ge=0)] = 200_000
+    """Training sentences above which they and their tokens stay in files of `cache_dir`, for as
+    long as the run; up to it they are in memory. It changes no result."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
@@ -190,6 +194,11 @@ class TrainConfig(Section):
     -m bankintent policy` fits another one later. null: it answers everything, with scores that are
     not calibrated."""
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def effective_batch(self) -> int:
+        """Sentences in one optimizer step, over all forward passes and all processes."""
+        return self.batch_size * self.gradient_accumulation
 
     @model_validator(mode="after")
     def _contrastive_needs_an_encoder_that_learns(self) -> Self:

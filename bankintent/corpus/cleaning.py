@@ -107,7 +107,16 @@ def require_usable(
     counts: Counter[str] = Counter()
     for examples in dataset.values():
         counts.update(example.label_text for example in examples)
+    require_usable_counts(counts, refused, config, reading)
 
+
+def require_usable_counts(
+    counts: Counter[str],
+    refused: list[RefusedRow],
+    config: DataConfig,
+    reading: Iterable[Reading] = (),
+) -> None:
+    """The same by the usable rows of each intent."""
     taken = list(reading)
     name = _title(config.dataset_name, taken)
     # A format without columns has none to check.

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from bankintent import files, typed_json
 from bankintent.corpus.folds import Folds
+from bankintent.corpus.mapped import MappedColumn, map_tables, read_batches
 from bankintent.distribution import command
 from bankintent.errors import DataError
 from bankintent.files import JsonObject
@@ -53,17 +54,17 @@ UNLABELLED_SCHEMA = pa.schema([SCHEMA.field("id"), SCHEMA.field("text")])
 UNKNOWN = -1
 """In the place of the label id of a sentence that has none, as in scikit-learn."""
 
-Columns = dict[str, list[str | None]]
+Columns = dict[str, Sequence[str | None]]
 """The values of more columns of some rows, by name, aligned with the rows; None where one is empty.
 """
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """One split in memory, aligned lists in file order."""
+    """One split, aligned lists in file order; those of texts may be on disk (`read_mapped`)."""
 
-    ids: list[str]
-    texts: list[str]
+    ids: Sequence[str]
+    texts: Sequence[str]
     labels: list[int]
     """Label ids, UNKNOWN where a sentence has none."""
     columns: Columns = field(default_factory=dict)
@@ -71,6 +72,11 @@ class SplitData:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its texts are on disk, and are not to be read into memory as a whole."""
+        return isinstance(self.texts, MappedColumn)
 
     @classmethod
     def empty(cls) -> "SplitData":
@@ -82,11 +88,11 @@ class SplitData:
         for name in self.columns | other.columns:
             ours = self.columns.get(name, [None] * len(self))
             theirs = other.columns.get(name, [None] * len(other))
-            columns[name] = ours + theirs
+            columns[name] = [*ours, *theirs]
 
         return SplitData(
-            self.ids + other.ids,
-            self.texts + other.texts,
+            [*self.ids, *other.ids],
+            [*self.texts, *other.texts],
             self.labels + other.labels,
             columns,
         )
@@ -234,27 +240,48 @@ class Dataset:
 
         Raises DataError where it is missing, empty or not the file that ETL wrote.
         """
-        if split in ("val", "test"):
-            self.require_held_out()
-        path = self.path / f"{split}.parquet"
-        self._require_intact(path)
+        path = self._find(split)
 
         is_labelled = split != UNLABELLED
-        own = SCHEMA if is_labelled else UNLABELLED_SCHEMA
-        kept = [name for name in pq.read_schema(path).names if name not in own.names]
-        schema = pa.schema([*own, *(pa.field(name, pa.string()) for name in kept)])
+        schema = _schema_of(path, SCHEMA if is_labelled else UNLABELLED_SCHEMA)
         table = pq.read_table(path, schema=schema)
-        if table.num_rows == 0:
-            raise DataError(
-                f"{path} holds no rows", "Change the split in data.yaml and run ETL again"
-            )
 
         ids = table["id"].to_pylist()
         texts = table["text"].to_pylist()
         if not is_labelled:
             return SplitData(ids, texts, [UNKNOWN] * len(ids))
-        columns = {name: table[name].to_pylist() for name in kept}
+        columns = {name: table[name].to_pylist() for name in _kept_names(schema)}
         return SplitData(ids, texts, table["label"].to_pylist(), columns)
+
+    def read_mapped(self, split: str, folder: Path) -> SplitData:
+        """The same as `read`, of a labelled split: only its label ids are in memory.
+
+        The rest lies in a file of `folder` that is gone when the process ends.
+        """
+        path = self._find(split)
+        schema = _schema_of(path, SCHEMA)
+        table = map_tables(read_batches(path, schema), schema, folder)
+
+        columns = {name: MappedColumn(table[name]) for name in _kept_names(schema)}
+        ids = MappedColumn(table["id"])
+        texts = MappedColumn(table["text"])
+        return SplitData(ids, texts, table["label"].to_pylist(), dict(columns))
+
+    def count(self, split: str) -> int:
+        """The rows of a split, which are not read. Raises DataError as `read` does."""
+        return int(pq.read_metadata(self._find(split)).num_rows)
+
+    def _find(self, split: str) -> Path:
+        """The file of a split, intact and with rows."""
+        if split in ("val", "test"):
+            self.require_held_out()
+        path = self.path / f"{split}.parquet"
+        self._require_intact(path)
+        if pq.read_metadata(path).num_rows == 0:
+            raise DataError(
+                f"{path} holds no rows", "Change the split in data.yaml and run ETL again"
+            )
+        return path
 
     def _require_intact(self, path: Path) -> None:
         recorded = self.manifest.files.get(path.name)
@@ -315,7 +342,19 @@ def _read_manifest(folder: Path) -> DataManifest:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{folder} holds no ETL output (no {MANIFEST})",
-            f"Run {command('etl')} --config configs/data.yaml, or set data_dir",
+            f"Run {command('etl')} with the data.yaml whose output_dir is {folder},"
+            " or set data_dir",
         ) from None
     except ValueError:
         raise DataError(f"{folder}/{MANIFEST} is not what ETL writes", "Run ETL again") from None
+
+
+def _kept_names(schema: pa.Schema) -> list[str]:
+    """The columns of `keep_columns` in a schema of rows."""
+    return [name for name in schema.names if name not in SCHEMA.names]
+
+
+def _schema_of(path: Path, own: pa.Schema) -> pa.Schema:
+    """The columns that ETL gives every row, and those of `keep_columns` behind them."""
+    kept = [name for name in pq.read_schema(path).names if name not in own.names]
+    return pa.schema([*own, *(pa.field(name, pa.string()) for name in kept)])

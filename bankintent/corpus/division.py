@@ -1,5 +1,6 @@
 """Clean rows into train, val and test: which division a config asks for, and that division."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bankintent.config import DataConfig
@@ -19,6 +20,9 @@ from bankintent.corpus.splits import (
 )
 from bankintent.errors import DataError
 
+Sizes = Mapping[str, int]
+"""Rows of each part of the source."""
+
 CROSS_BELOW = 1000
 """Sentences below which a test split says too little, and the data is judged by cross-validation:
 a tenth of them is at most 100, and the interval of an accuracy from 100 is 10 points and wider."""
@@ -30,7 +34,8 @@ def divide(rows: Cleaned, config: DataConfig) -> Corpus:
     Raises DataError where `rare` leaves fewer than two intents, where some have too few rows, or
     where there is no official test split.
     """
-    division = choose_division(rows.dataset, config)
+    sizes = {split: len(part) for split, part in rows.dataset.items()}
+    division = choose_division(sizes, config)
     # Before the rare intents are looked at, which may change the parts of the dataset.
     out_of_scope = divide_out_of_scope(rows, division.name, config)
 
@@ -85,8 +90,8 @@ def _cross(
     return Corpus(splits, rows.out_of_scope, rows.unlabelled, division, rare_intents, folds)
 
 
-def choose_division(parts: Splits, config: DataConfig) -> Division:
-    """The configured division, or the one that suits the parts of the source.
+def choose_division(parts: Sizes, config: DataConfig) -> Division:
+    """The configured division, or the one that suits the rows of the parts of the source.
 
     Raises DataError where it is official and the source has no test split.
     """
@@ -102,13 +107,13 @@ def choose_division(parts: Splits, config: DataConfig) -> Division:
     return Division(name, f"Split: {name}, {_describe_drawn(name, parts, config)}.")
 
 
-def _choose_name(parts: Splits, config: DataConfig) -> str:
+def _choose_name(parts: Sizes, config: DataConfig) -> str:
     """The division that suits the data where the config names none."""
     if parts.get("test") and not config.asks_for_test_split:
         return "official"
     if config.asks_for_shares or config.few_shot is not None:
         return "stable"
-    return "cross" if len(pool(parts)) < CROSS_BELOW else "stable"
+    return "cross" if sum(parts.values()) < CROSS_BELOW else "stable"
 
 
 def _require_whole(config: DataConfig) -> None:
@@ -119,9 +124,9 @@ def _require_whole(config: DataConfig) -> None:
         )
 
 
-def _describe_cross(parts: Splits, config: DataConfig) -> str:
+def _describe_cross(parts: Sizes, config: DataConfig) -> str:
     """What is trained on and how it is judged, and why where the config did not ask for it."""
-    rows = len(pool(parts))
+    rows = sum(parts.values())
     times = "" if config.repeats == 1 else f", {config.repeats} times"
     text = (
         f"nothing is held out: a model is trained on all {rows:,} sentences and judged by"
@@ -133,7 +138,7 @@ def _describe_cross(parts: Splits, config: DataConfig) -> str:
     return text
 
 
-def _describe_official(parts: Splits, config: DataConfig) -> str:
+def _describe_official(parts: Sizes, config: DataConfig) -> str:
     if parts.get("val"):
         kept = "the source's own test and validation splits are kept"
     else:
@@ -146,7 +151,7 @@ def _describe_official(parts: Splits, config: DataConfig) -> str:
     return kept
 
 
-def _describe_drawn(name: str, parts: Splits, config: DataConfig) -> str:
+def _describe_drawn(name: str, parts: Sizes, config: DataConfig) -> str:
     """How rows are drawn and, where the source has splits of its own, that they are pooled."""
     train_split = 1 - config.test_split - config.val_split
     shares = [

@@ -2,9 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bankintent.config import DataConfig
 from bankintent.corpus import language
@@ -154,6 +155,8 @@ class DataReport:
     """The columns of `keep_columns`, by name, over all splits."""
     patches: list[AppliedPatch]
     """Corrections of labels that were applied, in order."""
+    unlisted: dict[str, int] = field(default_factory=dict)
+    """Entries that the lists leave out, by the name of the list; none where they are whole."""
 
     def to_json(self) -> JsonObject:
         """The report as plain JSON values."""
@@ -222,21 +225,22 @@ def _describe_split(rows: list[Example]) -> SplitFigures:
     return SplitFigures(
         rows=len(rows),
         intents=len(counts),
-        rows_per_intent=_spread(list(counts.values())),
-        words=_spread(words),
-        characters=_spread(characters),
+        rows_per_intent=spread(list(counts.values())),
+        words=spread(words),
+        characters=spread(characters),
         duplicates=len(rows) - len(different),
         two_labels=len(_find_two_labels(rows)),
         per_intent=per_intent,
     )
 
 
-def _spread(values: Sequence[int]) -> Spread:
+def spread(values: Sequence[int] | NDArray[np.int32]) -> Spread:
+    """The distribution of some whole numbers."""
     return Spread(
-        min=min(values),
+        min=int(np.min(values)),
         median=float(np.median(values)),
         p95=float(np.quantile(values, 0.95)),
-        max=max(values),
+        max=int(np.max(values)),
     )
 
 

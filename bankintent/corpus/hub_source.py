@@ -1,16 +1,23 @@
 """A labelled dataset of the Hugging Face Hub."""
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bankintent import files, hub
 from bankintent.config import DataConfig
 from bankintent.corpus.class_names import name_class
+from bankintent.corpus.cleaning import are_whole
 from bankintent.corpus.columns import find_text_and_label
 from bankintent.corpus.kept_columns import find_kept, with_kept
-from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source
+from bankintent.corpus.rows import SPLIT_NAMES, Reading, Row, Source, SourceIdentity
+from bankintent.corpus.rows_hash import RowsHash
 from bankintent.errors import DataError, SourceUnavailable
+
+ROWS_AT_ONCE = 10_000
+"""Rows that are Python values at a time."""
 
 
 def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
@@ -54,6 +61,86 @@ def read_hub(repository: str, revision: str, config: DataConfig) -> Source:
         "content": _content_hash(rows),
     }
     return Source(identity, rows, label_order=label_order, reading=reading, unread=unread)
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """A split of a loaded dataset, which lies in files that are mapped into memory."""
+
+    name: str
+    """train, val or test."""
+    origin: str
+    """Its name in the dataset."""
+    text: str
+    label: str
+    part: Any
+    digest: RowsHash
+
+    def rows(self) -> Iterator[Row]:
+        """Its rows in order; they are hashed as they pass."""
+        self.digest.begin(self.name)
+        number = 0
+        for texts, labels in self._batches():
+            self.digest.add(zip(texts, labels, strict=True))
+            for text, label in zip(texts, labels, strict=True):
+                number += 1
+                yield Row(self.origin, number, text, label)
+
+    def _batches(self) -> Iterator[tuple[list[Any], list[Any]]]:
+        names = _class_names(self.part.features[self.label])
+        columns = self.part.select_columns([self.text, self.label])
+        for batch in columns.iter(ROWS_AT_ONCE):
+            labels = batch[self.label]
+            if names:
+                labels = [name_class(one, names, f"the split {self.origin}") for one in labels]
+            yield batch[self.text], labels
+
+    def are_labels_whole(self) -> bool:
+        """Whether the labels that are numbers with decimals are whole."""
+        if not str(getattr(self.part.features[self.label], "dtype", "")).startswith("float"):
+            return True
+        return all(are_whole(labels) for _, labels in self._batches())
+
+
+@dataclass(frozen=True)
+class OpenedHub:
+    """A dataset of the Hub whose rows can be read one after the other."""
+
+    splits: list[HubSplit]
+    identity: Callable[[], SourceIdentity]
+    """To be called after all rows were read: it has their hash."""
+    label_order: tuple[str, ...] | None
+    unread: list[str]
+
+
+def open_hub(repository: str, revision: str, config: DataConfig) -> OpenedHub:
+    """Load a dataset to the disk and open its splits; raises like `read_hub`."""
+    parts = _load(repository, revision, config)
+    commit = _loaded_commit(parts, repository, revision)
+    digest = RowsHash(None)
+
+    splits = []
+    unread = []
+    order = None
+    for key, part in parts.items():
+        split = SPLIT_NAMES.get(str(key).lower())
+        if split is None:
+            unread.append(str(key))
+            continue
+        where = f"{config.dataset_name} ({key})"
+        text, label = find_text_and_label(part.column_names, config, where)
+        order = _class_names(part.features[label]) or order
+        splits.append(HubSplit(split, str(key), text, label, part, digest))
+
+    if "train" not in [split.name for split in splits]:
+        listed = ", ".join(map(str, parts))
+        raise DataError(f'the dataset "{config.dataset_name}" has no train split; it has {listed}')
+    return OpenedHub(splits, lambda: _identify(repository, commit, digest), order, unread)
+
+
+def _identify(repository: str, commit: str, digest: RowsHash) -> SourceIdentity:
+    content = digest.hexdigest()
+    return {"kind": "hub", "repository": repository, "revision": commit, "content": content}
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:

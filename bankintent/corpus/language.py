@@ -1,8 +1,12 @@
 """The language of a dataset's sentences, and what to say where the encoder does not read it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 ENGLISH = ("en", "pcm")
 """Codes of English; short English sentences are sometimes taken for Nigerian Pidgin (pcm)."""
@@ -69,6 +73,9 @@ NAMES = {
 }
 
 
+Rows = TypeVar("Rows", Sequence[str], NDArray[np.int64])
+
+
 @dataclass(frozen=True)
 class Languages:
     """The languages of a sample of a dataset's sentences."""
@@ -92,13 +99,13 @@ class Languages:
         return sum(others) >= NOTED_SHARE
 
 
-def detect(texts: list[str]) -> Languages:
+def detect(texts: Sequence[str]) -> Languages:
     """The languages of some texts, judged on at most SAMPLED_ROWS of them at even distances."""
     # It takes most of a second to load, which `--help` and a wrong config should not.
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    rows = _sample(texts)
+    rows = [text[:MOST_CHARACTERS] for text in sample(texts)]
     counts: Counter[str] = Counter()
     for start in range(0, len(rows), ROWS_TOGETHER):
         counts.update(_judge(identifier, rows[start : start + ROWS_TOGETHER]))
@@ -111,12 +118,13 @@ def detect(texts: list[str]) -> Languages:
     return Languages(shares)
 
 
-def _sample(texts: list[str]) -> list[str]:
-    step = max(1, len(texts) // SAMPLED_ROWS)
-    return [text[:MOST_CHARACTERS] for text in texts[::step][:SAMPLED_ROWS]]
+def sample(rows: Rows) -> Rows:
+    """At most SAMPLED_ROWS of a list or an array, at even distances."""
+    step = max(1, len(rows) // SAMPLED_ROWS)
+    return rows[::step][:SAMPLED_ROWS]
 
 
-def of_each(texts: list[str]) -> list[str | None]:
+def of_each(texts: Sequence[str]) -> list[str | None]:
     """ISO 639 code of the language of each text; None where it tells none."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 

@@ -122,7 +122,7 @@ def apply_policy(splits: Splits, leaks: list[SplitLeaks], policy: str) -> Splits
     leaking = _leaking_ids(leaks)
     if policy == "fail" and leaking:
         raise DataError(
-            f"{len(leaking)} rows stand in two splits ({_name_first(leaks)})",
+            f"{len(leaking)} rows stand in two splits ({name_first(leaks)})",
             "Correct them, or set leakage: drop or report",
         )
     if policy != "drop":
@@ -144,7 +144,7 @@ def _leaking_ids(leaks: list[SplitLeaks]) -> set[str]:
     return ids
 
 
-def _name_first(leaks: list[SplitLeaks]) -> str:
+def name_first(leaks: list[SplitLeaks]) -> str:
     """The first two leaks of each pair of splits."""
     names = []
     for pair in leaks:

@@ -50,6 +50,13 @@ class Nearest:
     """-1 where none is near."""
     similarity: Floats
 
+    def take_in(self, pairs: NearPairs, marked: NDArray[np.bool_]) -> None:
+        """Take in pairs of texts, of those texts that are marked."""
+        forward = pairs.take(marked[pairs.second])
+        self.update(forward.first, forward.second, forward.similarity)
+        backward = pairs.take(marked[pairs.first])
+        self.update(backward.second, backward.first, backward.similarity)
+
     def update(self, texts: Ints, others: Ints, similarity: Floats) -> None:
         """Take in pairs of a text and one of the others."""
         better = similarity > self.similarity[texts]
@@ -73,10 +80,7 @@ def find_nearest(texts: Sequence[str], among: list[NDArray[np.bool_]]) -> list[N
 
     for pairs in near_pairs(texts):
         for nearest, marked in zip(found, among, strict=True):
-            forward = pairs.take(marked[pairs.second])
-            nearest.update(forward.first, forward.second, forward.similarity)
-            backward = pairs.take(marked[pairs.first])
-            nearest.update(backward.second, backward.first, backward.similarity)
+            nearest.take_in(pairs, marked)
     return found
 
 
@@ -121,23 +125,43 @@ def near_pairs(texts: Sequence[str]) -> Iterator[NearPairs]:
             yield same_signs
 
 
+def similarities(first: Sequence[str], second: Sequence[str]) -> Floats:
+    """How similar each text is to the one beside it; 0 where their signs differ."""
+    if not first:
+        return np.zeros(0, dtype=np.float32)
+
+    grams = _weigh_grams([*first, *second])
+    products = grams[: len(first)].multiply(grams[len(first) :])
+    found = np.asarray(products.sum(axis=1), dtype=np.float32).ravel()
+    for index, (one, other) in enumerate(zip(first, second, strict=True)):
+        if found[index] >= NEAR and _signs(one) != _signs(other):
+            found[index] = 0
+    return found
+
+
 def _signs(text: str) -> str:
     """The symbols and punctuation marks of a text, sorted."""
     signs = [sign for sign in text if unicodedata.category(sign)[0] in "SP"]
     return "".join(sorted(signs))
 
 
-def _count_grams(texts: Sequence[str]) -> Any:
-    """(texts, n-grams), sparse: counts, each row of length 1, rare n-grams in the first columns."""
+def _weigh_grams(texts: Sequence[str]) -> Any:
+    """(texts, n-grams), sparse: counts, each row of length 1."""
     # Imported here because it takes seconds, and a fault of the source should show before that.
-    from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     # 32-bit counts need half the memory, and two decimals of the cosine are enough.
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), use_idf=False, dtype=np.float32
     )
-    counts = vectorizer.fit_transform(texts)
+    return vectorizer.fit_transform(texts)
+
+
+def _count_grams(texts: Sequence[str]) -> Any:
+    """As `_weigh_grams`, with rare n-grams in the first columns."""
+    from scipy.sparse import csr_array
+
+    counts = _weigh_grams(texts)
 
     texts_with_gram = np.bincount(counts.indices, minlength=counts.shape[1])
     column_of_gram = np.empty(len(texts_with_gram), dtype=np.int64)

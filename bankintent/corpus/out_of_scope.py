@@ -1,14 +1,13 @@
 """Sentences that have none of the intents: labels that say so, and how these rows are divided."""
 
-import difflib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bankintent.config import DataConfig
 from bankintent.corpus import random_split, rare, stable_split
 from bankintent.corpus.cleaning import Cleaned, Example, normalised_texts
-from bankintent.corpus.label_notes import bare_name, show_name
+from bankintent.corpus.label_notes import show_name
+from bankintent.corpus.no_intent import means_no_intent, override_of, similar_names
 from bankintent.corpus.splits import (
     EXTRA_PREFIX,
     Corpus,
@@ -21,9 +20,6 @@ from bankintent.corpus.splits import (
 from bankintent.errors import DataError
 from bankintent.labels import in_order
 from bankintent.texts import fold, list_some
-
-LIKELY = frozenset({"oos", "outofscope", "none", "other", "unknown", "fallback"})
-"""Names of labels, in the form of `bare_name`, that mostly mean that no intent fits."""
 
 SPLITS = ("train", "val", "test")
 
@@ -110,13 +106,9 @@ def _require_known(names: Iterable[str], rows: Cleaned, config: DataConfig) -> N
 
 def _describe_unknown(name: str, labels: list[str]) -> str:
     """A name in quotes with the most similar labels, or else with some of them."""
-    by_form: dict[str, str] = {}
-    for label in labels:
-        by_form.setdefault(bare_name(label), label)
-
-    similar = difflib.get_close_matches(bare_name(name), by_form)
+    similar = similar_names(name, labels)
     if similar:
-        near = ", ".join([show_name(by_form[form]) for form in similar])
+        near = ", ".join([show_name(label) for label in similar])
         return f"{show_name(name)} (similar: {near})"
     return f"{show_name(name)} (its labels: {list_some(labels)})"
 
@@ -176,7 +168,7 @@ def describe_out_of_scope(corpus: Corpus) -> OutOfScopeFigures:
 
     likely: dict[str, int] = {}
     if not corpus.out_of_scope_labels:
-        likely = _find_likely(pool(corpus.splits))
+        likely = find_likely(count_intents(pool(corpus.splits)))
         # The source need not have this one: it was made of rare intents.
         likely.pop(corpus.rare.merged_into or "", None)
     return OutOfScopeFigures(
@@ -187,10 +179,9 @@ def describe_out_of_scope(corpus: Corpus) -> OutOfScopeFigures:
     )
 
 
-def _find_likely(rows: list[Example]) -> dict[str, int]:
+def find_likely(counts: Mapping[str, int]) -> dict[str, int]:
     """Intents whose names say that no intent fits, with their rows."""
-    counts = Counter(row.label_text for row in rows)
-    return {name: counts[name] for name in in_order(counts) if bare_name(name) in LIKELY}
+    return {name: counts[name] for name in in_order(counts) if means_no_intent(name)}
 
 
 def notes(figures: OutOfScopeFigures) -> list[str]:
@@ -204,13 +195,20 @@ def notes(figures: OutOfScopeFigures) -> list[str]:
     if figures.also_intents:
         verb = "text also stands" if figures.also_intents == 1 else "texts also stand"
         lines.append(f"{figures.also_intents:,} out-of-scope {verb} among the rows of intents.")
+    return lines + likely_notes(figures)
 
+
+def likely_notes(figures: OutOfScopeFigures) -> list[str]:
+    """One sentence for each intent whose name says that none fits, and the option for all."""
+    lines = []
     for name, count in figures.likely_labels.items():
         lines.append(
             f"{show_name(name)} ({count:,} rows) is trained as an intent. If it means that no"
             " intent fits, name it in out_of_scope_labels: its rows are then out-of-scope"
             " examples."
         )
+    if lines:
+        lines.append(f"To do so: {override_of([*figures.likely_labels])}")
     return lines
 
 

@@ -1,6 +1,9 @@
 """Rows drawn from each intent by a seeded generator: another row, or another order, draws anew."""
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example
@@ -59,15 +62,11 @@ def _take(
     At least one row of each intent is taken and at least `leave` rows are left; of the intents of
     `train_only` none is taken.
     """
-    taken: set[int] = set()
+    groups = []
     for name, indices in group_by_intent(examples).items():
-        if name in train_only:
-            continue
-
-        # At least one row, however small the share, but never one that must be left.
-        count = max(1, round(share * len(indices)))
-        count = min(count, len(indices) - leave)
-        taken.update(rng.permutation(indices)[:count].tolist())
+        if name not in train_only:
+            groups.append(np.array(indices))
+    taken = set(draw_share(groups, share, rng, leave).tolist())
 
     rest: list[Example] = []
     share_rows: list[Example] = []
@@ -75,6 +74,22 @@ def _take(
         target = share_rows if index in taken else rest
         target.append(example)
     return rest, share_rows
+
+
+def draw_share(
+    groups: Iterable[NDArray[np.int64]], share: float, rng: np.random.Generator, leave: int = 1
+) -> NDArray[np.int64]:
+    """About `share` of each group of indices, drawn group after group.
+
+    At least one of each is taken, and at least `leave` are left.
+    """
+    drawn = [np.empty(0, dtype=np.int64)]
+    for indices in groups:
+        # At least one row, however small the share, but never one that must be left.
+        count = max(1, round(share * len(indices)))
+        count = min(count, len(indices) - leave)
+        drawn.append(rng.permutation(indices)[:count])
+    return np.concatenate(drawn)
 
 
 def _draw_few(

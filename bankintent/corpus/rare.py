@@ -1,11 +1,12 @@
 """Intents with too few rows to stand in every split: refused, only trained on, dropped, merged."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Cleaned, Example
-from bankintent.corpus.splits import RareIntents, Splits, count_intents, name_counts, pool
+from bankintent.corpus.splits import RareIntents, Splits, count_intents, name_counts
 from bankintent.errors import DataError
 from bankintent.texts import fold
 
@@ -14,6 +15,10 @@ POOLED_ROWS = 3
 
 OFFICIAL_ROWS = 2
 """Training rows that it needs where val is taken out of train."""
+
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Rows of each intent, by the part of the source."""
 
 
 @dataclass(frozen=True)
@@ -35,48 +40,79 @@ class _Found:
 def resolve_rare(rows: Cleaned, division: str, config: DataConfig) -> tuple[Cleaned, RareIntents]:
     """Find the rare intents and apply the policy `rare`; (the rows to divide, what was done).
 
-    Raises DataError that names all of them where the policy is `refuse`, or does not help.
+    Raises like `decide`.
     """
-    found = _find(rows, division)
+    counts = {split: count_intents(part) for split, part in rows.dataset.items()}
+    rare = decide(counts, count_intents(rows.extra_train), division, config)
+    if rare.policy == "drop":
+        rows = _change(rows, lambda row: None if row.label_text in rare.rows else row)
+    if rare.merged_into is not None:
+        rows = _merge(rows, set(rare.rows), rare.merged_into)
+    return rows, rare
+
+
+def decide(counts: Counts, extra: Iterable[str], division: str, config: DataConfig) -> RareIntents:
+    """Which intents are rare, by the rows of each intent in each part, and what is done with them.
+
+    `extra` are intents that extra_train has rows of. Raises DataError that names all of them where
+    the policy is `refuse`, or does not help.
+    """
+    known = set(extra)
+    found = _find(counts, known, division)
     policy = config.rare
     if division == "cross" and policy in ("refuse", "train_only"):
         # They are in the way of nothing: every fold trains on them.
-        return rows, RareIntents("train_only", found.rows)
+        return RareIntents("train_only", found.rows)
     if not found.rows:
-        return rows, RareIntents(policy)
+        return RareIntents(policy)
 
     if policy == "refuse":
         _refuse(found)
     if policy == "train_only":
         _require_trained(found)
-        return rows, RareIntents(policy, found.rows)
-    if policy == "drop":
-        kept = _change(rows, lambda row: None if row.label_text in found.rows else row)
-        return kept, RareIntents(policy, found.rows)
+    if policy in ("train_only", "drop"):
+        return RareIntents(policy, found.rows)
 
     target = fold(config.merge_into)
-    merged = _merge(rows, set(found.rows), target)
-    _require_helped(_find(merged, division), target)
-    return merged, RareIntents(policy, found.rows, merged_into=target)
+    merged = {}
+    for split, part in counts.items():
+        merged[split] = _merge_counts(part, found.rows, target)
+    known = {target if name in found.rows else name for name in known}
+    _require_helped(_find(merged, known, division), target)
+    return RareIntents(policy, found.rows, merged_into=target)
 
 
-def _find(rows: Cleaned, division: str) -> _Found:
-    parts = rows.dataset
+def _merge_counts(counts: Mapping[str, int], names: Collection[str], target: str) -> dict[str, int]:
+    merged: Counter[str] = Counter()
+    for name, count in counts.items():
+        merged[target if name in names else name] += count
+    return dict(sorted(merged.items()))
+
+
+def _find(counts: Counts, extra: set[str], division: str) -> _Found:
     if division != "official":
-        too_few = _fewer_than(POOLED_ROWS, count_intents(pool(parts)))
+        too_few = _fewer_than(POOLED_ROWS, _pool(counts.values()))
         return _Found(too_few, {}, POOLED_ROWS)
 
-    trained = count_intents(parts["train"])
+    trained = counts["train"]
     # Where the source has a validation split, nothing is taken out of train.
-    too_few = {} if parts.get("val") else _fewer_than(OFFICIAL_ROWS, trained)
+    too_few = {} if counts.get("val") else _fewer_than(OFFICIAL_ROWS, trained)
 
-    known = trained.keys() | count_intents(rows.extra_train).keys()
-    evaluated = count_intents(parts.get("val", []) + parts["test"])
+    known = trained.keys() | extra
+    evaluated = _pool([counts.get("val", {}), counts["test"]])
     untrained = {name: count for name, count in evaluated.items() if name not in known}
     return _Found(too_few, untrained, OFFICIAL_ROWS)
 
 
-def _fewer_than(least: int, counts: dict[str, int]) -> dict[str, int]:
+def _pool(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The rows of each intent in all parts, in alphabetical order."""
+    pooled: Counter[str] = Counter()
+    for part in parts:
+        pooled.update(part)
+    return dict(sorted(pooled.items()))
+
+
+def _fewer_than(least: int, counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count < least}
 
 

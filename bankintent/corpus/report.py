@@ -142,8 +142,8 @@ def notes(report: DataReport) -> list[str]:
     lines += _leakage_notes(report.leakage)
     lines += _refused_notes(report.refused)
 
-    if report.two_labels:
-        count = len(report.two_labels)
+    count = len(report.two_labels) + report.unlisted.get("two_labels", 0)
+    if count:
         texts = "text carries" if count == 1 else "texts carry"
         lines.append(f"{count} {texts} two labels (ids in report.json).")
 

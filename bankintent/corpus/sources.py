@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ HUB_ALIASES = {
 
 EXPORT_ENDINGS = (".yml", ".yaml", ".md", ".zip", ".txt")
 """Endings of exports of other tools that are no tables."""
+
+WHOLE = "all"
+"""The only part of a source that has no splits."""
 
 SHARD = re.compile(r"-\d+-of-\d+$")
 """The end of a split's name where the library `datasets` has divided it into several files."""
@@ -78,10 +82,10 @@ def read(config: DataConfig) -> Source:
         return _read_folder(path, config)
     if path.is_file():
         return _read_file(path, config)
-    if _looks_like_path(name):
+    if looks_like_path(name):
         raise DataError(
             f"{name} does not exist",
-            "Correct dataset_name: a file, a folder, a Hub name or bundled",
+            "Correct the path; a file, a folder, a Hub name or bundled can be named",
         )
 
     # The alias pins a commit, but a configured revision comes before it.
@@ -90,7 +94,7 @@ def read(config: DataConfig) -> Source:
     return hub_source.read_hub(repository, revision, config)
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
     """Whether a name cannot be one of the Hub, which are `name` or `owner/name`."""
     return (
         find_ending(Path(name)) is not None
@@ -135,10 +139,11 @@ def read_unlabelled(path: Path, config: DataConfig) -> Source:
     rows = _read_rows(table, text, None, without_columns)
     reading = [Reading.of(table, len(rows), text, None)]
     unread = _unread_sheets(table)
-    return Source(_file_identity("file", [path]), {"all": rows}, reading=reading, unread=unread)
+    return Source(file_identity("file", [path]), {"all": rows}, reading=reading, unread=unread)
 
 
-def _file_identity(kind: str, paths: list[Path]) -> SourceIdentity:
+def file_identity(kind: str, paths: list[Path]) -> SourceIdentity:
+    """What identifies files: the kind of source, and the sha256 of each by its name."""
     hashes = {}
     for path in paths:
         hashes[path.name] = files.sha256(path)
@@ -194,10 +199,14 @@ def _read_tables(kind: str, paths: dict[str, list[Path]], config: DataConfig) ->
     # Files that order their classes in other ways have no order in common.
     order = orders.pop() if len(orders) == 1 else None
     all_paths = list(itertools.chain.from_iterable(paths.values()))
-    return Source(_file_identity(kind, all_paths), rows, {}, order, reading, unread)
+    return Source(file_identity(kind, all_paths), rows, {}, order, reading, unread)
 
 
 def _read_rows(table: Table, text: str, label: str | None, config: DataConfig) -> list[Row]:
+    return list(iterate_rows(table, text, label, config))
+
+
+def iterate_rows(table: Table, text: str, label: str | None, config: DataConfig) -> Iterator[Row]:
     """The rows of a table, in order.
 
     Raises DataError where a record has more cells than the header, whose columns are lost; with
@@ -208,19 +217,17 @@ def _read_rows(table: Table, text: str, label: str | None, config: DataConfig) -
     text_index = table.columns.index(text)
     label_index = None if label is None else table.columns.index(label)
 
-    rows = []
     for record in table.records():
         if record.surplus:
             if config.bad_rows != "drop":
                 table.require_whole(record, ", or leave such rows out with bad_rows: drop")
-            rows.append(Row(name, record.number, None, None, record.line))
+            yield Row(name, record.number, None, None, record.line)
             continue
 
         label_value = None if label_index is None else record.cells[label_index]
         kept = tuple([record.cells[index] for index in kept_indices])
         text_value = record.cells[text_index]
-        rows.append(Row(name, record.number, text_value, label_value, record.line, kept))
-    return rows
+        yield Row(name, record.number, text_value, label_value, record.line, kept)
 
 
 def _unread_sheets(table: Table) -> list[str]:
@@ -229,11 +236,24 @@ def _unread_sheets(table: Table) -> list[str]:
 
 def _read_folder(folder: Path, config: DataConfig) -> Source:
     """A folder with one table for each split, or with a single table of any name."""
+    paths, unread = find_tables(folder)
+    if WHOLE in paths:
+        source = _read_file(paths[WHOLE][0], config)
+    else:
+        source = _read_tables("folder", paths, config)
+    return replace(source, unread=source.unread + unread)
+
+
+def find_tables(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """(the tables of each split, or the only table as `all`; the files that are not read).
+
+    Raises DataError where there is neither a table for train nor a single one.
+    """
     paths, others = _split_files(folder)
     tables = [path for path in others if find_ending(path)]
     if not paths and len(tables) == 1:
-        source = _read_file(tables[0], config)
         others.remove(tables[0])
+        paths = {WHOLE: tables}
     elif "train" not in paths:
         names = ", ".join(path.name for path in others) or "no table at all"
         raise DataError(
@@ -241,11 +261,7 @@ def _read_folder(folder: Path, config: DataConfig) -> Source:
             f"Expected train and, if you have them, val and test as {ENDINGS_IN_WORDS}, or an "
             f"export of {known_tools()}",
         )
-    else:
-        source = _read_tables("folder", paths, config)
-
-    unread = [path.name for path in others]
-    return replace(source, unread=source.unread + unread)
+    return paths, [path.name for path in others]
 
 
 def _split_files(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -306,7 +322,7 @@ def _read_clinc(path: Path, content: files.JsonObject) -> Source:
             rows[key] = part
 
     splits = {split: rows[split] for split in ("train", "val", "test")}
-    return Source(_file_identity("clinc150", [path]), splits, out_of_scope, reading=reading)
+    return Source(file_identity("clinc150", [path]), splits, out_of_scope, reading=reading)
 
 
 def _is_list_of_pairs(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The rows of a corpus by their use: train, val, test, and what stands beside them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from bankintent.corpus.cleaning import Example, normalised_texts
@@ -114,15 +114,25 @@ class Corpus:
 
     def label_schema(self, order: tuple[str, ...] | None) -> LabelSchema:
         """The labels in the source's own order where it has one, otherwise in that of names."""
-        if not order:
-            return LabelSchema.from_names(intents(pool(self.splits)))
+        names = intents(pool(self.splits))
+        return order_labels(names, order, self.rare, self.out_of_scope_labels)
 
-        gone = self.rare.replaced.union(self.out_of_scope_labels)
-        names = [name for name in order if name not in gone]
-        merged_into = self.rare.merged_into
-        if merged_into is not None and merged_into not in names:
-            names.append(merged_into)
-        return LabelSchema(tuple(names))
+
+def order_labels(
+    found: set[str], order: tuple[str, ...] | None, rare: RareIntents, gone: Iterable[str] = ()
+) -> LabelSchema:
+    """The labels of a source in its own order where it has one, otherwise in that of names.
+
+    `gone` are those of its order that are no intents.
+    """
+    if not order:
+        return LabelSchema.from_names(found)
+
+    left_out = rare.replaced.union(gone)
+    names = [name for name in order if name not in left_out]
+    if rare.merged_into is not None and rare.merged_into not in names:
+        names.append(rare.merged_into)
+    return LabelSchema(tuple(names))
 
 
 def pool(parts: Splits) -> list[Example]:
@@ -194,14 +204,21 @@ def only_new(parts: Iterable[list[Example]], rows: list[Example]) -> list[Exampl
 
 def require_usable_splits(splits: Splits) -> None:
     """Raise DataError where a split is empty, or intents are evaluated on but never trained."""
+    require_usable_counts({name: count_intents(rows) for name, rows in splits.items()})
+
+
+def require_usable_counts(splits: Mapping[str, Mapping[str, int]]) -> None:
+    """The same by the rows of each intent in each split."""
     # Dropping leaking rows may leave a split without any.
-    for name, rows in splits.items():
-        if not rows:
+    for name, counts in splits.items():
+        if not counts:
             raise DataError(f"the {name} split is empty", "Add rows, or change split and leakage")
 
-    evaluated = count_intents(splits.get("val", []) + splits.get("test", []))
-    trained = intents(splits["train"])
-    untrained = {name: count for name, count in evaluated.items() if name not in trained}
+    evaluated: Counter[str] = Counter()
+    for held_out in ("val", "test"):
+        evaluated.update(splits.get(held_out, {}))
+    trained = splits["train"]
+    untrained = {name: count for name, count in sorted(evaluated.items()) if name not in trained}
     if untrained:
         raise DataError(
             f"{len(untrained)} intent(s) stand in val or test but have no rows left in train: "

@@ -8,9 +8,11 @@ A hash knows nothing of what a text says, so that test is as fair a sample as a 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bankintent.config import DataConfig
 from bankintent.corpus.cleaning import Example, normalised_texts
@@ -21,33 +23,48 @@ from bankintent.corpus.splits import Splits, group_by_intent, pool
 HASH_BYTES = 8
 """Length of a hash: equal hashes of two texts do not occur."""
 
-Key = Callable[[int], str]
-"""A row -> what the rows that stand together have in common."""
+NAMES = ("train", "val", "test")
+"""The splits by their numbers."""
+
+TRAIN, VAL, TEST = range(3)
+
+Ints = NDArray[np.int64]
+Numbers = NDArray[np.int8]
+"""Numbers of splits."""
 
 
 @dataclass(frozen=True)
-class _Shares:
+class Shares:
+    """Shares of each intent's rows."""
+
     test: float
     val: float
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The rows to divide, and what is known of each of them; the lists are aligned."""
+class Rows:
+    """The rows to divide, and what is known of each of them; the arrays are aligned."""
 
-    texts: list[str]
-    """Normalised."""
-    family: list[str]
-    """The first text, in alphabetical order, of those that near pairs connect with its own."""
+    text: Ints
+    """Number of its normalised text."""
+    family: Ints
+    """Number of the first text, in alphabetical order, that near pairs connect with its own."""
+    positions: Callable[[Ints], NDArray[np.float64]]
+    """Numbers of texts -> their places in the order, from 0 to 1."""
+    names: Callable[[Ints], list[str]]
+    """Numbers of texts -> the normalised texts."""
+    texts: int
+    """How many texts there are."""
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Rows that stand together."""
+class _Groups:
+    """Rows that stand together, in the order of the hashes of what they have in common."""
 
-    position: float
-    """From 0 to 1, by the hash of a text: its place in the order."""
-    rows: list[int]
+    sizes: Ints
+    """Rows of each group."""
+    group: Ints
+    """Of each row the number of its group."""
 
 
 def place(parts: Splits, config: DataConfig, train_only: set[str]) -> Splits:
@@ -56,116 +73,117 @@ def place(parts: Splits, config: DataConfig, train_only: set[str]) -> Splits:
     Every intent stands in each split, but those of `train_only` in train alone.
     """
     examples = pool(parts)
-    shares = _Shares(config.test_split, config.val_split)
-    split_of_row = _place_all(examples, shares, config.seed, train_only)
+    divided = []
+    for name, indices in group_by_intent(examples).items():
+        if name not in train_only:
+            divided.append(np.array(indices))
+
+    shares = Shares(config.test_split, config.val_split)
+    split_of_row = place_rows(_find_families(examples, config.seed), divided, shares, config.seed)
 
     splits: Splits = {"train": [], "val": [], "test": []}
-    for example, split in zip(examples, split_of_row, strict=True):
-        splits[split].append(example)
+    for example, split in zip(examples, split_of_row.tolist(), strict=True):
+        splits[NAMES[split]].append(example)
 
     if config.few_shot is not None:
         splits["train"] = _keep_few(splits["train"], config.few_shot, config.seed, train_only)
     return splits
 
 
-def _place_all(
-    examples: list[Example], shares: _Shares, seed: int, train_only: set[str]
-) -> list[str]:
-    """The split of each row."""
-    rows = _find_families(examples)
-    split_of_row = ["train"] * len(examples)
-
-    divided = {}
-    for name, indices in group_by_intent(examples).items():
-        if name not in train_only:
-            divided[name] = indices
-
-    shared = _find_shared(rows, divided, shares)
-    for indices in divided.values():
-        for row, split in _place_intent(rows, indices, shared, shares, seed).items():
-            split_of_row[row] = split
-    return split_of_row
-
-
-def _find_families(examples: list[Example]) -> _Rows:
+def _find_families(examples: list[Example], seed: int) -> Rows:
     texts = normalised_texts(examples)
     # Sorted, so that the first text of a family does not follow from the order of the source.
     different = sorted(set(texts))
+    number_of_text = {text: number for number, text in enumerate(different)}
+    text = np.array([number_of_text[one] for one in texts], dtype=np.int64)
+    family_of_text = np.array(families(different), dtype=np.int64)
 
-    family_of_text = {}
-    for text, family in zip(different, families(different), strict=True):
-        family_of_text[text] = different[family]
-    return _Rows(texts, [family_of_text[text] for text in texts])
+    def names(numbers: Ints) -> list[str]:
+        return [different[number] for number in numbers.tolist()]
+
+    def find_positions(numbers: Ints) -> NDArray[np.float64]:
+        return positions(names(numbers), seed)
+
+    return Rows(text, family_of_text[text], find_positions, names, len(different))
 
 
-def _find_shared(rows: _Rows, intents: dict[str, list[int]], shares: _Shares) -> set[str]:
-    """The families with rows of several intents, each of which can spare them.
+def place_rows(rows: Rows, intents: Sequence[Ints], shares: Shares, seed: int) -> Numbers:
+    """The number of the split of each row; `intents` has the rows of each that is divided."""
+    split_of_row = np.full(len(rows.text), TRAIN, dtype=np.int8)
+    shared = _find_shared(rows, intents, shares)
+    for indices in intents:
+        split_of_row[indices] = _place_intent(rows, indices, shared, shares, seed)
+    return split_of_row
+
+
+def _find_shared(rows: Rows, intents: Sequence[Ints], shares: Shares) -> NDArray[np.bool_]:
+    """For each text, whether its family has rows of several intents, each of which can spare them.
 
     They stand in one split. A large family would leave an intent with too little elsewhere.
     """
-    homes: dict[str, int] = {}
-    large = set()
-    for indices in intents.values():
-        limit = _largest(len(indices), shares)
-        for family, members in _gather(indices, rows.family.__getitem__).items():
-            homes[family] = homes.get(family, 0) + 1
-            if _is_large(members, limit):
-                large.add(family)
+    homes = np.zeros(rows.texts, dtype=np.int32)
+    large = np.zeros(rows.texts, dtype=np.bool_)
+    for indices in intents:
+        families_of_intent, sizes = np.unique(rows.family[indices], return_counts=True)
+        homes[families_of_intent] += 1
+        is_large = _are_large(sizes, len(indices), shares)
+        large[families_of_intent[is_large]] = True
 
-    return {family for family, count in homes.items() if count > 1 and family not in large}
+    return (homes > 1) & ~large
 
 
 def _place_intent(
-    rows: _Rows, indices: list[int], shared: set[str], shares: _Shares, seed: int
-) -> dict[int, str]:
+    rows: Rows, indices: Ints, shared: NDArray[np.bool_], shares: Shares, seed: int
+) -> Numbers:
     """The split of each row of one intent."""
-    split_of_row: dict[int, str] = {}
-    own = []
-    for row in indices:
-        if rows.family[row] in shared:
-            # By its hash alone: the other intents of this family come to the same place.
-            position = _position(rows.family[row], seed)
-            split_of_row[row] = _split_at(position, shares)
-        else:
-            own.append(row)
+    family = rows.family[indices]
+    is_shared = shared[family]
+    own = family[~is_shared]
 
-    families_of_intent = _group(own, rows.family.__getitem__, seed)
-    if _can_be_ranked(families_of_intent, len(own), shares):
-        return split_of_row | _rank(families_of_intent, len(own), shares)
+    families_of_intent = _group(own, rows.positions)
+    if _can_be_ranked(families_of_intent, shares):
+        split_of_row = np.full(len(indices), TRAIN, dtype=np.int8)
+        # By its hash alone: the other intents of this family come to the same place.
+        split_of_row[is_shared] = _split_at(rows.positions(family[is_shared]), shares)
+        split_of_row[~is_shared] = _rank(families_of_intent, shares)
+        return split_of_row
 
     # Too few families, or too large ones: only rows with the same text stand together.
-    texts_of_intent = _group(indices, rows.texts.__getitem__, seed)
-    if _can_be_ranked(texts_of_intent, len(indices), shares):
-        return _rank(texts_of_intent, len(indices), shares)
+    texts_of_intent = _group(rows.text[indices], rows.positions)
+    if _can_be_ranked(texts_of_intent, shares):
+        return _rank(texts_of_intent, shares)
 
     # Too few texts as well: every row stands by itself.
     single = _number_repeats(rows, indices)
-    return _rank(_group(indices, single.__getitem__, seed), len(indices), shares)
+    each = _group(np.arange(len(indices)), lambda _: positions(single, seed))
+    return _rank(each, shares)
 
 
-def _number_repeats(rows: _Rows, indices: list[int]) -> dict[int, str]:
+def _number_repeats(rows: Rows, indices: Ints) -> list[str]:
     """The text of each row with a number, which tells the rows with the same text apart."""
-    names = {}
-    for text, members in _gather(indices, rows.texts.__getitem__).items():
-        for number, row in enumerate(members):
-            names[row] = f"{text} {number}"
-    return names
+    texts, text_of_row = np.unique(rows.text[indices], return_inverse=True)
+    names = rows.names(texts)
+    counts = [0] * len(names)
+
+    numbered = []
+    for text in text_of_row.tolist():
+        numbered.append(f"{names[text]} {counts[text]}")
+        counts[text] += 1
+    return numbered
 
 
-def _gather(indices: Iterable[int], key: Key) -> dict[str, list[int]]:
-    """The rows that have the same key."""
-    members: dict[str, list[int]] = {}
-    for row in indices:
-        members.setdefault(key(row), []).append(row)
-    return members
-
-
-def _group(indices: Iterable[int], key: Key, seed: int) -> list[_Group]:
+def _group(keys: Ints, find_positions: Callable[[Ints], NDArray[np.float64]]) -> _Groups:
     """The rows that have the same key, in the order of the hashes of the keys."""
-    groups = []
-    for value, members in _gather(indices, key).items():
-        groups.append(_Group(_position(value, seed), members))
-    return sorted(groups, key=lambda group: group.position)
+    different, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.argsort(find_positions(different), kind="stable")
+    place_of_group = np.empty(len(order), dtype=np.int64)
+    place_of_group[order] = np.arange(len(order))
+    return _Groups(sizes[order], place_of_group[group])
+
+
+def positions(texts: Iterable[str], seed: int) -> NDArray[np.float64]:
+    """The place of each text in the order of a split, as `_position` has it."""
+    return np.array([_position(text, seed) for text in texts], dtype=np.float64)
 
 
 def _position(text: str, seed: int, purpose: str = "split") -> float:
@@ -175,64 +193,49 @@ def _position(text: str, seed: int, purpose: str = "split") -> float:
     return int.from_bytes(digest) / 256**HASH_BYTES
 
 
-def _split_at(position: float, shares: _Shares) -> str:
-    """The split that holds a place in the order from 0 to 1."""
-    if position < shares.test:
-        return "test"
-    if position < shares.test + shares.val:
-        return "val"
-    return "train"
+def _split_at(place_in_order: NDArray[np.float64], shares: Shares) -> Numbers:
+    """The split that holds each place in the order from 0 to 1."""
+    splits = np.full(len(place_in_order), TRAIN, dtype=np.int8)
+    splits[place_in_order < shares.test + shares.val] = VAL
+    splits[place_in_order < shares.test] = TEST
+    return splits
 
 
-def _largest(rows: int, shares: _Shares) -> float:
-    """Rows from which a group is large for an intent of `rows` rows: twice a small split."""
-    return 2 * min(shares.test, shares.val) * rows
+def _are_large(sizes: Ints, rows: int, shares: Shares) -> NDArray[np.bool_]:
+    """Which groups are large for an intent of `rows` rows: from twice a small split on."""
+    limit = 2 * min(shares.test, shares.val) * rows
+    return np.asarray((sizes > 1) & (sizes >= limit))
 
 
-def _is_large(members: list[int], limit: float) -> bool:
-    return len(members) > 1 and len(members) >= limit
-
-
-def _without_large(groups: list[_Group], rows: int, shares: _Shares) -> list[_Group]:
-    limit = _largest(rows, shares)
-    return [group for group in groups if not _is_large(group.rows, limit)]
-
-
-def _can_be_ranked(groups: list[_Group], rows: int, shares: _Shares) -> bool:
+def _can_be_ranked(groups: _Groups, shares: Shares) -> bool:
     """Whether the groups that are not large can fill test and val, and train besides."""
-    ranked = _without_large(groups, rows, shares)
-    if len(ranked) < 3:
+    rows = len(groups.group)
+    sizes = groups.sizes[~_are_large(groups.sizes, rows, shares)]
+    if len(sizes) < 3:
         return False
-    if len(ranked) == len(groups):
+    if len(sizes) == len(groups.sizes):
         return True
-
-    ranked_rows = sum(len(group.rows) for group in ranked)
-    return ranked_rows >= 2 * (shares.test + shares.val) * rows
+    return bool(sizes.sum() >= 2 * (shares.test + shares.val) * rows)
 
 
-def _rank(groups: list[_Group], rows: int, shares: _Shares) -> dict[int, str]:
+def _rank(groups: _Groups, shares: Shares) -> Numbers:
     """The split of each row: the first groups are test, the next val; large ones are train."""
-    ranked = _without_large(groups, rows, shares)
-    ends = accumulate(len(group.rows) for group in ranked)
+    rows = len(groups.group)
+    ranked = np.flatnonzero(~_are_large(groups.sizes, rows, shares))
+    sizes = groups.sizes[ranked]
 
     # A group stands where its middle is, which rounds the shares.
-    splits = []
-    for group, end in zip(ranked, ends, strict=True):
-        middle = end - len(group.rows) / 2
-        splits.append(_split_at(middle / rows, shares))
+    middle = np.cumsum(sizes) - sizes / 2
+    splits = _split_at(middle / rows, shares)
 
     # At least one group in each split, however small the share.
-    tested = min(max(1, splits.count("test")), len(ranked) - 2)
-    validated = min(max(1, splits.count("val")), len(ranked) - tested - 1)
+    tested = min(max(1, int((splits == TEST).sum())), len(ranked) - 2)
+    validated = min(max(1, int((splits == VAL).sum())), len(ranked) - tested - 1)
 
-    split_of_row: dict[int, str] = {}
-    for group in groups:
-        split_of_row |= dict.fromkeys(group.rows, "train")
-    for group in ranked[:tested]:
-        split_of_row |= dict.fromkeys(group.rows, "test")
-    for group in ranked[tested : tested + validated]:
-        split_of_row |= dict.fromkeys(group.rows, "val")
-    return split_of_row
+    split_of_group = np.full(len(groups.sizes), TRAIN, dtype=np.int8)
+    split_of_group[ranked[:tested]] = TEST
+    split_of_group[ranked[tested : tested + validated]] = VAL
+    return split_of_group[groups.group]
 
 
 def _keep_few(train: list[Example], k: int, seed: int, train_only: set[str]) -> list[Example]:

@@ -26,8 +26,12 @@ from bankintent.corpus.folds import Folds
 from bankintent.corpus.kept_columns import by_name
 from bankintent.corpus.moves import AGAINST_FORMER, Moves
 from bankintent.corpus.report import markdown
+from bankintent.corpus.rows_hash import RowsHash
 from bankintent.corpus.splits import Corpus, Splits
 from bankintent.labels import LabelSchema
+
+SPOOL = "spool"
+"""Folder of what ETL keeps on disk while it runs; it is gone before the output appears."""
 
 LAYOUT = files.ResultFolder(
     "ETL output",
@@ -42,8 +46,13 @@ LAYOUT = files.ResultFolder(
         "report.json",
         "report.md",
         MANIFEST,
+        # While ETL runs.
+        f"{SPOOL}/*",
     ),
 )
+
+ROW_GROUP = 50_000
+"""Rows of a row group of a Parquet file: what a reader of a part of it takes at a time."""
 
 Records = list[files.JsonObject]
 """Rows of a Parquet file, by the names of its columns."""
@@ -63,23 +72,38 @@ def write(
     """
     with files.replacing(config.output_dir, LAYOUT) as staging:
         _write_rows(staging, corpus, labels, config.keep_columns)
-        labels.save(staging / "labels.json")
-
-        files.write_text(staging / "report.json", files.json_text(report.to_json()))
-        files.write_text(staging / "report.md", markdown(report))
+        _write_report(staging, labels, report)
 
         # Last, because it lists the other files with their hashes.
-        manifest = _describe_files(staging, corpus, labels, report, config)
+        manifest = _describe_files(staging, labels, report, _data_hash(corpus, labels), config)
+        _describe_beside(manifest, corpus, labels)
         comparison = moves.record(manifest["data_hash"]) if moves is not None else None
         if comparison is not None:
             manifest[AGAINST_FORMER] = comparison
         files.write_text(staging / MANIFEST, files.json_text(manifest))
 
 
+def write_notes(
+    folder: Path, labels: LabelSchema, report: DataReport, data_hash: str, config: DataConfig
+) -> None:
+    """Write what stands beside the rows in a folder: the labels, the report and the manifest."""
+    _write_report(folder, labels, report)
+    manifest = _describe_files(folder, labels, report, data_hash, config)
+    files.write_text(folder / MANIFEST, files.json_text(manifest))
+
+
+def _write_report(folder: Path, labels: LabelSchema, report: DataReport) -> None:
+    labels.save(folder / "labels.json")
+    files.write_text(folder / "report.json", files.json_text(report.to_json()))
+    files.write_text(folder / "report.md", markdown(report))
+
+
 def _write_rows(folder: Path, corpus: Corpus, labels: LabelSchema, columns: Sequence[str]) -> None:
     for name, rows in corpus.splits.items():
         table = _labelled_table(rows, labels, columns)
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        pq.write_table(
+            table, folder / f"{name}.parquet", compression="zstd", row_group_size=ROW_GROUP
+        )
 
     if corpus.folds is not None:
         records = _fold_records(corpus.splits["train"], corpus.folds)
@@ -138,14 +162,14 @@ def _unlabelled_records(rows: list[Example]) -> Records:
 
 def _write_parquet(folder: Path, name: str, records: Records, schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(records, schema=schema)
-    pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd", row_group_size=ROW_GROUP)
 
 
 def _describe_files(
     folder: Path,
-    corpus: Corpus,
     labels: LabelSchema,
     report: DataReport,
+    data_hash: str,
     config: DataConfig,
 ) -> files.JsonObject:
     """The manifest: the source, the config, and the hashes that readers check."""
@@ -154,22 +178,25 @@ def _describe_files(
         path = folder / name
         entries[name] = {"sha256": files.sha256(path), "size": path.stat().st_size}
 
-    manifest: files.JsonObject = {
+    return {
         "source": report.source,
         "languages": report.languages,
         "config": config.model_dump(mode="json"),
-        "split": corpus.division.name,
+        "split": report.split,
         "labels_hash": labels.hash,
-        "data_hash": _data_hash(corpus, labels),
+        "data_hash": data_hash,
         "files": entries,
     }
+
+
+def _describe_beside(manifest: files.JsonObject, corpus: Corpus, labels: LabelSchema) -> None:
+    """Add to the manifest what stands beside the rows of intents."""
     if corpus.out_of_scope:
         manifest["out_of_scope_hash"] = _out_of_scope_hash(corpus.out_of_scope)
     if corpus.patches:
         manifest["patches"] = [asdict(patch) for patch in corpus.patches]
     if corpus.unlabelled:
         manifest["unlabelled_hash"] = _rows_hash({UNLABELLED: corpus.unlabelled}, labels)
-    return manifest
 
 
 def _data_hash(corpus: Corpus, labels: LabelSchema) -> str:
@@ -195,7 +222,10 @@ def _out_of_scope_hash(parts: Splits) -> str:
 
 def _rows_hash(splits: Splits, labels: LabelSchema) -> str:
     """sha256 of rows and label names, independent of the format of the files."""
-    rows = {}
+    digest = RowsHash(labels.names)
     for name, part in splits.items():
-        rows[name] = [[row.id, row.text, row.label_text] for row in part]
-    return files.sha256_text(json.dumps([labels.names, rows], ensure_ascii=False))
+        digest.begin(name)
+        for start in range(0, len(part), ROW_GROUP):
+            rows = part[start : start + ROW_GROUP]
+            digest.add([row.id, row.text, row.label_text] for row in rows)
+    return digest.hexdigest()

@@ -18,6 +18,9 @@ LARGEST_LOG_TEMPERATURE = 5.0
 """Temperatures stay between exp(-5) and exp(5), wherever a text lies."""
 
 
+TEXTS_AT_ONCE = 1024
+"""Texts that are decided together: the scores of a policy are several numbers for each intent."""
+
 DECIMALS = 6
 """Decimals of a score that is written down; the next ones are rounding errors of float32."""
 
@@ -130,6 +133,29 @@ def decide(
     Without a policy the probabilities are the softmax of the logits, and every text is answered.
     The features may be None where the policy does not need them, and where there are no texts.
     """
+    texts = len(logits)
+    if texts <= TEXTS_AT_ONCE:
+        return _decide_at_once(logits, features, policy)
+
+    made = Decisions(
+        probabilities=np.empty(logits.shape),
+        labels=np.empty(texts, dtype=np.intp),
+        seconds=np.empty(texts, dtype=np.intp),
+        reasons=np.empty(texts, dtype=np.int8),
+    )
+    for start in range(0, texts, TEXTS_AT_ONCE):
+        rows = slice(start, start + TEXTS_AT_ONCE)
+        part = _decide_at_once(logits[rows], None if features is None else features[rows], policy)
+        made.probabilities[rows] = part.probabilities
+        made.labels[rows] = part.labels
+        made.seconds[rows] = part.seconds
+        made.reasons[rows] = part.reasons
+    return made
+
+
+def _decide_at_once(
+    logits: NDArray[np.float32], features: NDArray[np.float32] | None, policy: Policy | None
+) -> Decisions:
     labels = logits.argmax(axis=1)
     seconds = _second_best(logits, labels)
     if policy is None or len(logits) == 0:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bankintent.inference.exported_runtime import Feeds
+from bankintent.inference.exported_runtime import Feeds, import_onnxruntime
 
 Array = NDArray[np.float32]
 POWERS = (0.0, 0.5, 0.65, 0.8, 0.9)
@@ -69,8 +69,7 @@ def observe(source: Path, batches: Iterable[Feeds], scratch: Path) -> dict[str, 
 
     `scratch` is a file for the model that has them as outputs.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     model = ir.load(source)
     activations = list(products(model))
     names = [str(value.name) for value in activations]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bankintent.bundle import index
 from bankintent.bundle.layout import Checkpoint
 from bankintent.config.decision import PolicyConfig
 from bankintent.corpus import dataset as datasets
@@ -127,6 +128,8 @@ def _read_train(
     rows = trained_rows(checkpoint, read_dataset(data, "val"))
     if rows is None:
         return None
+    # As many as training has fitted it on.
+    rows = rows.take(index.choose(rows.labels))
     with row_progress("training rows", len(rows)) as advance:
         features = predictor.outputs(rows.texts, batch_size, advance).features
     if features is None:

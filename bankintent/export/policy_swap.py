@@ -175,5 +175,8 @@ def show(change: PolicyChange) -> None:
         console.say(f"note: {note}")
     for line in describe(change.policy.record):
         console.say(f"  {line}")
+    console.say(
+        "A server that runs goes on with the policy it has read: restart it to take this one"
+    )
     if change.former is not None:
         console.say(f"The former one is kept: --restore {change.former} takes it again")

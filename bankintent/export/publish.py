@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def export(
     val_logits = compute_logits(merged, tokenizer, labels, val.texts, config.eval_batch_size)
 
     request = CheckRequest(
-        texts=val.texts,
+        texts=list(val.texts),
         label_ids=val.labels,
         calibration=_spread_texts(train.texts, CALIBRATION_ROWS),
         backbone=public_name(trained.backbone),
@@ -92,10 +93,10 @@ def export(
     return Exported(val_logits, parity)
 
 
-def _spread_texts(texts: list[str], most: int) -> list[str]:
+def _spread_texts(texts: Sequence[str], most: int) -> list[str]:
     """At most so many texts, at even distances."""
     step = max(1, len(texts) // most)
-    return texts[::step][:most]
+    return list(texts[::step][:most])
 
 
 def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -232,7 +233,11 @@ def _read_answer(path: Path) -> files.JsonObject | None:
 
 
 def compute_logits(
-    model: torch.nn.Module, tokenizer: Tokenizer, labels: LabelSchema, texts: list[str], batch: int
+    model: torch.nn.Module,
+    tokenizer: Tokenizer,
+    labels: LabelSchema,
+    texts: Sequence[str],
+    batch: int,
 ) -> np.ndarray:
     """(texts, labels) logits of a model in float32, with autocast and dropout off."""
     return Predictor(model.float(), tokenizer, labels).logits(texts, batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bankintent import console
 from bankintent.config import DataConfig
+from bankintent.corpus import out_of_scope
 from bankintent.corpus.tables import find_ending
 from bankintent.corpus.writing import LAYOUT
 from bankintent.distribution import command
@@ -88,6 +89,8 @@ def show(proposal: Proposal) -> None:
     _show_estimates(proposal)
     if proposal.look.encoder_note is not None:
         console.say(f"Note: {proposal.look.encoder_note}.")
+    for note in out_of_scope.likely_notes(proposal.look.report.out_of_scope):
+        console.say(f"Note: {note}")
 
 
 def _show_estimates(proposal: Proposal) -> None:
@@ -102,7 +105,7 @@ def _show_estimates(proposal: Proposal) -> None:
         rows.append([regime, about(estimate.seconds), memory, proposed])
     console.say(proposal.measured_note)
     console.say("")
-    console.print_table("Training", ["regime", "time", "memory", ""], rows)
+    console.print_table("Training, without publishing", ["regime", "time", "memory", ""], rows)
 
 
 def show_next(written: Written) -> None:

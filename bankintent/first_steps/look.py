@@ -67,7 +67,8 @@ def look(config: DataConfig) -> Look:
     """
     source = sources.read_all(config)
     rows = cleaning.clean_all(source, config)
-    chosen = division.choose_division(rows.dataset, config)
+    sizes = {split: len(part) for split, part in rows.dataset.items()}
+    chosen = division.choose_division(sizes, config)
 
     config = _settle_rare(rows, config)
     divided = division.divide(rows, config)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bankintent.config import DataConfig
-from bankintent.distribution import command
+from bankintent.distribution import command, missing_package
 from bankintent.errors import UserError
 from bankintent.first_steps import choice, machine, recipes
 from bankintent.first_steps.choice import Choice, Estimates
@@ -11,6 +11,12 @@ from bankintent.first_steps.estimate import Measured, estimate, gigabytes
 from bankintent.first_steps.look import Look
 from bankintent.process import cores
 from bankintent.progress import waiting
+
+PUBLISHING = (
+    "Publishing, which checks and exports the model, takes some minutes on top: 1 to 3 for the"
+    " embedded encoder on two cores."
+)
+"""What is not estimated: it depends on the formats, and hardly on the sentences."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,9 @@ def measure(look: Look, threads: int) -> Measured | str:
         return error.found
     # A package that is missing or broken: `doctor` says more.
     except ImportError as error:
+        missing = missing_package(error, "train")
+        if missing is not None:
+            return str(missing)
         return f"{error}; {command('doctor')} says more"
 
 
@@ -90,6 +99,5 @@ def _describe(measured: Measured | str, load: float) -> str:
         )
     return (
         f"Estimated from a measurement of some seconds on this machine ({measured.hardware},"
-        f" {measured.precision}{free}), for training alone; saving and checking the model come on"
-        f" top.{busy}"
+        f" {measured.precision}{free}), for training alone. {PUBLISHING}{busy}"
     )

@@ -5,7 +5,7 @@ templates which escape them. Gradio's own HTML and Markdown components would run
 images, and so would its messages. The model card is HTML of a renderer whose output can do neither.
 """
 
-import socket
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from bankintent import ports
 from bankintent.config import FrontendConfig
-from bankintent.errors import UserError
 from bankintent.gradio_app.card_tab import add_card_tab
 from bankintent.gradio_app.client import Client
 from bankintent.gradio_app.message_tab import add_message_tab
@@ -28,6 +28,9 @@ MOST_WAITING = 64
 
 MOST_AT_ONCE = 8
 """Most calls of one kind at the same time: Gradio would run one, but here the API does the work."""
+
+NO_PORT = "Cannot find empty port"
+"""What Gradio says where it cannot open the port that it was told."""
 
 
 def build(
@@ -50,15 +53,16 @@ def launch(page: gr.Blocks, settings: FrontendConfig, scratch: Path) -> None:
 
     Raises UserError where the port is in use.
     """
-    # Tested first, since Gradio's own error names neither the port nor the option.
-    with socket.socket() as probe:
-        if probe.connect_ex((settings.host, settings.port)) == 0:
-            raise UserError(f"port {settings.port} is in use", "Name another one with --port")
-
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE)
     limit = Middleware(UploadLimit, folder=scratch, max_bytes=settings.max_file_mb << 20)
     try:
         _serve(page, settings, {"middleware": [limit]})
+    except OSError as error:
+        # Gradio names neither the cause nor the option.
+        if NO_PORT not in str(error):
+            raise
+        in_use = OSError(errno.EADDRINUSE, "in use")
+        raise ports.refused(in_use, settings.host, settings.port) from None
     finally:
         # Before its files go: an upload would make the folder again.
         page.close(verbose=False)
@@ -68,6 +72,7 @@ def _serve(page: gr.Blocks, settings: FrontendConfig, app_kwargs: dict[str, Any]
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
+        root_path=settings.root_path.rstrip("/") or None,
         # A shared page would be public, through a tunnel of Gradio's.
         share=False,
         max_file_size=f"{settings.max_file_mb}mb",

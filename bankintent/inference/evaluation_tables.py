@@ -59,6 +59,9 @@ def _coverage_row(coverage: CoverageAt) -> list[str]:
 
 def _show_interval(interval: list[float]) -> str:
     low, high = interval
+    if low == high:
+        # Without a mistake no resample differs: such an interval would say nothing.
+        return ""
     return f"{100 * low:.2f} to {100 * high:.2f} %"
 
 

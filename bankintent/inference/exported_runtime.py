@@ -5,6 +5,7 @@ Texts are tokenized by `tokenizers` itself: neither torch nor transformers is im
 
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -299,8 +300,7 @@ def check_probes(model: ExportedModel, name: str, expected: list[list[float]]) -
 
 def _start_onnxruntime(path: Path, outputs: list[str], threads: int, workers: int) -> Engine:
     """Load a model; each call of the engine runs on its share of the threads."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // workers)
     options.inter_op_num_threads = 1
@@ -342,6 +342,16 @@ def _start_openvino(path: Path, outputs: list[str], threads: int, workers: int) 
         return [np.array(results[name]) for name in outputs]
 
     return compute
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime without its telemetry.
+
+    Since 1.32 it writes an id below `~/.cache` when it is imported and sends events to its makers,
+    unless this variable is set before.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
 
 
 def import_openvino() -> Any:

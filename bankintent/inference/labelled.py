@@ -60,8 +60,8 @@ class LabelledRows:
     """Of ETL's whole output, or of a table's rows; it changes with every text and intent."""
     split: str
     """train, val or test; test for a table as such, cross for rows that are held out in turn."""
-    ids: list[str]
-    texts: list[str]
+    ids: Sequence[str]
+    texts: Sequence[str]
     intents: list[str]
     dataset: Dataset | None = None
     """ETL's output, where the rows are from one."""
@@ -239,12 +239,12 @@ def read_held_out(data: Dataset) -> LabelledRows:
         name=data.name,
         hash=data.hash,
         split=CROSS,
-        ids=rows.ids * folds.repeats,
-        texts=rows.texts * folds.repeats,
+        ids=[*rows.ids] * folds.repeats,
+        texts=[*rows.texts] * folds.repeats,
         intents=intents * folds.repeats,
         dataset=data,
         folds=folds,
-        columns={name: values * folds.repeats for name, values in rows.columns.items()},
+        columns={name: [*values] * folds.repeats for name, values in rows.columns.items()},
     )
 
 

@@ -118,11 +118,18 @@ def _overview(result: ModelComparison) -> tuple[list[str], list[list[str]]]:
         b = result.b.metrics[key]
         cells = [f"{name}, %"]
         for value, figures in ((a, result.a), (b, result.b)):
-            low, high = figures.intervals[key]
-            cells += [f"{100 * value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"]
+            cells += [f"{100 * value:.2f}", _show_interval(figures.intervals.get(key))]
         cells.append(in_points(b - a))
         rows.append(cells)
     return header, rows
+
+
+def _show_interval(interval: list[float] | None) -> str:
+    """Nothing for macro-F1 where every answer is right."""
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def exact_verdict(difference: Difference) -> str:

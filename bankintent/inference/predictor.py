@@ -1,6 +1,6 @@
 """Texts to logits with a checkpoint from disk, in float32, in any order and batch size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Predictor:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, checkpoint.labels)
 
-    def encode(self, texts: list[str]) -> list[dict[str, list[int]]]:
+    def encode(self, texts: Sequence[str]) -> list[dict[str, list[int]]]:
         """Token ids of each folded text, truncated to the model's length, not padded."""
         if not texts:
             return []  # a tokenizer takes no empty list
@@ -66,7 +66,10 @@ class Predictor:
         return rows
 
     def outputs(
-        self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        progress: Callable[[int], None] | None = None,
     ) -> Outputs:
         """Logits and features in the order of `texts`.
 
@@ -81,7 +84,10 @@ class Predictor:
         return table.outputs()
 
     def logits(
-        self, texts: list[str], batch_size: int = 64, progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        progress: Callable[[int], None] | None = None,
     ) -> Logits:
         """The (len(texts), labels) logits of `outputs` alone."""
         return self.outputs(texts, batch_size, progress).logits
@@ -99,14 +105,14 @@ class Predictor:
             features = features.float().cpu().numpy()
         return Outputs(logits.float().cpu().numpy(), features)
 
-    def batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
+    def batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Any]]:
         """Indices of the texts of each batch, shortest first, and their padded tensors."""
         for rows, batch in padded_batches(self.tokenizer, self.encode(texts), batch_size):
             yield rows, batch.to(self.device)
 
 
 def padded_batches(
-    tokenizer: Any, encoded: list[dict[str, Any]], batch_size: int
+    tokenizer: Any, encoded: Sequence[dict[str, Any]], batch_size: int
 ) -> Iterator[tuple[list[int], Any]]:
     """Indices of the encoded texts of each batch, shortest first, and their padded tensors."""
     lengths = [len(features["input_ids"]) for features in encoded]

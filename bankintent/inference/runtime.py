@@ -3,6 +3,7 @@
 Nothing here imports torch, transformers or pandas.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -131,6 +132,31 @@ class Runtime(Protocol):
 
     def logits(self, items: list[Tokens]) -> Logits:
         """The (items, labels) logits alone."""
+        ...
+
+
+class TenantRuntime(Runtime, Protocol):
+    """A loaded adapter with its head, on a base that it shares with others: a tenant of the base.
+
+    What it computes alone is what the base computes for it in a batch with others.
+    """
+
+    base: "SharedBase"
+    """The base that computes it."""
+
+
+class SharedBase(Protocol):
+    """A base model that is loaded once for many adapters."""
+
+    workers: int
+    """How many calls of `mixed_outputs` may run at once."""
+
+    def mixed_outputs(self, items: Sequence[tuple[TenantRuntime, Tokens]]) -> list[Outputs]:
+        """The outputs of one batch with texts of different tenants.
+
+        For each of at least one item, in order, outputs with one row: logits (1, labels) and
+        features (1, width). The number of labels is that of the item's tenant.
+        """
         ...
 
 

@@ -1,6 +1,7 @@
 """The rows that a model was trained on, where they are at hand, and which texts are among them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bankintent.bundle.layout import Checkpoint
 from bankintent.corpus.dataset import Dataset, SplitData
@@ -8,6 +9,12 @@ from bankintent.errors import UserError
 from bankintent.files import JsonObject
 from bankintent.inference.labelled import LabelledRows, recorded_data
 from bankintent.texts import normalise
+
+MOST_IN_MEMORY = 200_000
+"""Training rows up to which they are in memory; more are read from a file."""
+
+CACHE = Path("artifacts/cache")
+"""Folder of that file, which is gone when the evaluation ends."""
 
 
 def trained_rows(checkpoint: Checkpoint, evaluated: LabelledRows) -> SplitData | None:
@@ -19,11 +26,17 @@ def trained_rows(checkpoint: Checkpoint, evaluated: LabelledRows) -> SplitData |
     """
     try:
         data = _training_data(checkpoint, evaluated.dataset)
-        train = data.read("train")
+        train = _read_train(data)
         return _drawn(train, _trained_settings(checkpoint))
-    # Gone, changed, of other labels: an evaluation does not need them.
-    except UserError:
+    # Gone, changed, of other labels, no room for a copy: an evaluation does not need them.
+    except (UserError, OSError):
         return None
+
+
+def _read_train(data: Dataset) -> SplitData:
+    if data.count("train") > MOST_IN_MEMORY:
+        return data.read_mapped("train", CACHE)
+    return data.read("train")
 
 
 def _drawn(train: SplitData, settings: JsonObject) -> SplitData | None:
@@ -55,5 +68,12 @@ def _trained_settings(checkpoint: Checkpoint) -> JsonObject:
 
 def find_known(texts: Sequence[str], train: SplitData) -> list[bool]:
     """Whether each text stands in the training rows, whatever its intent there."""
-    known = {normalise(text) for text in train.texts}
-    return [normalise(text) in known for text in texts]
+    asked = [normalise(text) for text in texts]
+    wanted = set(asked)
+    # Of the training rows only the texts that are asked for are kept: there may be millions.
+    known = set()
+    for text in train.texts:
+        normalised = normalise(text)
+        if normalised in wanted:
+            known.add(normalised)
+    return [text in known for text in asked]

@@ -103,6 +103,9 @@ def draw_confusion(
 
     whole_caption = f"all {num_intents} intents"
     side = min(LARGEST_INCHES, INCHES_PER_INTENT * num_intents)
+    if num_intents > MOST_NAMED:
+        # Nothing is written into it: a larger one shows no more.
+        side = WORST_INCHES
     _draw(matrix, folder / WHOLE, f"{title}: {whole_caption}", side)
     return {WORST: worst_caption, WHOLE: whole_caption}
 

@@ -1,12 +1,17 @@
 """Quality of predictions, from logits and true labels. Arrays in, plain numbers out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bankintent.measures.arrays import Bools, Floats, Ints
 from bankintent.measures.calibration import expected_calibration_error, negative_log_likelihood
+from bankintent.measures.proportions import clopper_pearson
 from bankintent.measures.shares import in_percent
+
+ROWS_AT_ONCE = 1024
+"""Rows whose intermediate values are in memory, each with a number for every label."""
 
 QUANTILES = (0.025, 0.975)
 """Ends of a 95 % percentile interval."""
@@ -62,10 +67,13 @@ class IntentFigures:
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities over the last axis, in float64."""
+    # In place: of many rows and labels each copy is large.
+    values = logits.astype(np.float64)
     # Without the shift exp() would overflow for large logits; it does not change the result.
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+    values -= values.max(axis=-1, keepdims=True)
+    np.exp(values, out=values)
+    values /= values.sum(axis=-1, keepdims=True)
+    return values
 
 
 def confusion(true: Ints, predicted: Ints, num_labels: int) -> Ints:
@@ -132,8 +140,16 @@ def bootstrap_intervals(
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of accuracy and macro-F1 over resampled rows.
 
-    Macro-F1 is that of `summary`. After Efron and Tibshirani (1993).
+    Macro-F1 is that of `summary`. After Efron and Tibshirani (1993). Where all answers are right,
+    or all are wrong, every resample has the same figures: then accuracy has the exact interval of a
+    share, in which a sentence counts once, and macro-F1, which is no share, has none.
     """
+    right = true == predicted
+    if right.all() or not right.any():
+        sentences = len(true) // bootstrap.repeats
+        right_sentences = sentences if right.all() else 0
+        return {"accuracy": clopper_pearson(right_sentences, sentences).ends()}
+
     resamples = bootstrap.resamples
     rng = np.random.default_rng(bootstrap.seed)
     cells = _sorted_cells(true, predicted, num_labels, bootstrap.repeats)
@@ -182,21 +198,28 @@ def summary(logits: Floats, true: Ints, probabilities: Floats | None = None) -> 
     predicted = logits.argmax(axis=1)
     counts = confusion(true, predicted, num_labels)
 
-    # A partition, because the order within the three does not matter; two labels are all in it.
-    third = min(3, num_labels) - 1
-    top3 = np.argpartition(-logits, third, axis=1)[:, :3]
-    in_top3 = (top3 == true[:, None]).any(axis=1)
-
     if probabilities is None:
         probabilities = softmax(logits)
     scores = probabilities.max(axis=1)
     return {
         "accuracy": float((predicted == true).mean()),
         "macro_f1": float(macro_f1(counts, occurring(true, num_labels))),
-        "top3_accuracy": float(in_top3.mean()),
+        "top3_accuracy": float(_in_best(logits, true, 3).mean()),
         "ece": expected_calibration_error(scores, predicted == true),
         "nll": negative_log_likelihood(probabilities, true),
     }
+
+
+def _in_best(logits: Floats, true: Ints, count: int) -> Bools:
+    """(rows,) whether the true label is among the `count` with the highest logits."""
+    place = min(count, logits.shape[1])
+    found = np.empty(len(logits), dtype=bool)
+    for start in range(0, len(logits), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        # A partition, because the order within the best does not matter.
+        best = np.argpartition(-logits[rows], place - 1, axis=1)[:, :place]
+        found[rows] = (best == true[rows, None]).any(axis=1)
+    return found
 
 
 def overview(
@@ -249,7 +272,7 @@ def _ratio(part: int, whole: int) -> float:
 def confused_pairs(
     true: Ints,
     predicted: Ints,
-    texts: list[str],
+    texts: Sequence[str],
     names: tuple[str, ...],
     most: int = 10,
     examples: int = 2,
@@ -269,7 +292,7 @@ def confused_pairs(
 
         rows = np.flatnonzero((true == true_id) & (predicted == predicted_id))
         # Sorted, so that the examples do not depend on the order of the rows.
-        sentences = sorted(texts[row] for row in rows)
+        sentences = sorted(texts[row] for row in rows.tolist())
         pairs.append(
             ConfusedPair(
                 true=names[true_id],

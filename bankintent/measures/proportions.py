@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 LEVEL = 0.95
 
@@ -36,6 +35,9 @@ def clopper_pearson(hits: Counts, rows: Counts, level: float = LEVEL) -> Interva
 
 def lower_bound(hits: Counts, rows: Counts, confidence: float = LEVEL) -> Any:
     """The one-sided exact bound: the true share is at least this with the given confidence."""
+    # Late: servers import this module through the metrics, and have no scipy.
+    from scipy import special
+
     right = np.asarray(hits, dtype=np.float64)
     wrong = np.asarray(rows, dtype=np.float64) - right
     # The quantile of a beta distribution, whose parameters may not be zero.
@@ -54,6 +56,8 @@ def wilson(hits: Counts, rows: Counts, level: float = LEVEL) -> Interval:
 
     Takes numbers or arrays. Without rows it is 0 to 1.
     """
+    from scipy import special
+
     counted = np.asarray(rows, dtype=np.float64)
     z = float(special.ndtri((1 + level) / 2))
     with np.errstate(invalid="ignore", divide="ignore"):

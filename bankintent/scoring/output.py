@@ -74,6 +74,9 @@ def require_free(settings: ScoreConfig, overwrite: bool) -> None:
     output = files.place(settings.output)
     if output.is_dir():
         raise OutputError(f"{output} is a folder", "Name a file")
+    # There it would be a file of the input of the next run.
+    if settings.input.is_dir() and output.parent.resolve() == settings.input.resolve():
+        raise OutputError(f"{output} is in the folder of the input", "Name another OUT")
     if not output.exists():
         return
     # By inode, since a link is the input too.

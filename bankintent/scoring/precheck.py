@@ -15,6 +15,9 @@ from bankintent.corpus.records import Table
 from bankintent.errors import DataError
 from bankintent.texts import is_blank
 
+HIDDEN = (".", "_")
+"""First characters of names that are no part of a folder of data, such as Spark's `_SUCCESS`."""
+
 MAX_EXAMPLES = 5
 """Most rows without a text that an error names."""
 
@@ -26,9 +29,9 @@ class InputSummary:
     rows: int
     without_text: int
     size: int
-    """Bytes of the file."""
+    """Bytes of the file, or of all files of a folder."""
     sha256: str
-    """Of the file's bytes."""
+    """Of the file's bytes; of a folder, of the names and hashes of its files."""
     stamp: tuple[int, int]
     """Size and time of the last change, which tell whether the file has been written since."""
 
@@ -90,7 +93,22 @@ def read_through(table: Table, column: int, settings: ScoreConfig) -> InputSumma
             "Correct them, or keep them without a label: --set bad_rows=keep",
         )
     size, _ = stamp
-    return InputSummary(rows, without_text, size, files.sha256(table.path), stamp)
+    return InputSummary(rows, without_text, size, _hash(table.path), stamp)
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files of an input: itself, or the files of a folder by name, hidden ones left out."""
+    if not path.is_dir():
+        return [path]
+    names = sorted(each.name for each in path.iterdir())
+    return [path / name for name in names if not name.startswith(HIDDEN)]
+
+
+def _hash(path: Path) -> str:
+    if not path.is_dir():
+        return files.sha256(path)
+    lines = [f"{each.name} {files.sha256(each)}" for each in source_files(path)]
+    return files.sha256_text("\n".join(lines))
 
 
 def require_unchanged(path: Path, source: InputSummary) -> None:
@@ -122,5 +140,11 @@ def has_text(texts: pa.Array) -> NDArray[np.bool_]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    size = 0
+    times = 0
+    # A file that comes or goes changes both sums.
+    for each in source_files(path):
+        status = each.stat()
+        size += status.st_size
+        times += status.st_mtime_ns
+    return size, times

@@ -26,7 +26,7 @@ from bankintent.errors import OutputError
 from bankintent.inference import choice
 from bankintent.inference.batches import threads
 from bankintent.inference.runtime import Runtime
-from bankintent.scoring import precheck
+from bankintent.scoring import precheck, shards
 from bankintent.scoring.answers import ANSWER, Chunk, answer_chunk, tokenize
 from bankintent.scoring.output import output_schema, require_free, writing
 from bankintent.scoring.parts import Parts, record_written
@@ -34,6 +34,10 @@ from bankintent.scoring.precheck import InputSummary
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+Compute = Callable[[Table, int, Parts, Runtime, ScoreConfig], tuple[int, float]]
+"""Writes the parts that are missing, as `score_missing` does."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,20 @@ class ScoreSummary:
 
 
 def score(
-    settings: ScoreConfig, overwrite: bool = False, load: Callable[[], Runtime] | None = None
+    settings: ScoreConfig,
+    overwrite: bool = False,
+    load: Callable[[], Runtime] | None = None,
+    compute: Compute | None = None,
 ) -> ScoreSummary:
     """Write `settings.output`: the rows and columns of `settings.input`, with the answers.
 
     Parts are kept in `<output>.work/`; the same call after a kill continues with them. They belong
     to one input (by sha256), model and runtime: with another, OutputError is raised, unless
     `overwrite`, which begins anew and replaces an existing output. `load` gives the runtime; it
-    defaults to the one that `settings` name.
+    defaults to the one that `settings` name. `compute` defaults to this process.
     """
-    table = tables.open_table(settings.input, settings)
+    compute = compute or score_missing
+    table = shards.open_input(settings.input, settings)
     column = precheck.find_text_index(table, settings)
     schema = output_schema(table, settings)
     files.settle(settings.output)
@@ -80,7 +88,7 @@ def score(
 
         with _disk_errors(work, settings.output):
             parts = Parts.begin(work, identity, source.rows, settings.chunk_rows, overwrite)
-            scored, seconds = score_missing(table, column, parts, runtime, settings)
+            scored, seconds = compute(table, column, parts, runtime, settings)
             assemble(table, source, parts, schema, settings.output)
             truncated = parts.truncated()
 
@@ -113,15 +121,9 @@ def run_identity(
 
     Threads and the size of batches are not among them: they change no answer.
     """
-    facts = runtime.facts
-    # Its name ends with the threads, for example "onnxruntime 1.20.0, int8, 2 threads".
-    runtime_name = re.sub(r", \d+ threads?$", "", facts.runtime)
-
     return {
         "input": {"size": source.size, "sha256": source.sha256, "rows": source.rows},
-        "model": {"version": facts.version, "labels_hash": facts.labels_hash},
-        "runtime": runtime_name,
-        "policy": None if runtime.policy is None else runtime.policy.version,
+        **model_identity(runtime),
         "settings": {"text_column": table.columns[column], "chunk_rows": settings.chunk_rows},
         "reading": {
             "delimiter": table.delimiter,
@@ -132,15 +134,24 @@ def run_identity(
     }
 
 
+def model_identity(runtime: Runtime) -> files.JsonObject:
+    """The facts about a loaded model that answers depend on."""
+    facts = runtime.facts
+    # Its name ends with the threads, for example "onnxruntime 1.20.0, int8, 2 threads".
+    runtime_name = re.sub(r", \d+ threads?$", "", facts.runtime)
+
+    return {
+        "model": {"version": facts.version, "labels_hash": facts.labels_hash},
+        "runtime": runtime_name,
+        "policy": None if runtime.policy is None else runtime.policy.version,
+    }
+
+
 def score_missing(
     table: Table, column: int, parts: Parts, runtime: Runtime, settings: ScoreConfig
 ) -> tuple[int, float]:
     """Score the chunks that have no part yet; returns their rows and the seconds that it took."""
-    missing = parts.missing()
-    rows = sum(parts.size(number) for number in missing)
-    rows_before = parts.rows - rows
-    if rows_before:
-        console.say(f"Continuing: {rows_before:,} of {parts.rows:,} rows are scored already.")
+    missing, rows_before = begin_missing(parts)
 
     def prepare(numbered_texts: tuple[int, pa.Array]) -> Chunk:
         number, texts = numbered_texts
@@ -157,7 +168,16 @@ def score_missing(
             answers = answer_chunk(chunk, runtime, pool, advance)
             parts.write(chunk.number, answers, chunk.num_truncated())
 
-    return rows, time.perf_counter() - started
+    return parts.rows - rows_before, time.perf_counter() - started
+
+
+def begin_missing(parts: Parts) -> tuple[list[int], int]:
+    """The numbers of the chunks to score, and the rows of the others, which are announced."""
+    missing = parts.missing()
+    rows_before = parts.rows - sum(parts.size(number) for number in missing)
+    if rows_before:
+        console.say(f"Continuing: {rows_before:,} of {parts.rows:,} rows are scored already.")
+    return missing, rows_before
 
 
 def _read_texts(

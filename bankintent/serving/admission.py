@@ -1,9 +1,10 @@
 """Admission of requests: the key, the limits, the deadline, and clients that leave."""
 
 import asyncio
+import contextlib
 import hmac
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -11,8 +12,15 @@ from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from bankintent.config import LimitsSection
-from bankintent.serving.refusals import ClientGone, DeadlineExceeded, Invalid, Unauthorized
-from bankintent.serving.service import Answer, Service
+from bankintent.serving.refusals import (
+    ClientGone,
+    DeadlineExceeded,
+    Invalid,
+    NotReady,
+    Unauthorized,
+)
+from bankintent.serving.served import Served
+from bankintent.serving.service import Answer, Service, State
 from bankintent.serving.telemetry import record_of
 
 Result = TypeVar("Result")
@@ -25,9 +33,35 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 LATE = "no answer before the deadline; send less, or try again later"
 
 
-def service_of(request: Request) -> Service:
-    """The service that answers this request."""
-    return request.app.state.service
+def served_by(request: Request) -> Served:
+    """What the app of this request serves."""
+    return request.app.state.models
+
+
+@contextlib.asynccontextmanager
+async def using(request: Request, name: str | None = None) -> AsyncIterator[Service]:
+    """The service of a model for as long as the block; without a name, of the default one.
+
+    A model that is not loaded is waited for, until the deadline of the request. Raises
+    UnknownModel, NotReady, or Invalid where a request has to name a model.
+    """
+    models = served_by(request)
+    record = record_of(request.scope)
+    loaded = models.take(name)
+    while loaded is None:
+        deadline = record.arrived + models.settings.limits.deadline_s
+        try:
+            check_time(deadline)
+            await in_time(models.load(name), request, deadline)
+        except DeadlineExceeded:
+            raise NotReady(State.LOADING.value) from None
+        loaded = models.take(name)
+
+    try:
+        record.model = loaded.name
+        yield loaded.service
+    finally:
+        models.release(loaded)
 
 
 async def need_key(request: Request, bearer: Bearer) -> None:

@@ -9,11 +9,12 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from bankintent.serving.lanes import Lanes
 from bankintent.serving.refusals import QueueFull
 
 In = TypeVar("In")
@@ -38,8 +39,13 @@ class Ticket(Generic[In, Item, Out]):
     loop: asyncio.AbstractEventLoop
     deadline: float = math.inf
     """When nobody waits for the result any more, by `time.monotonic`."""
+    lane: str = ""
+    """Who sent it: those of each lane are taken in turn."""
     item: Item | None = None
     size: int = 0
+    watcher: "Watcher | None" = None
+    admitted: float = 0.0
+    """When it was admitted, by `time.monotonic`; 0 where nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,24 @@ class Batch:
 
     sizes: list[int]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """How the items of one caller went through one batch; times are of `time.monotonic`."""
+
+    items: int
+    admitted: float
+    """When the first of them was admitted."""
+    taken: float
+    """When the batch took them."""
+    batch: Batch
+
+
+Watcher = Callable[[Passage], None]
+
+WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""Where a caller of `run` sets one, it gets each of its passages, on the batcher's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +99,14 @@ class Batcher(Generic[In, Item, Out]):
     All three are plain functions that are called on the batcher's own threads only: `prepare` and
     `size` by one thread at a time, `work` by as many as there are `workers`. Results come in the
     order of the items. An error in a batch of several is tracked down to the items that cause it:
-    the others get their results. `observe` gets each batch, on the thread that worked on it.
+    the others get their results; a function that knows them gives a Failure in the place of each.
+    `observe` gets each batch, on the thread that worked on it.
     """
 
     def __init__(
         self,
-        prepare: Callable[[list[In]], Sequence[Item]],
-        work: Callable[[list[Item]], Sequence[Out]],
+        prepare: Callable[[list[In]], Sequence[Item | Failure]],
+        work: Callable[[list[Item]], Sequence[Out | Failure]],
         size: Callable[[Item], int] = lambda item: 1,
         *,
         bounds: Bounds,
@@ -95,7 +120,7 @@ class Batcher(Generic[In, Item, Out]):
         self._bounds = bounds
 
         self._held = 0
-        self._arrived: deque[Ticket[In, Item, Out]] = deque()
+        self._arrived = Lanes[Ticket[In, Item, Out]]()
         self._ready: list[Ticket[In, Item, Out]] = []
         self._closing = False
 
@@ -123,8 +148,12 @@ class Batcher(Generic[In, Item, Out]):
         """Items admitted and not yet answered; never more than the capacity."""
         return self._held
 
-    async def run(self, values: Sequence[In], deadline: float = math.inf) -> list[Out]:
+    async def run(
+        self, values: Sequence[In], deadline: float = math.inf, lane: str = ""
+    ) -> list[Out]:
         """The result of each value, in order. Either all are admitted or QueueFull is raised.
+
+        Values of different lanes are taken in turn.
 
         Raises what `prepare` or `work` raised for the first value that failed. Cancelling the call
         removes the values from the queue that no batch has taken, and so does the `deadline`, a
@@ -135,10 +164,14 @@ class Batcher(Generic[In, Item, Out]):
             raise QueueFull(f"{self._held} of {capacity} places in the queue are taken")
 
         loop = asyncio.get_running_loop()
+        watcher = WATCHER.get()
+        admitted = time.monotonic() if watcher else 0.0
         tickets = []
         futures = []
         for value in values:
-            ticket = Ticket[In, Item, Out](value, loop.create_future(), loop, deadline)
+            ticket = Ticket[In, Item, Out](value, loop.create_future(), loop, deadline, lane)
+            ticket.watcher = watcher
+            ticket.admitted = admitted
             tickets.append(ticket)
             futures.append(ticket.future)
 
@@ -178,12 +211,14 @@ class Batcher(Generic[In, Item, Out]):
         items = [ticket.item for ticket in batch]
         sizes = [ticket.size for ticket in batch]
 
+        taken = time.monotonic()
         started = time.perf_counter()
         results = isolate(self._work, items)
-        seconds = time.perf_counter() - started
+        measured = Batch(sizes, time.perf_counter() - started)
 
-        self._observe(Batch(sizes, seconds))
+        self._observe(measured)
         deliver(batch, results)
+        tell_watchers(batch, measured, taken)
 
     def _next_batch(self) -> list[Ticket[In, Item, Out]] | None:
         """The next batch; None when the batcher is closed and has no items.
@@ -301,6 +336,18 @@ def isolate(function: Callable[[list[Any]], Sequence[Any]], items: list[Any]) ->
 
         return isolate(function, items[:half]) + isolate(function, items[half:])
     return results
+
+
+def tell_watchers(tickets: Sequence[Ticket[Any, Any, Any]], measured: Batch, taken: float) -> None:
+    """Tell each watcher of these tickets how they went through their batch."""
+    watched: dict[int, tuple[Watcher, list[float]]] = {}
+    for ticket in tickets:
+        if ticket.watcher is not None:
+            _, times = watched.setdefault(id(ticket.watcher), (ticket.watcher, []))
+            times.append(ticket.admitted)
+
+    for watcher, times in watched.values():
+        watcher(Passage(len(times), min(times), taken, measured))
 
 
 def deliver(tickets: Sequence[Ticket[Any, Any, Any]], results: Sequence[Any]) -> None:

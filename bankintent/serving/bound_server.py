@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bankintent.serving import telemetry
 from bankintent.serving.connections import Connections, fit_descriptors
 from bankintent.serving.protocol import CONNECTIONS, BoundedProtocol
-from bankintent.serving.service import Service
+from bankintent.serving.served import Served
 
 SERVER = "bankintent.server"
 """The key of the settings of uvicorn in the scope of the lifespan; None under any other server."""
@@ -26,8 +26,8 @@ class BoundServer:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self.service: Service = app.state.service
-        self.connections = Connections(self.service.settings.limits, app.state.metrics)
+        self.models: Served = app.state.models
+        self.connections = Connections(self.models.settings.limits, app.state.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -61,7 +61,7 @@ class BoundServer:
         """Hold, and show in `/info`, fewer connections than were asked for."""
         limits = self.connections.limits.model_copy(update={"max_connections": most})
         self.connections.limits = limits
-        self.service.settings = self.service.settings.model_copy(update={"limits": limits})
+        self.models.settings = self.models.settings.model_copy(update={"limits": limits})
 
 
 def server_config(receive: Receive) -> Config | None:

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from bankintent.config import LimitsSection
-from bankintent.serving.admission import service_of
+from bankintent.serving.admission import served_by
 from bankintent.serving.refusals import Invalid, Malformed
 
 MARKS = (",", "[", "{")
@@ -68,8 +68,8 @@ class BoundedQueryRoute(BoundedRoute):
 
 
 def limits_of(request: Request) -> LimitsSection:
-    """The limits of the API that answers this request."""
-    return service_of(request).settings.limits
+    """The limits of the API that answers this request; a model's own are not wider."""
+    return served_by(request).settings.limits
 
 
 def check_json(body: bytes, limits: LimitsSection) -> None:

@@ -17,12 +17,14 @@ from bankintent.serving.refusals import (
     SlowBody,
     TooLarge,
     Unauthorized,
+    UnknownModel,
 )
 
 DOCUMENTED: tuple[type[Refusal], ...] = (
     Malformed,
     Unauthorized,
     Foreign,
+    UnknownModel,
     SlowBody,
     TooLarge,
     Invalid,

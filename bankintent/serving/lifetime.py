@@ -6,44 +6,61 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import FrameType
+from typing import Protocol
 
-from bankintent import machine_errors
 from bankintent.config import ServeConfig
-from bankintent.errors import UserError
-from bankintent.inference.runtime import Runtime
 from bankintent.serving import telemetry
-from bankintent.serving.service import Service, State
+from bankintent.serving.load_errors import as_user_error
+from bankintent.serving.served import Served
+from bankintent.serving.service import State
 
-Finder = Callable[[ServeConfig], Callable[[], Runtime]]
-"""Finds and verifies the model of a config, and returns what loads it."""
+
+class Draining(Protocol):
+    """What is drained on a signal: one service, or all that a process serves."""
+
+    @property
+    def settings(self) -> ServeConfig:
+        """Those of the server."""
+
+    @property
+    def state(self) -> State:
+        """Whether the process takes texts."""
+
+    @property
+    def held(self) -> int:
+        """Texts admitted and not yet answered."""
+
+    def drain(self) -> None:
+        """Refuse new texts from here on."""
 
 
 @contextlib.asynccontextmanager
-async def serve(service: Service, find: Finder) -> AsyncIterator[None]:
-    """The lifespan of an app: the model is verified before the port opens and loaded afterwards.
+async def serve(models: Served) -> AsyncIterator[None]:
+    """The lifespan of an app: a model is verified before the port opens and loaded afterwards.
 
-    A wrong model ends the process at once, and probes are answered while a large one loads.
+    A wrong model ends the process at once, and probes are answered while a large one loads. Of
+    several models, a wrong one is no reason to end; wrong settings are.
     """
     telemetry.start_logging()
 
     try:
-        load = await asyncio.to_thread(find, service.settings)
+        await models.find()
     # Any error ends the process with one line, as below.
     except Exception as error:  # noqa: BLE001
         end_with_error(error)
         # The port must not open; the loop ends this process at its next step.
         await asyncio.Event().wait()
 
-    with draining_on_signals(service):
-        loading = asyncio.create_task(service.start(load))
+    with draining_on_signals(models), reloading_on_hangup(models):
+        loading = asyncio.create_task(models.start())
         loading.add_done_callback(end_unless_loaded)
         yield
 
         # The end may come before the model is loaded.
         loading.cancel()
-        await service.close()
+        await models.close()
 
 
 def end_unless_loaded(loading: "asyncio.Task[None]") -> None:
@@ -65,17 +82,6 @@ def end_with_error(error: BaseException) -> None:
     asyncio.get_running_loop().call_soon(leave, reason.exit_code)
 
 
-def as_user_error(error: BaseException) -> UserError:
-    """The error in one line, whatever its kind."""
-    if isinstance(error, UserError):
-        return error
-
-    explanation = machine_errors.explain(error)
-    if explanation is not None:
-        return UserError(*explanation)
-    return UserError(f"the model cannot be served: {type(error).__name__}: {error}")
-
-
 def leave(code: int) -> None:
     """End this process at once."""
     # Not sys.exit: the threads of a model may still compute, and their library aborts the process
@@ -86,7 +92,7 @@ def leave(code: int) -> None:
 
 
 @contextlib.contextmanager
-def draining_on_signals(service: Service) -> Iterator[None]:
+def draining_on_signals(service: Draining) -> Iterator[None]:
     """Make the service unready when SIGTERM or SIGINT arrives, then call the server's handler."""
     if threading.current_thread() is not threading.main_thread():
         # Python sets signal handlers in the main thread only; in tests an app may run in another.
@@ -118,7 +124,27 @@ def draining_on_signals(service: Service) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def limit_shutdown(service: Service) -> None:
+@contextlib.contextmanager
+def reloading_on_hangup(models: Served) -> Iterator[None]:
+    """Look at the files of several models when SIGHUP arrives; one model leaves the signal be."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (models.settings.has_several and is_main and hasattr(signal, "SIGHUP")):
+        yield
+        return
+
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(models.reload)
+
+    previous = signal.signal(signal.SIGHUP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def limit_shutdown(service: Draining) -> None:
     """End the process by force where it is still alive after `shutdown_s`."""
     seconds = service.settings.limits.shutdown_s
     telemetry.log_event("draining", held=service.held, at_most_seconds=seconds)
@@ -129,7 +155,7 @@ def limit_shutdown(service: Service) -> None:
     timer.start()
 
 
-def end_by_force(service: Service) -> None:
+def end_by_force(service: Draining) -> None:
     """End this process at once, with code 1."""
     telemetry.log_event("cut off", held=service.held)
     # Not sys.exit, which ends only this thread and waits for a model that may hang.

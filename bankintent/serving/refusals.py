@@ -37,6 +37,13 @@ class Foreign(Refusal):
     kind = "foreign"
 
 
+class UnknownModel(Refusal):
+    """There is no model of that name; the message names some that there are."""
+
+    status = 404
+    kind = "unknown_model"
+
+
 class SlowBody(Refusal):
     """The body did not arrive before the deadline."""
 
@@ -92,5 +99,12 @@ class DeadlineExceeded(Refusal):
     kind = "timeout"
 
 
-REASONS = {refusal.status: refusal.kind for refusal in Refusal.__subclasses__()}
-"""Status -> the reason that the metrics count."""
+REASONS = {
+    refusal.status: refusal.kind
+    for refusal in Refusal.__subclasses__()
+    if refusal is not UnknownModel
+}
+"""Status -> the reason that the metrics count.
+
+A 404 is left out: a path that does not exist has it too, and holds no text.
+"""

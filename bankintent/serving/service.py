@@ -4,8 +4,9 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from bankintent.explanation.explainer import Explainer
 from bankintent.inference import choice
 from bankintent.inference.runtime import Logits, ModelFacts, Outputs, Runtime, Tokens
 from bankintent.serving.batching import Batcher, Bounds
+from bankintent.serving.metrics import ModelMetrics
 from bankintent.serving.refusals import Invalid, NotReady
-from bankintent.serving.telemetry import Metrics, log_event
+from bankintent.serving.telemetry import log_event
 
 WARM_UP = [
     "a short text",
@@ -89,20 +91,54 @@ class Recent:
             self._answers.popitem(last=False)
 
 
+class Queue(Protocol):
+    """Where the texts of a model wait for a batch: its own queue, or a part of a shared one."""
+
+    @property
+    def waiting(self) -> int:
+        """Texts that no batch has taken yet."""
+
+    @property
+    def held(self) -> int:
+        """Texts admitted and not yet answered."""
+
+    async def run(self, values: Sequence[str], deadline: float = math.inf) -> list[Answer]:
+        """The answer to each text, in order. Raises QueueFull, or what failed for a text."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is held; blocks until then."""
+
+
+SharedQueue = Callable[[Any, ServeConfig], Queue]
+"""Gives the queue of a runtime that shares its base with others, under the settings of its model.
+"""
+
+
 class Service:
     """Loads one model, answers texts with it in batches, and finishes what it admitted at the end.
 
-    It depends neither on the app nor on the process that it runs in.
+    It depends neither on the app nor on the process that it runs in. `name` is that of its model
+    where there are several; otherwise the model has that of its folder. `share` gives the queue of
+    a model on a shared base.
     """
 
-    def __init__(self, settings: ServeConfig, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServeConfig,
+        metrics: ModelMetrics,
+        name: str | None = None,
+        share: SharedQueue | None = None,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.name = name
         self.state = State.LOADING
+        self._share = share
         self._recent = Recent(settings.cache)
         self._runtime: Runtime | None = None
         self._explainer: Explainer | None = None
-        self._batcher: Batcher[str, Tokens, Answer] | None = None
+        self._batcher: Queue | None = None
 
         metrics.follow(
             queue=lambda: self.waiting,
@@ -121,11 +157,24 @@ class Service:
         return self._batcher.held if self._batcher else 0
 
     @property
+    def has_model(self) -> bool:
+        """Whether the facts about the model are known."""
+        return self._runtime is not None
+
+    @property
     def facts(self) -> ModelFacts:
         """The facts about the model; NotReady until it is loaded."""
         if self._runtime is None:
             raise NotReady(self.state.value)
-        return self._runtime.facts
+        facts = self._runtime.facts
+        return facts if self.name is None else replace(facts, name=self.name)
+
+    @property
+    def folder_name(self) -> str:
+        """The name of the model's folder, by which evaluations call it."""
+        if self._runtime is None:
+            raise NotReady(self.state.value)
+        return self._runtime.facts.name
 
     @property
     def policy(self) -> Policy | None:
@@ -149,12 +198,15 @@ class Service:
         runtime = await asyncio.to_thread(load)
         self._runtime = runtime
         self._explainer = Explainer(runtime.facts.folder, runtime.facts.labels)
-        self._batcher = self._make_batcher(runtime)
+        facts = self.facts
 
+        # A shared base is warm: what is new is only checked.
+        is_shared = self._share is not None and hasattr(runtime, "base")
+        self._batcher = self._share_queue(runtime) if is_shared else self._make_batcher(runtime)
         # A short queue would refuse all of the texts at once.
-        facts = runtime.facts
+        most = 1 if is_shared else self.settings.limits.max_queue
         try:
-            answers = await self._batcher.run(WARM_UP[: self.settings.limits.max_queue])
+            answers = await self._batcher.run(WARM_UP[:most])
         except FloatingPointError as error:
             raise ModelError(f"{facts.name}: {error}", "Train it again") from None
 
@@ -168,6 +220,10 @@ class Service:
         if self.state is State.LOADING:
             self.state = State.READY
             log_event("ready", model=facts.name, version=facts.version, runtime=facts.runtime)
+
+    def _share_queue(self, runtime: Runtime) -> Queue:
+        assert self._share is not None
+        return self._share(runtime, self.settings)
 
     def _make_batcher(self, runtime: Runtime) -> Batcher[str, Tokens, Answer]:
         batching = self.settings.batching
@@ -214,7 +270,7 @@ class Service:
 
         answers = self._recent.find(texts)
         repeated = [text for text in texts if text in answers]
-        self.metrics.cached.inc(len(repeated))
+        self.metrics.count_cached(len(repeated))
 
         # A text that appears twice in the request is computed once.
         missing = list(dict.fromkeys(text for text in texts if text not in answers))
@@ -239,6 +295,13 @@ class Service:
             # In a thread: the event loop must go on to send the answers.
             await asyncio.to_thread(self._batcher.close)
 
+    def unload(self) -> None:
+        """Let go of the model, once closed."""
+        self._runtime = None
+        self._explainer = None
+        self._batcher = None
+        self._recent = Recent(0)
+
 
 def tokenize_seen(runtime: Runtime, texts: list[str]) -> list[Tokens]:
     """The tokens of the texts. Raises Invalid where one has none: it is a blank to this model.
@@ -254,6 +317,14 @@ def tokenize_seen(runtime: Runtime, texts: list[str]) -> list[Tokens]:
 def answer_batch(runtime: Runtime, items: list[Tokens]) -> list[Answer]:
     """The model's answers to the items of one batch, each answered or refused by its policy."""
     outputs = runtime.outputs(items)
+    return decide_all(runtime, items, outputs)
+
+
+def decide_all(runtime: Runtime, items: Sequence[Tokens], outputs: Outputs) -> list[Answer]:
+    """The answers that a model's outputs of some items give, by its policy.
+
+    Raises FloatingPointError where a score is not finite.
+    """
     # JSON has no NaN, and no intent can be chosen from one.
     if not np.isfinite(outputs.logits).all():
         raise FloatingPointError("the model gave a score that is not finite")

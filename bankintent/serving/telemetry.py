@@ -1,4 +1,4 @@
-"""Request ids, one JSON log line for each request, and Prometheus metrics.
+"""Request ids, one JSON log line for each request, and its figures in the metrics.
 
 A user's text appears in none of them.
 """
@@ -10,18 +10,16 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bankintent.decision.deciding import Decision, Verdict
-from bankintent.serving.batching import Batch
 from bankintent.serving.error_bodies import error_response
+from bankintent.serving.metrics import Metrics
 from bankintent.serving.refusals import REASONS
+
+__all__ = ["Metrics"]
 
 logger = logging.getLogger("bankintent.serving")
 
@@ -43,15 +41,6 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 FRAMES = 5
 """Innermost frames of an error that are logged."""
 
-SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-"""Upper edges of the buckets of durations."""
-
-TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Upper edges of the buckets of batch sizes."""
-
-SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
-"""Upper edges of the buckets of scores."""
-
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -64,6 +53,8 @@ class RequestRecord:
     """Of the response; 0 until it begins."""
     texts: int | None = None
     tokens: int | None = None
+    model: str | None = None
+    """The name of the model that was asked, where there are several."""
 
 
 def record_of(scope: Scope) -> RequestRecord:
@@ -104,82 +95,6 @@ def start_logging() -> None:
     # A handler of the root logger would write every line a second time.
     logger.propagate = False
     logging.getLogger("uvicorn.access").disabled = True
-
-
-class Metrics:
-    """The metrics of one app, in its own registry: two apps in one process count separately."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        counter = partial(Counter, registry=self.registry)
-        gauge = partial(Gauge, registry=self.registry)
-        histogram = partial(Histogram, registry=self.registry)
-
-        # The client library adds _total to the names of counters.
-        self.requests = counter(
-            "bankintent_requests", "Requests by route and status", ["route", "method", "status"]
-        )
-        self.request_seconds = histogram(
-            "bankintent_request_seconds", "From arrival to answer", ["route"], buckets=SECONDS
-        )
-        self.rejected = counter("bankintent_rejected", "Requests refused, by reason", ["reason"])
-
-        self.queue = gauge("bankintent_queue_texts", "Texts that wait for a batch")
-        self.held = gauge("bankintent_held_texts", "Texts admitted and not yet answered")
-        self.ready = gauge("bankintent_ready", "1 when the API takes texts")
-
-        self.connections = gauge("bankintent_connections", "Open connections")
-        self.closed = counter(
-            "bankintent_closed_connections", "Connections closed by a bound, by reason", ["reason"]
-        )
-
-        self.batch_texts = histogram("bankintent_batch_texts", "Texts in a batch", buckets=TEXTS)
-        self.batch_seconds = histogram(
-            "bankintent_batch_seconds", "Seconds that a batch took", buckets=SECONDS
-        )
-        self.tokens = counter("bankintent_tokens", "Tokens through the model", ["kind"])
-
-        self.cached = counter("bankintent_cached_answers", "Answers known from before")
-        self.predictions = counter(
-            "bankintent_predictions", "Texts answered, by intent", ["intent"]
-        )
-        self.decisions = counter(
-            "bankintent_decisions", "Texts answered and refused", ["decision", "reason"]
-        )
-        self.scores = histogram(
-            "bankintent_scores", "Score of the best intent, answered or not", buckets=SCORES
-        )
-
-    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        self.requests.labels(route, method, str(status)).inc()
-        self.request_seconds.labels(route).observe(seconds)
-
-    def observe_batch(self, batch: Batch) -> None:
-        """Count one batch; called on the batcher's thread."""
-        texts = len(batch.sizes)
-        tokens = sum(batch.sizes)
-        padding = max(batch.sizes) * texts - tokens
-
-        self.batch_texts.observe(texts)
-        self.batch_seconds.observe(batch.seconds)
-        self.tokens.labels("text").inc(tokens)
-        self.tokens.labels("padding").inc(padding)
-
-    def observe_answers(self, decisions: Sequence[Decision], labels: Sequence[str]) -> None:
-        """Count what was decided on the texts of a request."""
-        for decision in decisions:
-            self.decisions.labels(decision.verdict.value, decision.reason.value).inc()
-            self.scores.observe(decision.score)
-            if decision.verdict is Verdict.ANSWER:
-                self.predictions.labels(labels[decision.label]).inc()
-
-    def follow(
-        self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]
-    ) -> None:
-        """Take the values of these gauges from the service each time the metrics are read."""
-        self.queue.set_function(queue)
-        self.held.set_function(held)
-        self.ready.set_function(ready)
 
 
 class Telemetry:
@@ -231,6 +146,8 @@ class Telemetry:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.observe_request(route, method, record.status, seconds)
+        if record.model is not None:
+            self.metrics.observe_model_request(record.model, record.status, seconds)
 
         # Probes come every few seconds, and their 503 is not the refusal of a text.
         if route.startswith("/health/"):
@@ -241,6 +158,8 @@ class Telemetry:
             self.metrics.rejected.labels(reason).inc()
 
         figures: dict[str, Any] = {"status": record.status, "ms": round(1000 * seconds, 1)}
+        if record.model is not None:
+            figures["model"] = record.model
         if record.texts is not None:
             figures["texts"] = record.texts
         if record.tokens is not None:

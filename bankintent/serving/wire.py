@@ -1,5 +1,6 @@
 """Request and response bodies: our own, and those of text-embeddings-inference's `/predict`."""
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from fastapi.exceptions import RequestValidationError
@@ -27,7 +28,9 @@ from bankintent.decision.deciding import (
 )
 from bankintent.decision.policy import Policy
 from bankintent.inference.runtime import ModelFacts
+from bankintent.serving.entries import ModelState
 from bankintent.serving.explanation_body import ExplanationBody
+from bankintent.serving.served import Served
 from bankintent.serving.service import Answer
 from bankintent.texts import SEEN, UNSEEN
 
@@ -40,6 +43,9 @@ SCORES: list[JsonValue] = [
     {"label": "lost_parcel", "score": 0.01},
 ]
 """The scores of the examples."""
+
+MOST_MODELS = 1000
+"""Models that `/models` lists."""
 
 PAIR = (
     "two strings in one list are a pair, which an intent classifier does not take;"
@@ -102,6 +108,8 @@ class PredictRequest(BaseModel):
     """How many intents to give for each text, best first."""
     explain: StrictBool = False
     """true says why each text gets its answer; at most `max_explained` texts a request."""
+    model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """The name of the model that answers, where a server has several; by default its default."""
 
     @property
     def texts(self) -> list[str]:
@@ -287,6 +295,40 @@ class Info(BaseModel):
     """The other services whose clients are answered."""
 
 
+class ModelStatus(BaseModel):
+    """One of the models of a server."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+
+    name: str
+    """By which requests choose it."""
+    version: str | None
+    """Of the files that answer; null where it is not loaded."""
+    state: ModelState
+    """A model that is not loaded is loaded by the first request for it."""
+    reason: str | None
+    """Why its newest files cannot be served; an older version may still answer."""
+    default: bool
+    """Whether it answers requests that name no model."""
+    memory_mb: float
+    """What it takes, as far as that was measured; 0 where it is not loaded."""
+    held: int
+    """Texts admitted and not yet answered."""
+
+
+class ModelList(BaseModel):
+    """The models of a server, sorted by name."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    models: list[ModelStatus]
+    """The first thousand."""
+    total: int
+    """How many there are."""
+    default: str | None
+    """The model of requests that name none; null where they have to name one."""
+
+
 class Card(BaseModel):
     """The model card as Markdown, and the addresses of the plots of its evaluation."""
 
@@ -367,6 +409,24 @@ def make_info(facts: ModelFacts, policy: Policy | None, settings: ServeConfig) -
     )
 
 
+def make_list(models: Served) -> ModelList:
+    """The body of `/models`."""
+    default = models.default
+    statuses = []
+    for one in models.describe(MOST_MODELS):
+        status = ModelStatus(
+            name=one.name,
+            version=one.version,
+            state=one.state,
+            reason=one.reason,
+            default=one.name == default,
+            memory_mb=round(one.memory / 1e6, 1),
+            held=one.held,
+        )
+        statuses.append(status)
+    return ModelList(models=statuses, total=len(models.names()), default=default)
+
+
 def describe_policy(policy: Policy) -> PolicyInfo:
     """What `/info` says of a policy."""
     record = policy.record
@@ -389,13 +449,17 @@ PROBLEMS = {
     "string_too_short": "must not be empty or blank",
     "string_type": "must be a text",
     "string_unicode": "is not valid Unicode text",
-    "extra_forbidden": "an unknown key; the keys are text, top_k and explain",
     "json_invalid": "the body is not JSON",
     "model_attributes_type": NOT_AN_OBJECT,
     "model_type": NOT_AN_OBJECT,
     "dict_type": NOT_AN_OBJECT,
 }
 """Messages for pydantic's error types; the other types keep pydantic's own."""
+
+KEYS = "the keys are text, top_k, explain and model"
+
+MOST_KEY_CHARACTERS = 20
+"""Longest unknown key that is compared with the known ones."""
 
 MOST_PROBLEMS = 3
 """A list of texts may have an error in each: a message stays one readable line."""
@@ -411,6 +475,8 @@ def describe_invalid(error: RequestValidationError) -> str:
 def _describe_one(detail: dict[str, Any]) -> str:
     """One problem: a message, after its place where that repeats nothing that was sent."""
     kind = detail["type"]
+    if kind == "extra_forbidden":
+        return f"an unknown key{_guess_key(detail['loc'][-1])}; {KEYS}"
     message = PROBLEMS.get(kind) or detail["msg"].removeprefix("Value error, ")
 
     # The place of invalid JSON is an offset in the text that was sent.
@@ -423,3 +489,16 @@ def _describe_one(detail: dict[str, Any]) -> str:
     if not parts:
         return message
     return f"{'.'.join(parts)}: {message}"
+
+
+def _guess_key(sent: object) -> str:
+    """After a comma what an unknown key may be meant as; empty where it is like none.
+
+    The key itself is not repeated: it may hold a text.
+    """
+    # Comparing takes longer with the length, and these keys are short.
+    if not isinstance(sent, str) or len(sent) > MOST_KEY_CHARACTERS:
+        return ""
+
+    near = difflib.get_close_matches(sent.casefold(), PredictRequest.model_fields, n=1)
+    return f', perhaps meant as "{near[0]}"' if near else ""

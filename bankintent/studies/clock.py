@@ -1,9 +1,7 @@
 """The time that a comparison has taken, and an estimate of the time that is left."""
 
-import contextlib
 import statistics
 import time
-from collections.abc import Iterator
 
 from bankintent.studies.plan import PlannedRun, SizeName
 from bankintent.studies.record import RunRecord
@@ -25,21 +23,16 @@ class StudyClock:
             if seconds is not None:
                 self._seconds_of(run).append(seconds)
 
-    @contextlib.contextmanager
-    def timing(self, run: PlannedRun) -> Iterator[None]:
-        """Take the time of one run."""
-        started = time.monotonic()
-        yield
-        # Not in a `finally`: the time of an interrupted run is not a run's time.
-        seconds = time.monotonic() - started
+    def took(self, run: PlannedRun, seconds: float) -> None:
+        """Note the time of one run."""
         self._seconds_of(run).append(seconds)
 
     def spent(self) -> str:
         """The time since the clock was made, for people."""
         return duration_text(time.monotonic() - self._started)
 
-    def left(self, runs: list[PlannedRun]) -> str:
-        """The time that `runs` may take, for people.
+    def left(self, runs: list[PlannedRun], at_once: int = 1) -> str:
+        """The time that `runs` may take, `at_once` of them side by side, for people.
 
         A run may take what its cell took before; where that is unknown, the mean of all runs.
         """
@@ -53,7 +46,7 @@ class StudyClock:
             # Before the first run of all there is nothing to take a mean of.
             if similar_seconds:
                 total += statistics.fmean(similar_seconds)
-        return f"about {duration_text(total)}"
+        return f"about {duration_text(total / at_once)}"
 
     def _seconds_of(self, run: PlannedRun) -> list[float]:
         return self._cell_seconds.setdefault((run.recipe.slug, run.size), [])

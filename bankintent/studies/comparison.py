@@ -4,10 +4,11 @@ Finished runs are not repeated, missing ones run in processes of their own, fail
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bankintent import console, files, process, tracking_store
+from bankintent import console, files, tracking_store
 from bankintent.config import CompareConfig
 from bankintent.corpus import dataset
 from bankintent.corpus.dataset import DataManifest, Dataset, SourceConfig
@@ -16,6 +17,7 @@ from bankintent.labels import LabelSchema
 from bankintent.measures.shares import in_percent
 from bankintent.studies import plan
 from bankintent.studies.clock import StudyClock
+from bankintent.studies.engine import Ended, Engine, LocalEngine, Task
 from bankintent.studies.jobs import RunJob
 from bankintent.studies.plan import PlannedRun
 from bankintent.studies.recipes import load_recipes, require_valid_space
@@ -41,11 +43,13 @@ class FailedRun:
     log: Path
 
 
-def run_comparison(config: CompareConfig) -> None:
+def run_comparison(config: CompareConfig, engine: Engine | None = None) -> None:
     """Finish the sweeps, make the missing runs, write the report.
 
-    Raises TrainingError at the end where runs failed; the report then holds the others.
+    `engine` executes both; by default this machine does. Raises TrainingError at the end where runs
+    failed; the report then holds the others.
     """
+    engine = engine or LocalEngine()
     tracking_store.require_usable(config.tracking)
     recipes = load_recipes(config)
     data = dataset.load(config.data_dir)
@@ -57,14 +61,14 @@ def run_comparison(config: CompareConfig) -> None:
     # One process at a time: two would train the same runs.
     with files.exclusive(config.folder):
         # Before the plan: the key of a run depends on the values that its sweep chose.
-        recipes = [apply_sweep(recipe, config, data) for recipe in recipes]
+        recipes = [apply_sweep(recipe, config, data, engine) for recipe in recipes]
         runs = plan.make_runs(config, recipes, data)
 
         # The test split is first opened here, when every choice is made.
         rows = StudyRows.of(data, config.split)
         rows.save(config.folder / ROWS)
 
-        failures = run_missing(runs, config)
+        failures = run_missing(runs, config, engine)
         if len(failures) < len(runs):
             report_runs(config, runs, rows)
 
@@ -94,12 +98,12 @@ def report_only(config: CompareConfig) -> None:
         SourceConfig(""), {}, labels.hash, rows.data_hash, {}, unlabelled_hash=rows.unlabelled_hash
     )
     data = Dataset(config.data_dir, labels, hashes)
-    recipes = [apply_sweep(recipe, config, data, run=False) for recipe in load_recipes(config)]
+    recipes = [apply_sweep(recipe, config, data) for recipe in load_recipes(config)]
     runs = plan.make_runs(config, recipes, data)
     report_runs(config, runs, rows)
 
 
-def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun]:
+def run_missing(runs: list[PlannedRun], config: CompareConfig, engine: Engine) -> list[FailedRun]:
     """Make the runs without a record, with one printed line for each; returns those that failed."""
     missing = [run for run in runs if run.find_record() is None]
     for run in runs:
@@ -113,20 +117,21 @@ def run_missing(runs: list[PlannedRun], config: CompareConfig) -> list[FailedRun
 
     clock = StudyClock(runs)
     failures: list[FailedRun] = []
-    for index, run in enumerate(missing):
-        log = _log(run, config)
-        status = f"{run.label}, see {console.show_path(log)}"
-        with console.stdout.status(status), clock.timing(run):
-            cause = _run_apart(run, config, log)
+    remaining = list(missing)
+    for ended in engine.execute(_tasks(missing, config)):
+        [run] = [run for run in remaining if run.new_record == ended.task.result]
+        remaining.remove(run)
+        clock.took(run, ended.seconds)
 
+        cause = _find_cause(run, ended)
         if cause is None:
             outcome = _describe_result(run, config)
         else:
             outcome = f"failed: {cause}"
-            failures.append(FailedRun(run, cause, log))
+            failures.append(FailedRun(run, cause, ended.task.log))
 
-        number = num_finished + index + 1
-        times = _describe_times(clock, missing[index + 1 :])
+        number = len(runs) - len(remaining)
+        times = _describe_times(clock, remaining, engine.at_once)
         console.say(f"[{number}/{len(runs)}] {run.label}: {outcome}; {times}")
     return failures
 
@@ -145,30 +150,36 @@ def _remove_rest(run: PlannedRun, config: CompareConfig) -> None:
             job.remove_rest()
 
 
-def _describe_times(clock: StudyClock, remaining: list[PlannedRun]) -> str:
+def _describe_times(clock: StudyClock, remaining: list[PlannedRun], at_once: int) -> str:
     times = f"{clock.spent()} spent"
     if remaining:
-        times += f", {clock.left(remaining)} left"
+        times += f", {clock.left(remaining, at_once)} left"
     return times
 
 
-def _run_apart(run: PlannedRun, config: CompareConfig, log: Path) -> str | None:
-    """One run in a fresh process; returns why it failed, or None."""
-    job = RunJob(
-        settings=run.settings,
-        split=config.split,
-        key=run.key,
-        record=run.new_record,
-        keep_model=config.keep_models,
-    )
-    job_file = log.with_suffix(".json")
-    job.save(job_file)
+def _tasks(runs: Iterable[PlannedRun], config: CompareConfig) -> Iterator[Task]:
+    """The task of each run; its job is written when it is asked for."""
+    for run in runs:
+        job = RunJob(
+            settings=run.settings,
+            split=config.split,
+            key=run.key,
+            record=run.new_record,
+            keep_model=config.keep_models,
+        )
+        log = _log(run, config)
+        job_file = log.with_suffix(".json")
+        job.save(job_file)
+        place = run.settings.output_dir
+        yield Task(run.label, WORKER, job_file, log, place, run.new_record)
 
-    cause = process.run_module(WORKER, [job_file], log)
+
+def _find_cause(run: PlannedRun, ended: Ended) -> str | None:
+    """Why a run failed, or None."""
     # The record, not the exit code, makes a run a finished one.
-    if cause is None and not run.new_record.is_file():
+    if ended.cause is None and not run.new_record.is_file():
         return "it ended without a record"
-    return cause
+    return ended.cause
 
 
 def _describe_result(run: PlannedRun, config: CompareConfig) -> str:

@@ -4,11 +4,12 @@ The trials run in a child process (`trials`). This module is imported by its lig
 import neither torch nor transformers, see `plan`.
 """
 
-from bankintent import console, process
+from bankintent import console
 from bankintent.config import CompareConfig, SweepSection
 from bankintent.corpus.dataset import Dataset
 from bankintent.errors import DataError, TrainingError
 from bankintent.studies import plan
+from bankintent.studies.engine import Engine, Task
 from bankintent.studies.jobs import SweepJob
 from bankintent.studies.recipes import Recipe, with_sweep
 from bankintent.studies.record import SweepResult
@@ -21,10 +22,12 @@ TRIALS = "bankintent.studies.trials"
 """The module that executes a SweepJob."""
 
 
-def apply_sweep(recipe: Recipe, config: CompareConfig, data: Dataset, run: bool = True) -> Recipe:
+def apply_sweep(
+    recipe: Recipe, config: CompareConfig, data: Dataset, engine: Engine | None = None
+) -> Recipe:
     """The recipe with the values that its sweep chose.
 
-    A sweep that is not finished is run first; DataError where `run` is false.
+    A sweep that is not finished is run first; DataError where there is no `engine` for it.
     """
     if config.sweep is None or recipe.name not in config.sweep.space:
         return recipe
@@ -32,11 +35,11 @@ def apply_sweep(recipe: Recipe, config: CompareConfig, data: Dataset, run: bool 
     job = _plan_sweep(recipe, config, config.sweep, data)
     result = _find_result(job)
     if result is None:
-        if not run:
+        if engine is None:
             raise DataError(
                 f"the sweep of {recipe.slug} is not finished", "Run it without --report-only"
             )
-        result = _run_sweep(job, recipe, config)
+        result = _run_sweep(job, recipe, config, engine)
     return with_sweep(recipe, config, result)
 
 
@@ -76,18 +79,19 @@ def _find_result(job: SweepJob) -> SweepResult | None:
     return None
 
 
-def _run_sweep(job: SweepJob, recipe: Recipe, config: CompareConfig) -> SweepResult:
+def _run_sweep(job: SweepJob, recipe: Recipe, config: CompareConfig, engine: Engine) -> SweepResult:
     """Run the trials in a fresh process; TrainingError where it fails."""
     log = config.folder / LOGS / f"sweep-{recipe.slug}.log"
     log_name = console.show_path(log)
     job_file = log.with_suffix(".json")
     job.save(job_file)
     console.say(f"Sweep of {recipe.slug}: {job.sweep.trials} trials. Log: {log_name}")
-    with console.stdout.status(f"sweep of {recipe.slug}, see {log_name}"):
-        cause = process.run_module(TRIALS, [job_file], log)
 
-    if cause is not None:
-        raise TrainingError(f"the sweep of {recipe.slug} failed: {cause}", f"See {log_name}")
+    # Recipes share Optuna's file, so that one sweep is run at a time, on any engine.
+    task = Task(f"sweep of {recipe.slug}", TRIALS, job_file, log, job.work, job.result)
+    [ended] = engine.execute([task])
+    if ended.cause is not None:
+        raise TrainingError(f"the sweep of {recipe.slug} failed: {ended.cause}", f"See {log_name}")
 
     # A child process that ended without a fault has written it.
     result = _find_result(job)

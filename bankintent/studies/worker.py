@@ -9,6 +9,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -178,7 +179,7 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def measure_latency(predictor: "Predictor", texts: list[str]) -> Latency:
+def measure_latency(predictor: "Predictor", texts: Sequence[str]) -> Latency:
     """Time `predictor` on the first sentences, a fixed number, repeated where there are too few."""
     sample = list(islice(cycle(texts), TIMED_SENTENCES))
 
@@ -196,7 +197,7 @@ def measure_latency(predictor: "Predictor", texts: list[str]) -> Latency:
     )
 
 
-def _time_batches(predictor: "Predictor", texts: list[str]) -> float:
+def _time_batches(predictor: "Predictor", texts: Sequence[str]) -> float:
     started = time.perf_counter()
     predictor.logits(texts, LATENCY_BATCH)
     return time.perf_counter() - started

@@ -11,6 +11,7 @@ import numpy as np
 from bankintent import console
 from bankintent.bundle import index, layout
 from bankintent.config.decision import DecisionSection
+from bankintent.corpus.dataset import SplitData
 from bankintent.decision.fitting import fit
 from bankintent.decision.material import LabelledRows, Material, NearResult, Rows, Vectors
 from bankintent.decision.policy import PolicyRecord
@@ -66,9 +67,10 @@ def write(
 
     steps.begin("reading the training sentences with the published model")
     predictor = Predictor.load(staging / layout.MERGED)
-    train = predictor.outputs(run.rows.train.texts, config.eval_batch_size)
+    known = _rows_to_know(run)
+    train = predictor.outputs(known.texts, config.eval_batch_size)
     if config.explain.index:
-        _write_index(staging, run, train)
+        _write_index(staging, run, known, train)
     if not fits_policy:
         return Answering(None, reason)
 
@@ -76,7 +78,8 @@ def write(
     steps.begin("finding out when to answer")
     # One policy decides for every published format.
     comparable = train if policy.formats_give_features(staging) else Outputs(train.logits, None)
-    material = _gather(run, cross, predictor, comparable, config.decision)
+    known_vectors = _vectors(known, comparable)
+    material = _gather(run, cross, predictor, known_vectors, config.decision)
     if extra is not None and extra.rows is not None:
         material = _joined(material, extra.rows)
     near = _hold_intents_out(run, fitted.frozen, material, config.decision)
@@ -85,13 +88,26 @@ def write(
     return Answering(made.policy.record, None)
 
 
+def _rows_to_know(run: TrainingRun) -> SplitData:
+    """The training rows, or of many as many of each intent as an index may have."""
+    train = run.rows.train
+    return train.take(index.choose(train.labels))
+
+
+def _vectors(rows: SplitData, outputs: Outputs) -> Vectors | None:
+    """What the model makes of its training rows; None where that is no vector of each."""
+    if outputs.features is None:
+        return None
+    return Vectors(outputs.features, np.asarray(rows.labels, dtype=np.int64))
+
+
 def _hold_intents_out(
     run: TrainingRun, frozen: Features | None, material: Material, settings: DecisionSection
 ) -> dict[str, NearResult] | None:
     """How scores tell intents that the encoder has not learned; None without its own vectors."""
     rows = len(run.rows.train)
     validation = material.validation
-    if frozen is None or len(frozen.val) != len(validation):
+    if frozen is None or len(frozen.val) != len(validation) or run.rows.train.is_mapped:
         return None
 
     # Sentences that the run labelled itself come after its own rows.
@@ -115,20 +131,19 @@ def _why_no_policy(
     return policy.why_not(len(run.rows.val) if cross is None else len(cross.true))
 
 
-def _write_index(staging: Path, run: TrainingRun, outputs: Outputs) -> None:
-    """Write the index of training sentences; a model without vectors of texts has none."""
+def _write_index(staging: Path, run: TrainingRun, known: SplitData, outputs: Outputs) -> None:
+    """Write the index of the known sentences; a model without vectors of texts has none."""
     if outputs.features is None:
         console.say("note: no index of training sentences: the model has no one vector of a text")
         return
 
-    train = run.rows.train
-    chosen = index.choose(train.labels)
+    chosen = index.choose(known.labels)
     index.write(
         staging,
         run.data.labels,
-        train.take(chosen),
+        known.take(chosen),
         outputs.features[chosen],
-        trained_on=len(train),
+        trained_on=len(run.rows.train),
         with_texts=run.config.explain.texts,
     )
 
@@ -137,7 +152,7 @@ def _gather(
     run: TrainingRun,
     cross: CrossValidation | None,
     predictor: Predictor,
-    train: Outputs,
+    train: Vectors | None,
     settings: DecisionSection,
 ) -> Material:
     outside = policy.find_outside(run.data, settings)
@@ -147,10 +162,7 @@ def _gather(
 
     validation = run.rows.val
     answers = predictor.outputs(validation.texts, batch_size)
-    vectors = None
-    if train.features is not None:
-        vectors = Vectors(train.features, np.asarray(run.rows.train.labels, dtype=np.int64))
-    return policy.gather(predictor, validation, answers, outside, vectors, batch_size)
+    return policy.gather(predictor, validation, answers, outside, train, batch_size)
 
 
 def _out_of_fold(

@@ -4,6 +4,7 @@ import torch
 from transformers import TrainingArguments
 
 from bankintent.config import TrainConfig
+from bankintent.training import processes
 from bankintent.training.course import Course
 from bankintent.training.selection import METRIC
 
@@ -23,7 +24,7 @@ def trainer_arguments(
         # Whole: a checkpoint records its own path, and may be continued from another folder.
         output_dir=str(folder.absolute()),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // processes.count(),
         per_device_eval_batch_size=config.eval_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.lr,
@@ -48,6 +49,8 @@ def trainer_arguments(
         remove_unused_columns=False,  # a row holds what the model takes, and what the loss does
         # Under PEFT the Trainer cannot find it out, and eval_loss goes missing.
         label_names=["labels"],
+        # The table of cached features is one, and would be sent to all at each step.
+        ddp_broadcast_buffers=False,
         report_to="none",
         disable_tqdm=True,
         seed=config.seed,

@@ -6,9 +6,12 @@ opens of pickled files (optimizer, scheduler, scaler, random numbers) it opens w
 `weights_only`: a tampered one can name no function to call, even under a mark made to fit it.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,26 @@ def take_newest_whole(folder: Path, needs_best: bool) -> Path | None:
         for checkpoint in _checkpoints(folder):
             _remove(checkpoint)
     return found
+
+
+@contextlib.contextmanager
+def own_random_state(checkpoint: str | None, processes: int) -> Iterator[str | None]:
+    """Yield a folder where the Trainer finds the random state for so many processes.
+
+    It is the checkpoint, or, where another number of processes wrote that, a folder with the main
+    one's state: the rows go on in the order in which they would have come.
+    """
+    names = ("rng_state.pth", "rng_state_0.pth")
+    wanted = names[0] if processes == 1 else names[1]
+    other = names[1] if processes == 1 else names[0]
+    is_other = checkpoint is not None and not (Path(checkpoint) / wanted).is_file()
+    if checkpoint is None or not is_other or not (Path(checkpoint) / other).is_file():
+        yield checkpoint
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(Path(checkpoint) / other, Path(folder) / wanted)
+        yield folder
 
 
 def fault(checkpoint: Path) -> str | None:

@@ -99,8 +99,8 @@ def _known_vectors(run: TrainingRun, fitted: Fitted) -> KnownVectors | None:
         return None
 
     # In the order in which training has read them.
-    texts = labelled_rows(run).texts
+    texts = [*labelled_rows(run).texts]
     if run.config.pseudo_labels is not None:
-        texts = texts + run.rows.unlabelled.texts
-    texts = texts + run.rows.val.texts
+        texts += run.rows.unlabelled.texts
+    texts += run.rows.val.texts
     return KnownVectors(fitted.frozen.table, {text: row for row, text in enumerate(texts)})

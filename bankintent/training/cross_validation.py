@@ -19,7 +19,14 @@ from bankintent.measures.learning import CurvePoint
 from bankintent.measures.shares import in_percent
 from bankintent.progress import waiting
 from bankintent.tracking import Tracker
-from bankintent.training import backbones, epoch_choice, features, kept, learning_curve
+from bankintent.training import (
+    backbones,
+    epoch_choice,
+    features,
+    kept,
+    learning_curve,
+    processes,
+)
 from bankintent.training.epoch_choice import Answers, JudgedFold
 from bankintent.training.features import KnownVectors
 from bankintent.training.fit import TrainingRun, fit_run, labelled_rows
@@ -83,11 +90,13 @@ def cross_validate(run: TrainingRun) -> CrossValidation:
     published = epoch_choice.describe(judged, labels, pooled["macro_f1"], run.config)
 
     with waiting("Finding out how much more sentences would help"), one_thread():
-        curve = learning_curve.measure(run.known.take(train.texts).numpy(), labels, folds)
+        curve = []
+        if processes.is_main():
+            curve = learning_curve.measure(run.known.take(train.texts).numpy(), labels, folds)
     return CrossValidation(
         folds=folds,
-        ids=[train.ids[row] for row in rows],
-        texts=[train.texts[row] for row in rows],
+        ids=[train.ids[row] for row in rows.tolist()],
+        texts=[train.texts[row] for row in rows.tolist()],
         true=true,
         logits=logits,
         published=published,
@@ -101,9 +110,14 @@ def with_vectors(run: TrainingRun) -> TrainingRun:
     config = run.config
     texts = list(dict.fromkeys(labelled_rows(run).texts))
     with waiting(f"Reading {len(texts):,} sentences once with the frozen encoder"):
-        backbone = backbones.load_backbone(
-            config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
-        )
+        with processes.main_first():
+            backbone = backbones.load_backbone(
+                config.model_name,
+                run.data.labels,
+                config.max_length,
+                config.revision,
+                config.pooling,
+            )
         require_trainable(backbone, config)
         require_vectors(backbone)
         vectors = features.frozen(
@@ -132,7 +146,7 @@ def judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
     seconds: list[float] = []
     for number, fold in enumerate(folds, 1):
         path = run.work.folds / f"{fold.repeat}-{fold.number}.safetensors"
-        finished = _read_finished(path, fold)
+        finished = _read_once(path, fold)
         if finished is not None:
             yield finished
             continue
@@ -140,7 +154,8 @@ def judge_folds(run: TrainingRun, folds: Folds) -> Iterator[JudgedFold]:
         started = time.perf_counter()
         answers = train_fold(run, fold)
         seconds.append(time.perf_counter() - started)
-        _write_finished(path, answers, seconds[-1])
+        if processes.is_main():
+            _write_finished(path, answers, seconds[-1])
 
         # Of the last epoch: which one is published is not known before all folds are.
         accuracy = (answers[-1].argmax(axis=1) == labels[fold.held_out]).mean()
@@ -162,6 +177,13 @@ def _write_finished(path: Path, answers: Answers, seconds: float) -> None:
             f"{path} cannot be written ({error})",
             "Make room there, and run the same command again to go on",
         ) from None
+
+
+def _read_once(path: Path, fold: Fold) -> JudgedFold | None:
+    """What `_read_finished` gives, alike in every process."""
+    # The main one says whether it is to be believed.
+    is_there = processes.from_main(lambda: _read_finished(path, fold) is not None)
+    return _read_finished(path, fold) if is_there else None
 
 
 def _read_finished(path: Path, fold: Fold) -> JudgedFold | None:
@@ -203,5 +225,6 @@ def train_fold(run: TrainingRun, fold: Fold) -> Answers:
         if run.config.regime == "head-only":
             stack.enter_context(one_thread())
         fitted = fit_run(part)
-    shutil.rmtree(work.path, ignore_errors=True)
+    if processes.is_main():
+        shutil.rmtree(work.path, ignore_errors=True)
     return np.stack(fitted.fit.answers)

@@ -1,11 +1,16 @@
 """The rows of a run as the Trainer takes them: token ids, cached features, a teacher's logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from bankintent.bundle.index import choose
 from bankintent.corpus.dataset import SplitData
 from bankintent.texts import fold
+from bankintent.training.encoded_file import encode_to_file
 from bankintent.training.features import EncodedRows, Features
 from bankintent.training.methods.distillation import Floats
 
@@ -21,10 +26,34 @@ class TrainingRows:
     teacher_logits: Floats | None = None
     """(training rows, labels): a teacher's answers, which `config.distill` weighs in the loss."""
 
-    def encode_train(self, tokenizer: Tokenizer) -> EncodedRows:
-        """The training rows, each with its teacher's logits if there is a teacher."""
+    def without_features(self) -> "TrainingRows":
+        """The same rows, to be run through the encoder."""
+        return replace(self, features=None)
+
+    def for_probe(self) -> "TrainingRows":
+        """The rows that a linear probe is fitted on: all, or of those on disk some of each intent.
+
+        A probe is fitted in memory, and more sentences hardly change it.
+        """
+        if not self.train.is_mapped:
+            return self
+
+        chosen = choose(self.train.labels)
+        vectors = self.features
+        if vectors is not None:
+            table = torch.cat([vectors.train[chosen], vectors.val])
+            vectors = Features(table, len(chosen))
+        return replace(self, train=self.train.take(chosen), features=vectors)
+
+    def encode_train(self, tokenizer: Tokenizer, folder: Path) -> EncodedRows:
+        """The training rows, each with its teacher's logits if there is a teacher.
+
+        Of sentences that are on disk the tokens are too, in a file of `folder`.
+        """
         if self.features is not None:
             return self.features.encode_train(self.train.labels)
+        if self.train.is_mapped:
+            return encode_to_file(self.train, tokenizer, folder)
 
         rows = encode(self.train, tokenizer)
         if self.teacher_logits is not None:
@@ -39,7 +68,7 @@ class TrainingRows:
         return encode(self.val, tokenizer)
 
 
-def encode(data: SplitData, tokenizer: Tokenizer) -> EncodedRows:
+def encode(data: SplitData, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """Token ids of the folded texts, without padding: a batch is padded to its longest text."""
     if not len(data):
         # The tokenizer fails on an empty list.

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -18,10 +19,13 @@ from bankintent import console, progress
 from bankintent.inference.head_inputs import HeadInputs, output_layer
 from bankintent.inference.predictor import Predictor
 from bankintent.labels import LabelSchema
-from bankintent.training import kept
+from bankintent.training import kept, processes
 from bankintent.training.architectures import READS_FIRST_TOKEN
 from bankintent.training.backbones import Backbone
 from bankintent.training.pooling import MARKER
+
+TEXTS_AT_ONCE = 50_000
+"""Texts whose tokens are in memory where their vectors go to a file."""
 
 FEATURES = "features"
 """Name of the table in the file of a cache."""
@@ -30,7 +34,7 @@ NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path", MARKER
 """Keys of a model's config that change nothing in its encoder."""
 
 
-EncodedRows = list[dict[str, Any]]
+EncodedRows = Sequence[dict[str, Any]]
 """Rows as the Trainer's collator takes them."""
 
 
@@ -64,11 +68,11 @@ class Features:
 
     def encode_train(self, label_ids: list[int]) -> EncodedRows:
         """The training rows for a model on cached features."""
-        return _numbered_rows(label_ids, first=0)
+        return NumberedRows(label_ids, first=0)
 
     def encode_val(self, label_ids: list[int]) -> EncodedRows:
         """The validation rows for a model on cached features."""
-        return _numbered_rows(label_ids, first=self.train_rows)
+        return NumberedRows(label_ids, first=self.train_rows)
 
 
 @dataclass(frozen=True)
@@ -79,21 +83,37 @@ class KnownVectors:
     """(texts, hidden) float32."""
     row_of_text: dict[str, int]
 
-    def covers(self, texts: list[str]) -> bool:
+    def covers(self, texts: Sequence[str]) -> bool:
         """Whether the vector of every text is known."""
         return all(text in self.row_of_text for text in texts)
 
-    def take(self, texts: list[str]) -> torch.Tensor:
+    def take(self, texts: Sequence[str]) -> torch.Tensor:
         """(texts, hidden), a copy."""
         return self.table[[self.row_of_text[text] for text in texts]]
 
 
-def _numbered_rows(label_ids: list[int], first: int) -> EncodedRows:
+class NumberedRows(Sequence[dict[str, Any]]):
     """Rows for the Trainer that have a row number of the table in the place of token ids."""
-    return [
-        {"input_ids": [number], "attention_mask": [1], "labels": label_id}
-        for number, label_id in enumerate(label_ids, start=first)
-    ]
+
+    def __init__(self, label_ids: list[int], first: int) -> None:
+        self._label_ids = label_ids
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self._label_ids)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """A row; of a slice the list of its rows."""
+        if isinstance(place, slice):
+            return [self[row] for row in range(*place.indices(len(self)))]
+        label_id = self._label_ids[place]
+        return {"input_ids": [self._first + place], "attention_mask": [1], "labels": label_id}
 
 
 class CachedEncoder(nn.Module):
@@ -143,6 +163,22 @@ def frozen(
     otherwise. A file that is not what was written is not believed, and a cache that cannot be
     written is gone without.
     """
+    is_cached = False
+
+    def make() -> torch.Tensor:
+        nonlocal is_cached
+        vectors = _frozen(backbone, labels, texts, batch_size, cache)
+        is_cached = vectors.is_cached
+        return vectors.table
+
+    # Read from disk or computed once, also where several processes train.
+    table = processes.table_from_main(make)
+    return FrozenVectors(table, is_cached)
+
+
+def _frozen(
+    backbone: Backbone, labels: LabelSchema, texts: list[str], batch_size: int, cache: Path
+) -> FrozenVectors:
     path = cache / "features" / f"{_key(backbone, texts)}.safetensors"
     table = _read_kept(path, len(texts), backbone.model.config.hidden_size)
     if table is not None:
@@ -187,21 +223,74 @@ def compute(
 
     Of a model that does not run on features it is what its last layer reads.
     """
+    # Made outside of inference mode: autograd refuses tensors that were made inside.
+    table = torch.empty(len(texts), _width(backbone, len(labels)))
+    with progress.row_progress("features", len(texts)) as advance:
+        _fill(table, backbone, labels, texts, batch_size, advance)
+    return table
+
+
+def compute_mapped(
+    backbone: Backbone,
+    labels: LabelSchema,
+    parts: list[Sequence[str]],
+    batch_size: int,
+    folder: Path,
+) -> torch.Tensor:
+    """`compute` of the texts of all parts, in a file of `folder` that is mapped.
+
+    The file has no name: it is gone when the process ends. Few texts are in memory at once.
+    """
+    num_texts = sum(map(len, parts))
+    table = _map_table(num_texts, _width(backbone, len(labels)), folder)
+
+    start = 0
+    with progress.row_progress("features", num_texts) as advance:
+        for texts in parts:
+            for first in range(0, len(texts), TEXTS_AT_ONCE):
+                block = list(texts[first : first + TEXTS_AT_ONCE])
+                rows = table[start : start + len(block)]
+                _fill(rows, backbone, labels, block, batch_size, advance)
+                start += len(block)
+    return table
+
+
+def _map_table(rows: int, width: int, folder: Path) -> torch.Tensor:
+    """(rows, width) float32 zeros in a file without a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        # The mapping keeps the file, whose name goes at the end of the block.
+        numbers = torch.from_file(file.name, shared=True, size=rows * width, dtype=torch.float32)
+    return numbers.view(rows, width)
+
+
+def _width(backbone: Backbone, num_labels: int) -> int:
+    """The length of a text's vector."""
+    model = backbone.model
+    if runs_on_features(model):
+        return int(model.config.hidden_size)
+    return output_layer(model, num_labels).in_features
+
+
+@torch.inference_mode()
+def _fill(
+    table: torch.Tensor,
+    backbone: Backbone,
+    labels: LabelSchema,
+    texts: list[str],
+    batch_size: int,
+    advance: progress.Advance,
+) -> None:
+    """Write the vectors of the texts into the rows of the table."""
     model = backbone.model
     predictor = Predictor(model, backbone.tokenizer, labels)
     layer = output_layer(model, len(labels))
     is_replaceable = runs_on_features(model)
 
-    # Made outside of inference mode: autograd refuses tensors that were made inside.
-    width = model.config.hidden_size if is_replaceable else layer.in_features
-    table = torch.empty(len(texts), width)
-    with torch.inference_mode(), progress.row_progress("features", len(texts)) as advance:
-        for rows, batch in predictor.batches(texts, batch_size):
-            vectors = _encode(model, batch) if is_replaceable else _read(model, layer, batch)
-            table[rows] = vectors.float().cpu()
-            advance(len(rows))
-
-    return table
+    for rows, batch in predictor.batches(texts, batch_size):
+        vectors = _encode(model, batch) if is_replaceable else _read(model, layer, batch)
+        table[rows] = vectors.float().cpu()
+        advance(len(rows))
 
 
 def _encode(model: PreTrainedModel, batch: Any) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,10 +17,10 @@ from bankintent.export import publish
 from bankintent.measures.shares import in_percent
 from bankintent.progress import waiting
 from bankintent.tracking import Tracker
-from bankintent.training import backbones, checkpoints, features, regimes, trainer
+from bankintent.training import backbones, checkpoints, features, processes, regimes, trainer
 from bankintent.training.backbones import Backbone
 from bankintent.training.course import Course, Past
-from bankintent.training.encoding import TrainingRows, encode
+from bankintent.training.encoding import TrainingRows
 from bankintent.training.features import Features, KnownVectors
 from bankintent.training.forward_check import require_trainable
 from bankintent.training.hardware import pick_precision
@@ -74,7 +76,7 @@ def fit_run(run: TrainingRun) -> Fitted:
     # First of all: a new head is random, and so are dropout, adapters and the order of batches.
     set_seed(config.seed)
 
-    with waiting("Loading the encoder"):
+    with waiting("Loading the encoder"), processes.main_first():
         backbone = backbones.load_backbone(
             config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
         )
@@ -95,7 +97,7 @@ def fit_run(run: TrainingRun) -> Fitted:
     frozen = rows.features
     if config.regime != "head-only" or not features.runs_on_features(backbone.model):
         # An encoder that learns has to be run: its vectors change with each step.
-        rows = replace(rows, features=None)
+        rows = rows.without_features()
 
     cost = trainer.fit(model, backbone.tokenizer, rows, config, course)
     return Fitted(backbone, model, parameters, cost, teacher, frozen)
@@ -106,8 +108,14 @@ def _begin(run: TrainingRun) -> Course:
     # From here on the seconds are counted: a user waits for all of it, not for the Trainer alone.
     course = run.course
     needs_best = run.config.keep == "best"
+    checkpoint = processes.from_main(lambda: _newest_checkpoint(course, needs_best))
+    path = None if checkpoint is None else Path(checkpoint)
+    return replace(course, resume_from=path, past=Past.read(path))
+
+
+def _newest_checkpoint(course: Course, needs_best: bool) -> str | None:
     checkpoint = checkpoints.take_newest_whole(course.checkpoints, needs_best)
-    return replace(course, resume_from=checkpoint, past=Past.read(checkpoint))
+    return None if checkpoint is None else str(checkpoint)
 
 
 def _say_what_is_kept(backbone: Backbone, config: TrainConfig, num_labels: int) -> None:
@@ -148,6 +156,8 @@ def _prepare_rows(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> T
     )
     if not needs_features:
         return rows
+    if rows.train.is_mapped:
+        return _map_features(run, backbone, rows)
 
     vectors = _read_features(run, backbone, rows)
     rows = replace(rows, features=vectors)
@@ -166,13 +176,16 @@ def _prepare_model(
     """
     config = run.config
     # After a contrastive stage the encoder is another one, and is probed then.
-    starts_probed = config.head_init == "probe" and config.contrastive is None
-    if starts_probed and rows.features is not None:
-        _probe_head(backbone, rows.features, rows)
+    if config.head_init == "probe" and config.contrastive is None:
+        probed = rows.for_probe()
+        vectors = probed.features or _read_features(run, backbone, probed)
+        _probe_head(backbone, vectors, probed)
 
     if config.regime == "lora":
         # What the adapter will be an adapter to: once it is trained, this model is gone.
-        publish.save_base(backbone.model, backbone.tokenizer, run.work.base)
+        processes.from_main(
+            lambda: publish.save_base(backbone.model, backbone.tokenizer, run.work.base)
+        )
 
     model = regimes.prepare(backbone, config.regime, config.lora)
     parameters = regimes.count_parameters(model)
@@ -187,12 +200,26 @@ def _prepare_model(
     return model, parameters
 
 
+def _map_features(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> TrainingRows:
+    """Rows on disk with their features beside them, where the head alone is trained on those."""
+    config = run.config
+    if config.regime != "head-only" or not features.runs_on_features(backbone.model):
+        return rows
+
+    parts = [rows.train.texts, rows.val.texts]
+    with waiting(f"Reading {len(rows.train):,} sentences once with the frozen encoder"):
+        table = features.compute_mapped(
+            backbone, run.data.labels, parts, config.eval_batch_size, config.cache_dir
+        )
+    return replace(rows, features=Features(table, len(rows.train)))
+
+
 def _read_features(run: TrainingRun, backbone: Backbone, rows: TrainingRows) -> Features:
     config = run.config
     started = time.perf_counter()
 
     # In one pass: the cache is keyed by the texts of both.
-    texts = rows.train.texts + rows.val.texts
+    texts = [*rows.train.texts, *rows.val.texts]
     if run.known is not None and run.known.covers(texts):
         return Features(run.known.take(texts), len(rows.train))
 
@@ -216,21 +243,28 @@ def _guess_labels(run: TrainingRun, vectors: Features, train: SplitData) -> Spli
     names = run.data.labels.names
     started = time.perf_counter()
 
-    with waiting("Guessing the intents of the sentences without labels"):
+    def guess() -> list[int]:
         # In float64: the probe behind the guesses is fitted in it.
         guesses = pseudo_labels.guess(
             vectors.train.double().numpy(), np.asarray(train.labels), len(names), section
         )
-    guesses.write(run.work.table(PSEUDO_LABELS), train, names)
+        guesses.write(run.work.table(PSEUDO_LABELS), train, names)
+        return guesses.labels.tolist()
+
+    with waiting("Guessing the intents of the sentences without labels"):
+        labels = processes.from_main(guess)
 
     console.say(
         f"{len(run.rows.unlabelled):,} sentences were given the intents of their neighbours,"
         f" {time.perf_counter() - started:.0f} s"
     )
-    return replace(train, labels=guesses.labels.tolist())
+    return replace(train, labels=labels)
 
 
 def _probe_head(backbone: Backbone, vectors: Features, rows: TrainingRows) -> None:
+    if not processes.is_main():
+        # Training begins with the weights of the main process in all.
+        return
     with waiting("Fitting a linear probe of the encoder"):
         accuracy = probe.warm_start(backbone.model, vectors, rows.train.labels, rows.val.labels)
     figure = "" if accuracy is None else f": validation accuracy {in_percent(accuracy)}"
@@ -256,7 +290,7 @@ def _run_contrastive_stage(
     loss = contrastive.run_stage(
         model,
         backbone.tokenizer,
-        encode(rows.train, backbone.tokenizer),
+        rows.without_features().encode_train(backbone.tokenizer, config.cache_dir),
         batches,
         pick_precision(config.precision),
         run.work.contrastive,
@@ -266,9 +300,12 @@ def _run_contrastive_stage(
     console.say(f"Contrastive stage: {section.steps} steps, {seconds:.0f} s, loss {loss:.3f}")
 
     if config.head_init == "probe":
-        texts = rows.train.texts + rows.val.texts
-        table = features.compute(backbone, run.data.labels, texts, config.eval_batch_size)
-        _probe_head(backbone, Features(table, len(rows.train)), rows)
+        probed = rows.without_features().for_probe()
+        texts = [*probed.train.texts, *probed.val.texts]
+        table = processes.table_from_main(
+            lambda: features.compute(backbone, run.data.labels, texts, config.eval_batch_size)
+        )
+        _probe_head(backbone, Features(table, len(probed.train)), probed)
 
 
 def _mine_negatives(run: TrainingRun, rows: TrainingRows) -> contrastive.Negatives | None:
@@ -280,10 +317,17 @@ def _mine_negatives(run: TrainingRun, rows: TrainingRows) -> contrastive.Negativ
 
     assert rows.features is not None
     label_ids = np.asarray(rows.train.labels)
-    negatives = contrastive.mine(rows.features.train.numpy(), label_ids)
+    vectors = rows.features.train.numpy()
 
-    negatives.write(run.work.table(NEGATIVES), rows.train, run.data.labels.names)
-    return negatives
+    def mine() -> list[Any]:
+        negatives = contrastive.mine(vectors, label_ids)
+        negatives.write(run.work.table(NEGATIVES), rows.train, run.data.labels.names)
+        return [negatives.rows.tolist(), negatives.cosines.tolist()]
+
+    found = processes.from_main(mine)
+    return contrastive.Negatives(
+        np.asarray(found[0], dtype=np.int64), np.asarray(found[1], dtype=np.float32)
+    )
 
 
 def _announce(run: TrainingRun, backbone: Backbone, parameters: Parameters, sentences: int) -> None:
@@ -309,4 +353,17 @@ def _announce(run: TrainingRun, backbone: Backbone, parameters: Parameters, sent
     new_modules = ", ".join(backbone.new_modules) or "nothing"
     console.say(
         f"{sentences:,} sentences, {config.epochs} epochs; newly initialised: {new_modules}"
+    )
+    if processes.count() > 1:
+        console.say(_describe_batch(config))
+
+
+def _describe_batch(config: TrainConfig) -> str:
+    """The sentences of an optimizer step, and how they are divided, in words."""
+    number = processes.count()
+    passes = config.gradient_accumulation
+    accumulated = f" x {passes} passes" if passes > 1 else ""
+    return (
+        f"{config.effective_batch} sentences in a step: {number} processes"
+        f" x {config.batch_size // number}{accumulated}"
     )

@@ -6,6 +6,7 @@ sentences, does so whatever their batch, and lets through the gradients that the
 
 import torch
 from torch.nn import functional
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from bankintent.config import TrainConfig
 from bankintent.errors import ModelError, UserError
@@ -129,6 +130,16 @@ def _require_gradients(backbone: Backbone, config: TrainConfig) -> None:
     for gradient in gradients:
         if gradient is None or not torch.isfinite(gradient).all() or not gradient.any():
             raise _refuse(backbone, "no gradient reaches the weights that are to learn")
+
+
+def has_idle_weights(model: torch.nn.Module, tokenizer: Tokenizer) -> bool:
+    """Whether a weight that is to learn gets no gradient from an answer."""
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    encoded = tokenizer([SHORT], return_tensors="pt").to(trainable[0].device)
+    with torch.random.fork_rng(devices=[]):
+        total = model.eval()(**encoded).logits.sum()
+    gradients = torch.autograd.grad(total, trainable, allow_unused=True)
+    return any(gradient is None for gradient in gradients)
 
 
 def _first_weights(backbone: Backbone) -> torch.Tensor:

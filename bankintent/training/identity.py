@@ -20,6 +20,7 @@ WITHOUT_EFFECT = {
     "output_dir",
     "data_dir",
     "cache_dir",
+    "stream_above",
     "tracking",
     "eval_batch_size",
     "decision",

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+NO_ROW = -100
+"""The label of a row that counts for nothing, in PyTorch's cross-entropy and in the Trainer."""
+
 
 class IntentLoss:
     """Cross-entropy, normalised over the whole accumulated batch."""

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from bankintent import console
 from bankintent.measures.shares import in_percent
 from bankintent.progress import LogClock
+from bankintent.training import processes
 from bankintent.training.checkpoints import checkpoint_of
 from bankintent.training.course import Course, Past
 
@@ -184,8 +185,9 @@ class EpochReport(TrainerCallback):
         self._track(figures, epoch)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        past = Past(self.history, self.start, self.course.seconds)
-        past.write(checkpoint_of(Path(args.output_dir), state.global_step))
+        if processes.is_main():
+            past = Past(self.history, self.start, self.course.seconds)
+            past.write(checkpoint_of(Path(args.output_dir), state.global_step))
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any

@@ -15,7 +15,7 @@ from bankintent.export import publish as export
 from bankintent.measures import metrics
 from bankintent.tracking import Tracker
 from bankintent.tracking_files import Loading
-from bankintent.training import answering, cross_validation
+from bankintent.training import answering, cross_validation, processes
 from bankintent.training.cross_fitting import CrossFit, cross_fit
 from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun, fit_run
@@ -29,8 +29,11 @@ SUMMARY_WIDTH = 80
 
 def make_bundle(
     config: TrainConfig, data: Dataset, rows: RunRows, work: WorkFolder, identity: Identity
-) -> TrainingRecord:
-    """Train, publish and track one run; returns its record."""
+) -> TrainingRecord | None:
+    """Train, publish and track one run; returns its record.
+
+    Of several processes the main one publishes; the others get None when all have trained.
+    """
     settings = config.model_dump(mode="json", exclude={"tracking"})
     tags = {
         tracking.KIND: tracking.TRAINING,
@@ -40,7 +43,10 @@ def make_bundle(
         "regime": config.regime,
     }
 
-    with tracking.run(config.tracking, config.output_dir.name, tags) as tracker:
+    tracked = config.tracking
+    if not processes.is_main():
+        tracked = tracked.model_copy(update={"enabled": False})
+    with tracking.run(tracked, config.output_dir.name, tags) as tracker:
         tracker.params(settings)
         run = TrainingRun(config, data, rows, work, tracker)
         cross = None
@@ -51,6 +57,8 @@ def make_bundle(
 
         fitted = fit_run(run)
         extra = cross_fit(run, fitted)
+        if not processes.go_on_alone():
+            return None
         # The record has the settings that were asked for.
         run = replace(run, config=config)
         with steps.shown(steps.count(config.export) + answering.count_steps(run, cross, extra)):
@@ -156,13 +164,16 @@ def summarise(record: TrainingRecord, bundle: Path) -> None:
 
 
 def _validation_figures(record: TrainingRecord) -> list[str]:
-    """Accuracy and macro-F1 of validation, a line each, with its 95 % interval."""
+    """Accuracy and macro-F1 of validation, a line each, with the 95 % interval."""
     kind = "validation" if record.validation.cross is None else "out-of-fold"
     lines = []
     for metric in ("accuracy", "macro_f1"):
-        low, high = record.validation.intervals[metric]
         value = 100 * record.metrics["val"][metric]
-        interval = f"{100 * low:.2f} to {100 * high:.2f}"
-        name = metrics.SHOWN[metric]
-        lines.append(f"{kind} {name} {value:.2f} % (95 % interval {interval})")
+        line = f"{kind} {metrics.SHOWN[metric]} {value:.2f} %"
+        # Macro-F1 has no interval where every answer is right.
+        interval = record.validation.intervals.get(metric)
+        if interval is not None:
+            low, high = interval
+            line += f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+        lines.append(line)
     return lines

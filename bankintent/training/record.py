@@ -113,6 +113,10 @@ class TrainingFacts:
     peak_memory_bytes: int
     precision: str
     hardware: str
+    processes: int
+    """How many have trained together."""
+    effective_batch: int
+    """Sentences in one optimizer step, whatever their number."""
     history: list[dict[str, float]]
     published: Published
 
@@ -229,7 +233,7 @@ def gather(
         data=_data_facts(run),
         metrics={"val": judgement.figures},
         validation=judgement.validation,
-        training=_training_facts(fitted),
+        training=_training_facts(fitted, config.effective_batch),
         parity=parity,
         versions=versions(),
         tracked=tracked(run.tracker, config.tracking.uri),
@@ -255,7 +259,7 @@ def _data_facts(run: TrainingRun) -> DataFacts:
     )
 
 
-def _training_facts(fitted: Fitted) -> TrainingFacts:
+def _training_facts(fitted: Fitted, effective_batch: int) -> TrainingFacts:
     cost = fitted.fit
 
     return TrainingFacts(
@@ -267,6 +271,8 @@ def _training_facts(fitted: Fitted) -> TrainingFacts:
         peak_memory_bytes=cost.peak_memory_bytes,
         precision=cost.precision,
         hardware=cost.hardware,
+        processes=cost.processes,
+        effective_batch=effective_batch,
         history=cost.history,
         published=cost.published,
     )

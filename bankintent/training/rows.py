@@ -32,9 +32,14 @@ class RunRows:
 def read_rows(config: TrainConfig, data: Dataset) -> RunRows:
     """Read and draw the rows of a run.
 
-    Raises DataError if no intent has `few_shot` rows, ConfigError as `rows_without_labels` does, or
-    where the settings need validation rows and the data has none.
+    More than `stream_above` training rows stay on disk. Raises DataError if no intent has
+    `few_shot` rows, ConfigError as `rows_without_labels` does, where the settings need validation
+    rows and the data has none, or where they need rows in memory that stay on disk.
     """
+    if _is_streamed(config, data):
+        _require_streamable(config, data)
+        return RunRows(data.read_mapped("train", config.cache_dir), data.read("val"))
+
     train = data.read("train")
     if data.is_cross:
         _require_no_validation(config, data)
@@ -45,6 +50,31 @@ def read_rows(config: TrainConfig, data: Dataset) -> RunRows:
 
     unlabelled = rows_without_labels(config, data, train, drawn)
     return RunRows(drawn, data.read("val"), unlabelled)
+
+
+def _is_streamed(config: TrainConfig, data: Dataset) -> bool:
+    """Whether the training rows stay on disk; `few_shot` draws few of them."""
+    if data.is_cross or config.few_shot is not None:
+        return False
+    return data.count("train") > config.stream_above
+
+
+def _require_streamable(config: TrainConfig, data: Dataset) -> None:
+    """Raise ConfigError for settings that hold something of every training row in memory."""
+    holding = {
+        "distill": config.distill is not None,
+        "pseudo_labels": config.pseudo_labels is not None,
+        "label_names": config.label_names,
+        "contrastive.hard": config.contrastive is not None and config.contrastive.hard > 0,
+    }
+    for key, is_set in holding.items():
+        if is_set:
+            rows = data.count("train")
+            raise ConfigError(
+                f"{key} needs all training sentences in memory, and {data.path} has {rows:,}, more"
+                f" than stream_above ({config.stream_above:,})",
+                f"Remove {key}, or set stream_above: {rows} if the memory is large enough",
+            )
 
 
 def _require_no_validation(config: TrainConfig, data: Dataset) -> None:

@@ -1,6 +1,8 @@
 """One training run from a config to a bundle: started anew, continued, or found finished."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +16,7 @@ from bankintent.corpus.language import Languages, encoder_note
 from bankintent.errors import OutputError, UserError
 from bankintent.progress import waiting
 from bankintent.training import identity as identities
+from bankintent.training import processes
 from bankintent.training.identity import Identity
 from bankintent.training.rows import RunRows, read_rows, require_words
 
@@ -28,14 +31,14 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
     the way and `overwrite` is off, and a UserError of its kind for unusable settings, data, models.
     """
     files.require_apart(config.output_dir)
-    identity = identities.identity(config, data)
-    files.settle(config.output_dir)
-    # With `overwrite` too: a run that was killed after its publication does not begin anew.
-    was_cut_off = finish_publication(config.output_dir, identity)
-    if was_cut_off or is_finished(config, identity, overwrite):
+    processes.require_same(config.model_dump(mode="json"), "settings")
+    processes.require_same([data.hash, data.labels.hash], "data")
+    identity = processes.from_main(lambda: identities.identity(config, data))
+    if processes.from_main(lambda: _is_done(config, identity, overwrite)):
         return _say_finished(config)
 
-    tracking_store.require_usable(config.tracking)
+    if processes.is_main():
+        tracking_store.require_usable(config.tracking)
     _say_language_note(config, data)
     if config.label_names:
         require_words(data.labels)
@@ -51,23 +54,44 @@ def train(config: TrainConfig, data: Dataset, overwrite: bool = False) -> Path:
         # Refuse an unfit teacher before anything is written.
         distillation.open_teacher(config, data.labels)
 
-    with files.exclusive(config.output_dir) as folder:
-        # Again: another process may have published since.
-        if is_finished(config, identity, overwrite):
+    with _held(config) as work:
+        # Again: another run may have published since.
+        if processes.from_main(lambda: is_finished(config, identity, overwrite)):
             return _say_finished(config)
-        work = WorkFolder(folder)
-        open_work(work, identity, overwrite)
+        processes.from_main(lambda: open_work(work, identity, overwrite))
+        processes.require_shared(work.run, config.output_dir)
         try:
             record = publication.make_bundle(config, data, rows, work, identity)
         except UserError:
             # Refused before anything was computed: no other run shall be told of this one.
-            if not work.has_progress:
+            if processes.is_main() and not work.has_progress:
                 files.discard(work.path)
             raise
+        if record is None:
+            # The main process publishes what all have trained.
+            return config.output_dir
         files.discard(work.path)
 
     publication.summarise(record, config.output_dir)
     return config.output_dir
+
+
+def _is_done(config: TrainConfig, identity: Identity, overwrite: bool) -> bool:
+    """Whether the bundle is there, after what a killed process left of it was put right."""
+    files.settle(config.output_dir)
+    # With `overwrite` too: a run that was killed after its publication does not begin anew.
+    was_cut_off = finish_publication(config.output_dir, identity)
+    return was_cut_off or is_finished(config, identity, overwrite)
+
+
+@contextlib.contextmanager
+def _held(config: TrainConfig) -> Iterator[WorkFolder]:
+    """The work folder, which the main process holds for this run alone."""
+    if not processes.is_main():
+        yield WorkFolder(files.work_dir(config.output_dir))
+        return
+    with files.exclusive(config.output_dir) as folder:
+        yield WorkFolder(folder)
 
 
 def _say_finished(config: TrainConfig) -> Path:

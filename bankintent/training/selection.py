@@ -10,7 +10,7 @@ from bankintent.config import TrainConfig
 from bankintent.errors import TrainingError
 from bankintent.files import JsonObject
 from bankintent.measures.shares import in_percent
-from bankintent.training import checkpoints
+from bankintent.training import checkpoints, processes
 from bankintent.training.checkpoints import checkpoint_of
 
 METRIC = "macro_f1"
@@ -195,7 +195,7 @@ class KeepBest(TrainerCallback):
             # Weights alone: nothing goes on from here.
             start = checkpoint_of(folder, step=0)
             self.trainer.save_model(str(start))
-            checkpoints.mark(start)
+            processes.from_main(lambda: checkpoints.mark(start))
 
         # The path that a continued run recorded may be relative to another folder.
         if state.best_global_step is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
@@ -20,14 +21,17 @@ from transformers import (
     TrainerState,
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bankintent.config import Regime, TrainConfig
-from bankintent.training import checkpoints, hardware
+from bankintent.training import checkpoints, hardware, processes
 from bankintent.training.arguments import trainer_arguments
+from bankintent.training.batch_share import BatchShare, RowsWithFillers
 from bankintent.training.course import Course
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.encoding import TrainingRows
 from bankintent.training.features import Features, replaced_encoder
+from bankintent.training.forward_check import has_idle_weights
 from bankintent.training.losses import IntentLoss, class_weights
 from bankintent.training.methods.distillation import TaughtLoss
 from bankintent.training.progress import EpochReport
@@ -60,6 +64,8 @@ class Fit:
     peak_memory_bytes: int
     precision: str
     hardware: str
+    processes: int
+    """How many have trained together; seconds and memory are those of the main one."""
     history: list[dict[str, float]]
     """Figures of each epoch."""
     published: Published
@@ -95,7 +101,7 @@ def fit(
         head_lr=config.head_lr,
         model=model,
         args=trainer_arguments(config, precision, course, is_validated=bool(val_rows)),
-        train_dataset=rows.encode_train(tokenizer),
+        train_dataset=rows.encode_train(tokenizer, config.cache_dir),
         eval_dataset=val_rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
@@ -114,6 +120,7 @@ def fit(
         peak_memory_bytes=hardware.peak_memory(),
         precision=precision,
         hardware=hardware.hardware_name(),
+        processes=processes.count(),
         history=report.history,
         published=course.published or choose_epoch(trainer.state.log_history, config),
         answers=validator.answers,
@@ -136,6 +143,7 @@ def _train(
         # Nothing is left to train; the Trainer would begin another epoch.
         trainer.args.max_steps = checkpoints.step_of(checkpoint)
 
+    processes.draw_apart(config.seed)
     with contextlib.ExitStack() as stack:
         if features is not None:
             stack.enter_context(replaced_encoder(model, features.table))
@@ -191,6 +199,10 @@ class IntentTrainer(Trainer):
         head_lr: float | None,
         **options: Any,
     ) -> None:
+        if processes.count() > 1:
+            # To look for such weights at each step takes time, and a warning says so.
+            is_idle = has_idle_weights(options["model"], options["processing_class"])
+            options["args"].ddp_find_unused_parameters = is_idle
         super().__init__(**options)
 
         self._regime = regime
@@ -207,13 +219,40 @@ class IntentTrainer(Trainer):
         if model.training:
             # At each step: the Trainer has just called model.train(), which would put the frozen
             # encoder of a head-only run into training mode, dropout included.
-            set_training_mode(model, self._regime)
+            # Not what wraps it where several processes train.
+            set_training_mode(self.model, self._regime)
 
         if "teacher" in inputs:
             # The Trainer hands nothing but the labels on to the loss.
             inputs["labels"] = (inputs["labels"], inputs.pop("teacher"))
 
         return super().compute_loss(model, inputs, *args, **options)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The batches; of several processes each gets its part of every one."""
+        if processes.count() == 1:
+            return super().get_train_dataloader()
+
+        assert self.data_collator is not None
+        # The sampler groups by length, and draws, as for one process.
+        whole = self.args.per_device_train_batch_size * processes.count()
+        rows = self.train_dataset
+        sampler = LengthGroupedSampler(
+            whole * self.args.gradient_accumulation_steps,
+            dataset=rows,
+            model_input_name=self.processing_class.model_input_names[0],
+        )
+        return DataLoader(
+            RowsWithFillers(rows),
+            batch_sampler=BatchShare(sampler, whole),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # With another number of processes the main one's has another name.
+        with checkpoints.own_random_state(checkpoint, processes.count()) as folder:
+            super()._load_rng_state(folder)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the validation rows, and log the figures under the Trainer's names.
@@ -288,8 +327,14 @@ class MarkComplete(TrainerCallback):
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(args.output_dir)
-        checkpoints.mark(checkpoints.checkpoint_of(folder, state.global_step))
-        checkpoints.rotate(folder, keeps_best=args.load_best_model_at_end)
+
+        def mark() -> None:
+            checkpoints.mark(checkpoints.checkpoint_of(folder, state.global_step))
+            checkpoints.rotate(folder, keeps_best=args.load_best_model_at_end)
+
+        # Every process writes the state of its random numbers.
+        processes.wait_for_all()
+        processes.from_main(mark)
 
 
 def head_parameters(model: Any) -> set[int]:

@@ -7,6 +7,7 @@ the figure that a bundle of its weights gets.
 import contextlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from bankintent.errors import TrainingError
 from bankintent.inference.predictor import padded_batches
 from bankintent.measures import metrics
+from bankintent.training import processes
 from bankintent.training.features import EncodedRows
 
 
@@ -68,23 +70,22 @@ class Validator:
         return {"loss": loss.item(), **metrics.summary(logits, self._label_ids)}
 
     @torch.inference_mode()
-    def _compute_logits(self, model: nn.Module) -> NDArray[np.float32]:
+    def _compute_logits(self, model: Any) -> NDArray[np.float32]:
         """(rows, labels), in the order of the rows."""
         model.eval()
         device = next(model.parameters()).device
-        parts: list[NDArray[np.float32]] = []
-        order: list[int] = []
+        logits = np.zeros((len(self), model.config.num_labels), dtype=np.float32)
+        batches = padded_batches(self._tokenizer, self._inputs, self._batch_size)
 
         with without_autocast(model):
-            for numbers, batch in padded_batches(self._tokenizer, self._inputs, self._batch_size):
-                output = model(**batch.to(device))
-                parts.append(output.logits.float().cpu().numpy())
-                order += numbers
+            for number, (rows, batch) in enumerate(batches):
+                # Each of several processes answers its share of the batches.
+                if number % processes.count() == processes.rank():
+                    output = model(**batch.to(device))
+                    logits[rows] = output.logits.float().cpu().numpy()
 
-        logits = np.concatenate(parts)
-        in_order = np.empty_like(logits)
-        in_order[order] = logits
-        return in_order
+        processes.added(logits)
+        return logits
 
 
 @contextlib.contextmanager

@@ -141,8 +141,10 @@ def _sections_in(node: Any, steps: str = "") -> Iterator[tuple[str, str]]:
         for child in node.get(union, []):
             yield from _sections_in(child, steps)
     inner = node.get("additionalProperties")
-    if isinstance(inner, dict):
-        yield from _sections_in(inner, f"{steps}.*")
+    # Keys that have to be of some form are a pattern.
+    patterns = node.get("patternProperties", {}).values()
+    for values in [*([inner] if isinstance(inner, dict) else []), *patterns]:
+        yield from _sections_in(values, f"{steps}.*")
 
 
 def anchor(kind: Kind, path: str) -> str:

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 
 TITLES = {
     "predict": "Predictions",
+    "models": "Several models",
     "operations": "Operations",
     "rasa": "Rasa",
     "clu": "Azure CLU",
@@ -169,7 +170,8 @@ def _parameter_rows(api: Node, parameters: list[Node]) -> Iterator[str]:
         schema = parameter["schema"]
         needed = "**Required.**"
         if not parameter.get("required"):
-            needed = f"Default: {wording.code(schema['default'])}."
+            has_default = "default" in schema
+            needed = f"Default: {wording.code(schema['default'])}." if has_default else "Optional."
         kind = type_words(api, schema)
         yield f"| `{parameter['name']}` | {parameter['in']} | {kind} | {needed} |"
 

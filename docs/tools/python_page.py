@@ -28,6 +28,8 @@ GROUPS = {
         "Explanation",
         "Attribution",
         "Neighbour",
+        "load_adapters",
+        "Adapters",
     ),
     "Prepare, train, evaluate": (
         "etl",

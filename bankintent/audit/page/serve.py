@@ -1,15 +1,13 @@
 """Serves the review page on loopback until it is ended."""
 
 import contextlib
-import socket
 from pathlib import Path
 
-from bankintent import console, files
+from bankintent import console, files, ports
 from bankintent.audit.page.app import create_app
 from bankintent.audit.page.book import Book
 from bankintent.config import ServeConfig
 from bankintent.distribution import command
-from bankintent.errors import OutputError
 
 HOST = "127.0.0.1"
 """The page is for the person at this machine: it shows customers' words and asks for no key."""
@@ -23,8 +21,10 @@ def serve(folder: Path, port: int) -> None:
     # Late, because a wrong folder should be said at once.
     import uvicorn
 
+    from bankintent.serving import own_server
+
     book = Book(folder)
-    _require_free(port)
+    sockets = ports.bind(HOST, port)
 
     with files.exclusive(folder):
         decided = len(book.read())
@@ -33,18 +33,8 @@ def serve(folder: Path, port: int) -> None:
         app = create_app(book, ServeConfig(host=HOST, port=port))
         # Ctrl+C is how the page is ended, which is no interruption of anything.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.run(app, host=HOST, port=port, access_log=False, log_level="warning")
+            own_server.run(
+                uvicorn.Config(app, host=HOST, port=port, access_log=False, log_level="warning"),
+                sockets,
+            )
     console.say(f"Next: {command('audit apply')} {console.show_path(folder)}")
-
-
-def _require_free(port: int) -> None:
-    """Raise OutputError where another process listens on the port."""
-    with socket.socket() as probe:
-        # As uvicorn does: the port of a page that has just ended is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise OutputError(
-                f"port {port} cannot be used ({error.strerror})", "Name another with --port"
-            ) from None

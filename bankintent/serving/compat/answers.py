@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from bankintent.decision.deciding import Verdict
 from bankintent.serving import wire
-from bankintent.serving.admission import classify, service_of
+from bankintent.serving.admission import classify, served_by, using
 from bankintent.serving.decision_header import say_decisions
 
 CERTAIN = 1.0
@@ -35,15 +35,20 @@ class Understood:
         return [wire.Score(label=none, score=CERTAIN), *others[:most]]
 
 
-async def understand(request: Request, response: Response, text: str) -> Understood:
+async def understand(
+    request: Request, response: Response, text: str, model: str | None = None
+) -> Understood:
     """The intents of a text, under the same limits and by the same way as `/predict`.
 
-    The headers of the response say what was decided. Raises a Refusal where `/predict` would.
+    Where there are several models, `model` is the name that the request has for it; a server with
+    one looks at no name. The headers of the response say what was decided. Raises a Refusal where
+    `/predict` would.
     """
-    service = service_of(request)
-    answers = await classify(service, request, [text])
-    say_decisions(response, answers)
+    has_several = served_by(request).settings.has_several
+    async with using(request, model if has_several else None) as service:
+        answers = await classify(service, request, [text])
+        say_decisions(response, answers)
 
-    ranking = wire.score_all(answers[0], service.facts)
-    is_answered = answers[0].decision.verdict is Verdict.ANSWER
-    return Understood(ranking, is_answered)
+        ranking = wire.score_all(answers[0], service.facts)
+        is_answered = answers[0].decision.verdict is Verdict.ANSWER
+        return Understood(ranking, is_answered)

@@ -24,6 +24,7 @@ CODES = {
     "unauthorized": "Unauthorized",
     "foreign": "Forbidden",
     "not_found": "NotFound",
+    "unknown_model": "NotFound",
     "slow_body": "Timeout",
     "timeout": "Timeout",
     "overloaded": "TooManyRequests",

@@ -39,12 +39,22 @@ class AnalysisInput(BaseModel):
 
 
 class ConversationTask(BaseModel):
-    """The body of CLU's `:analyze-conversations`. Only the text is read, other keys are ignored."""
+    """The body of CLU's `:analyze-conversations`. Other keys are ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, json_schema_extra={"examples": [EXAMPLE]})
 
     kind: Literal["Conversation"]
     analysis_input: AnalysisInput
+    parameters: JsonValue = None
+    """`projectName` in it is the name of the model, where there are several."""
+
+    @property
+    def project(self) -> str | None:
+        """The name of the project; None where the request has none that could be a model's."""
+        if not isinstance(self.parameters, dict):
+            return None
+        name = self.parameters.get("projectName")
+        return name if isinstance(name, str) else None
 
 
 class _Answer(BaseModel):
@@ -93,11 +103,12 @@ async def analyze_conversation(
 ) -> ConversationResult:
     """The intents of a message.
 
-    The names of project and deployment, the language and `api-version` are not looked at: the one
-    model that is served answers.
+    Where there are several models, `projectName` names one; without it, the default one answers.
+    With one model it is not looked at, and the name of the deployment, the language and
+    `api-version` never are.
     """
     text = body.analysis_input.conversation_item.text
-    understood = await understand(request, response, text)
+    understood = await understand(request, response, text, body.project)
     return make_result(text, understood)
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bankintent.serving.addresses import route_path
 
-STATUSES = (400, 401, 403, 408, 413, 422, 429, 503, 504)
+STATUSES = (400, 401, 403, 404, 408, 413, 422, 429, 503, 504)
 """The refusals of a route that predicts, for the OpenAPI document."""
 
 NoEntities = Annotated[list[JsonValue], Field(max_length=0)]

@@ -72,8 +72,8 @@ class LuisAnswer(BaseModel):
     prediction: LuisPrediction
 
 
-# The routes of slots and versions share their functions: none of these names is looked at, the one
-# model that is served answers.
+# The routes of slots and versions share their functions. With one model none of these names is
+# looked at; of several, the app is one.
 @router.post(SLOT)
 @router.post(VERSION)
 async def predict_body(
@@ -86,9 +86,10 @@ async def predict_body(
 ) -> LuisAnswer:
     """The intents of the query of a body.
 
-    The names of app, slot and version, `verbose` and `log` are not looked at.
+    Where there are several models, the app is the name of one. With one model it is not looked at,
+    and the names of slot and version, `verbose` and `log` never are.
     """
-    understood = await understand(request, response, body.query)
+    understood = await understand(request, response, body.query, app_id)
     return make_answer(body.query, understood, show_all)
 
 
@@ -103,7 +104,7 @@ async def predict_address(
     show_all: AllIntents = False,
 ) -> LuisAnswer:
     """The intents of the query of an address; as with a body, nothing else of it is looked at."""
-    understood = await understand(request, response, query)
+    understood = await understand(request, response, query, app_id)
     return make_answer(query, understood, show_all)
 
 

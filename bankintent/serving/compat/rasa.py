@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from bankintent import __version__
 from bankintent.serving import wire
-from bankintent.serving.admission import Bearer, check_key, key_guards, service_of
+from bankintent.serving.admission import Bearer, check_key, key_guards, using
 from bankintent.serving.bounded import BoundedQueryRoute
 from bankintent.serving.compat.answers import Understood, understand
 from bankintent.serving.compat.dialect import STATUSES, Dialect, NoEntities
@@ -34,6 +34,7 @@ REASONS = {
     "too_large": "PayloadTooLarge",
     "unauthorized": "NotAuthenticated",
     "not_found": "NotFound",
+    "unknown_model": "NotFound",
     "method_not_allowed": "MethodNotAllowed",
     "slow_body": "RequestTimeout",
     "timeout": "Timeout",
@@ -147,7 +148,10 @@ async def parse(
     response: Response,
     emulation_mode: Annotated[str | None, Query(include_in_schema=False)] = None,
 ) -> ParseResult:
-    """The intents of a message; `emulation_mode` is refused."""
+    """The intents of a message; `emulation_mode` is refused.
+
+    Of several models, the default one answers: a request has no place for a name.
+    """
     if emulation_mode is not None:
         raise Invalid("emulation_mode: not had here; leave it out")
 
@@ -164,8 +168,9 @@ def make_result(text: str, understood: Understood) -> ParseResult:
 
 @status_router.get("/status", responses=openapi_responses(401, 422, 503, model=RasaError))
 async def status(request: Request) -> RasaStatus:
-    """Which model is served."""
-    facts = service_of(request).facts
+    """Which model is served; of several, the default one."""
+    async with using(request) as service:
+        facts = service.facts
     return RasaStatus(
         model_file=facts.name,
         model_id=facts.version,

@@ -28,6 +28,7 @@ from bankintent import files
 from bankintent.config import ContrastiveSection
 from bankintent.corpus.dataset import SplitData
 from bankintent.inference.head_inputs import HeadInputs, output_layer
+from bankintent.training import processes
 from bankintent.training.dropout import fast_dropout
 from bankintent.training.features import EncodedRows
 from bankintent.training.progress import StageReport
@@ -168,18 +169,24 @@ class IntentBatches:
         ]
         self._negatives = negatives
 
+    @property
+    def fewest_rows(self) -> int:
+        """Rows that every batch has at least: one of each of its intents."""
+        return min(self._intents, len(self._rows_by_intent))
+
+    @property
+    def _intents(self) -> int:
+        # At least two: with a single intent every pair is a positive, and nothing is contrasted.
+        rows_of_anchor = 1 + self.section.hard
+        return max(2, self.section.intents // rows_of_anchor)
+
     def __len__(self) -> int:
         return self.section.steps
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng(self.seed)
-
-        # At least two: with a single intent every pair is a positive, and nothing is contrasted.
-        rows_of_anchor = 1 + self.section.hard
-        intents = max(2, self.section.intents // rows_of_anchor)
-
         for _ in range(len(self)):
-            yield self._compose(intents, rng)
+            yield self._compose(self._intents, rng)
 
     def _compose(self, intents: int, rng: np.random.Generator) -> list[int]:
         """Row numbers of one batch, each once."""
@@ -206,6 +213,20 @@ class IntentBatches:
         return rows[rows >= 0].tolist()
 
 
+class StageShare:
+    """A batch sampler: every so many-th row of each batch, for one of several processes."""
+
+    def __init__(self, batches: IntentBatches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches:
+            yield batch[processes.rank() :: processes.count()]
+
+
 class ContrastiveTrainer(Trainer):
     """The Trainer with composed batches and the contrastive loss in the place of cross-entropy."""
 
@@ -216,12 +237,27 @@ class ContrastiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches as `IntentBatches` composes them; the Trainer's own sampler would draw rows."""
+        batches: Any = self._batches
+        if processes.count() > 1:
+            batches = StageShare(batches)
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
-            batch_sampler=self._batches,
+            batch_sampler=batches,
             collate_fn=self.data_collator,
         )
-        return self.accelerator.prepare(loader)
+        # Of several processes each draws all batches and takes its part: nothing is left to divide.
+        return self.accelerator.prepare(loader) if processes.count() == 1 else loader
+
+    def training_step(self, model: Any, *args: Any, **options: Any) -> torch.Tensor:
+        if processes.count() == 1:
+            return super().training_step(model, *args, **options)
+
+        # Not by what wraps the model: a step has several forward passes, which that cannot count.
+        assert self.model is not None
+        self.model.train()
+        loss = super().training_step(self.model, *args, **options)
+        processes.add_gradients(self.model.parameters())
+        return loss
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         """The loss over what the classification layer reads; its own weights get no gradient."""
@@ -241,7 +277,9 @@ class ContrastiveTrainer(Trainer):
                 vectors.append(head.take(model(**part).logits))
 
         temperature = self._batches.section.temperature
-        return supervised_contrastive_loss(torch.cat(vectors), label_ids[order], temperature)
+        # Each vector is contrasted with those of all processes.
+        every_vector, every_label = processes.gathered(torch.cat(vectors), label_ids[order])
+        return supervised_contrastive_loss(every_vector, every_label, temperature)
 
 
 def run_stage(
@@ -257,6 +295,7 @@ def run_stage(
     `rows` are the encoded training rows, which `batches` numbers. Returns the mean loss of the
     last quarter of the steps.
     """
+    processes.require_rows(batches.fewest_rows, "contrastive.intents")
     trainer = ContrastiveTrainer(
         batches,
         model=model,

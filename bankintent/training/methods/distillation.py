@@ -29,7 +29,9 @@ from bankintent.inference.predictor import Predictor
 from bankintent.inference.runtime import require_finite
 from bankintent.labels import LabelSchema
 from bankintent.measures import metrics
+from bankintent.training import processes
 from bankintent.training.backbones import Backbone
+from bankintent.training.losses import NO_ROW
 from bankintent.training.regimes import count_parameters
 
 Floats = NDArray[np.float32]
@@ -144,10 +146,14 @@ def prepare_student(
     teacher = open_teacher(config, data.labels)
     student, layers = make_student(backbone.model, config.distill.layers)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    predictor = Predictor(backbone.model.to(device), backbone.tokenizer, data.labels)
-    logits = predictor.logits(train.texts + val.texts, config.eval_batch_size)
-    require_finite(logits, f"the teacher {teacher.name}")
+    def answer() -> torch.Tensor:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        predictor = Predictor(backbone.model.to(device), backbone.tokenizer, data.labels)
+        logits = predictor.logits([*train.texts, *val.texts], config.eval_batch_size)
+        require_finite(logits, f"the teacher {teacher.name}")
+        return torch.from_numpy(logits)
+
+    logits = processes.table_from_main(answer).numpy()
     train_logits = logits[: len(train)]
     val_logits = logits[len(train) :]
 
@@ -312,7 +318,10 @@ class TaughtLoss:
         label_ids, teacher = labels
         # The Trainer counts over all parts of an accumulated batch, so that their losses add up.
         count = len(label_ids) if num_items_in_batch is None else num_items_in_batch
-        on_teacher = divergence(outputs.logits, teacher, self._section.temperature) / count
+        # A filler of another process's batch has no label, and teaches nothing.
+        is_row = label_ids != NO_ROW
+        logits = outputs.logits[is_row]
+        on_teacher = divergence(logits, teacher[is_row], self._section.temperature) / count
         on_labels = self._label_loss(outputs, label_ids, count)
         weight = self._section.weight
         return (1 - weight) * on_labels + weight * on_teacher

@@ -8,6 +8,9 @@ function show(html) {
   const fresh = page.getElementById("result");
   // Its content, not the element: a screen reader announces changes inside of a live region that it knows.
   if (fresh) document.getElementById("result").replaceChildren(...fresh.childNodes);
+  // What is said of the model: another one may have answered than the last time.
+  const about = page.getElementById("about");
+  if (about) document.getElementById("about").replaceChildren(...about.childNodes);
   return Boolean(fresh);
 }
 

@@ -1,0 +1,87 @@
+"""Adapters on a shared base: what is read of a bundle, and which bundles share a base."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bankintent.bundle import layout
+from bankintent.errors import ModelError
+from bankintent.inference.adapters.reading import read_adapter
+from bankintent.inference.adapters.trunk import require_same_base, trunk_hash
+from bankintent.labels import LabelSchema
+
+WIDTH = 8
+
+
+def make_bundle(root: Path, labels: int, seed: int = 0, **settings: object) -> Path:
+    """A sealed folder with a base of one layer and an adapter of rank 2."""
+    names = [f"intent_{number}" for number in range(labels)]
+    base = root / f"base_{labels}"
+    adapter = root / "adapter"
+    base.mkdir(parents=True)
+    adapter.mkdir()
+    LabelSchema.from_names(names).save(root / layout.LABELS)
+
+    trunk = np.random.default_rng(seed).normal(size=(WIDTH, WIDTH)).astype(np.float32)
+    head = np.full((labels, WIDTH), labels, dtype=np.float32)
+    save_file({"bert.dense.weight": trunk, "classifier.weight": head}, base / "model.safetensors")
+
+    down = np.ones((2, WIDTH), dtype=np.float32)
+    up = np.ones((WIDTH, 2), dtype=np.float32)
+    tensors = {
+        "base_model.model.bert.dense.lora_A.weight": down,
+        "base_model.model.bert.dense.lora_B.weight": up,
+        "base_model.model.classifier.weight": head,
+    }
+    save_file(tensors, adapter / "adapter_model.safetensors")
+
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "modules_to_save": ["classifier"]}
+    text = json.dumps({**config, **settings})
+    (adapter / "adapter_config.json").write_text(text)
+    layout.seal(root, {})
+    return root
+
+
+def test_bundles_with_heads_of_different_sizes_share_a_base(tmp_path: Path) -> None:
+    three = make_bundle(tmp_path / "three", 3)
+    five = make_bundle(tmp_path / "five", 5)
+
+    require_same_base(five, trunk_hash(three))
+
+
+def test_an_adapter_of_another_base_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    mine = make_bundle(tmp_path / "mine", 3)
+    other = make_bundle(tmp_path / "other", 3, seed=1)
+    expected = trunk_hash(mine)
+
+    with pytest.raises(ModelError) as caught:
+        require_same_base(other, expected)
+    assert expected[:12] in str(caught.value)
+    assert trunk_hash(other)[:12] in str(caught.value)
+
+
+@pytest.mark.parametrize(("rslora", "scaling"), [(False, 4.0), (True, 8 / 2**0.5)])
+def test_the_scaling_is_in_the_matrices(tmp_path: Path, rslora: bool, scaling: float) -> None:
+    adapter = read_adapter(make_bundle(tmp_path / "bundle", 3, use_rslora=rslora))
+
+    assert adapter.pairs["bert.dense"].up == pytest.approx(np.full((WIDTH, 2), scaling))
+    assert adapter.head["classifier.weight"].shape == (3, WIDTH)
+
+
+@pytest.mark.parametrize("setting", ["use_dora", "lora_bias", "fan_in_fan_out"])
+def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path, setting: str) -> None:
+    root = make_bundle(tmp_path / "bundle", 3, **{setting: True})
+
+    with pytest.raises(ModelError, match=setting):
+        read_adapter(root)
+
+
+def test_an_adapter_changed_after_publishing_is_refused(tmp_path: Path) -> None:
+    root = make_bundle(tmp_path / "bundle", 3)
+    (root / "adapter" / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(ModelError, match="was changed"):
+        read_adapter(root)

@@ -1,7 +1,7 @@
 """Time and memory of ETL on generated sentences, and the recall of nearly the same texts.
 
-python -m benchmarks.etl run 1000000 5000000 10000000 --folder /tmp/etl
-python -m benchmarks.etl recall 20000 --folder /tmp/etl
+python -m benchmarks.etl run 1000000 5000000 10000000 --folder etl-rows
+python -m benchmarks.etl recall 20000 --folder etl-rows
 
 Each ETL is a process of its own; its memory is the most that it has had resident (wait4). The
 generated sentences and the outputs are removed again.

@@ -1,6 +1,6 @@
 """Generated labelled sentences with planted duplicates, leaks and nearly the same sentences.
 
-python -m benchmarks.etl_data 1000000 /tmp/sentences
+python -m benchmarks.etl_data 1000000 sentences
 
 The sentences say nothing: their words are made of syllables. What matters for ETL is real about
 them: lengths, words that return, and rows that other rows repeat.

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
-from bankintent.inference.adapters.reading import read_adapter
-from bankintent.inference.adapters.trunk import require_same_base, trunk_hash
+from bankintent.inference.adapters.reading import Unsuited, read_adapter
+from bankintent.inference.adapters.trunk import read_trunk, require_same_base
 from bankintent.labels import LabelSchema
 
 WIDTH = 8
@@ -45,22 +45,67 @@ def make_bundle(root: Path, labels: int, seed: int = 0, **settings: object) -> P
     return root
 
 
-def test_bundles_with_heads_of_different_sizes_share_a_base(tmp_path: Path) -> None:
-    three = make_bundle(tmp_path / "three", 3)
-    five = make_bundle(tmp_path / "five", 5)
+SETTINGS = {"hidden_act": "gelu", "bankintent_pooling": "mean"}
+TOKENIZER = {"model_max_length": 32, "padding_side": "right"}
 
-    require_same_base(five, trunk_hash(three))
+
+def add_settings(root: Path, labels: int, **changed: object) -> Path:
+    """Give the base of a bundle its settings and its tokenizer, and seal it anew."""
+    base = root / f"base_{labels}"
+    of_labels = {"id2label": {str(number): f"intent_{number}" for number in range(labels)}}
+    settings = SETTINGS | of_labels | {"transformers_version": f"5.{labels}"}
+    tokenizer = TOKENIZER | {"is_local": labels > 3}
+    for key, value in changed.items():
+        (settings if key in SETTINGS else tokenizer)[key] = value
+
+    words = json.dumps(changed.get("words", ["a", "b"]))
+    tokenizer.pop("words", None)
+    (base / "config.json").write_text(json.dumps(settings))
+    (base / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (base / "tokenizer.json").write_text(words)
+    (root / layout.MANIFEST).unlink()
+    layout.seal(root, {})
+    return root
+
+
+def test_bundles_with_heads_of_different_sizes_share_a_base(tmp_path: Path) -> None:
+    three = add_settings(make_bundle(tmp_path / "three", 3), 3)
+    five = add_settings(make_bundle(tmp_path / "five", 5), 5)
+
+    assert read_trunk(five) == read_trunk(three)
+    require_same_base(five, read_trunk(three))
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"model_max_length": 6}, "tokenizer"),
+        ({"padding_side": "left"}, "tokenizer"),
+        ({"words": ["b", "a"]}, "tokenizer"),
+        ({"hidden_act": "relu"}, "settings"),
+        ({"bankintent_pooling": "first"}, "settings"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
+)
+def test_a_base_that_reads_or_computes_otherwise_is_another_one(
+    changed: dict[str, object], part: str, tmp_path: Path
+) -> None:
+    mine = add_settings(make_bundle(tmp_path / "mine", 3), 3)
+    other = add_settings(make_bundle(tmp_path / "other", 5), 5, **changed)
+
+    with pytest.raises(Unsuited, match=f"a base with other {part} "):
+        require_same_base(other, read_trunk(mine))
 
 
 def test_an_adapter_of_another_base_is_refused_with_both_hashes(tmp_path: Path) -> None:
     mine = make_bundle(tmp_path / "mine", 3)
     other = make_bundle(tmp_path / "other", 3, seed=1)
-    expected = trunk_hash(mine)
+    expected = read_trunk(mine)
 
     with pytest.raises(ModelError) as caught:
         require_same_base(other, expected)
-    assert expected[:12] in str(caught.value)
-    assert trunk_hash(other)[:12] in str(caught.value)
+    assert expected.weights[:12] in str(caught.value)
+    assert read_trunk(other).weights[:12] in str(caught.value)
 
 
 @pytest.mark.parametrize(("rslora", "scaling"), [(False, 4.0), (True, 8 / 2**0.5)])

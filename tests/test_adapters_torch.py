@@ -1,6 +1,8 @@
 """Rows of different adapters in one batch of a shared base in torch."""
 
 import json
+import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -125,8 +127,10 @@ def test_a_server_answers_each_tenant_from_one_base(tenants: Path) -> None:
     folder = tenants / "models"
     config = ServeConfig.model_validate({"models_dir": folder, "base": folder / "a", "threads": 1})
     with TestClient(create_app(config)) as client:
+        end = time.monotonic() + 60
         while client.get("/health/ready").status_code != 200:
-            pass
+            assert time.monotonic() < end
+            time.sleep(0.05)
         for name, labels in (("a", 3), ("b", 5)):
             answer = client.post(f"/models/{name}/predict", json={"text": TEXTS, "top_k": 5})
             assert answer.status_code == 200, answer.text
@@ -159,3 +163,26 @@ def test_adapters_are_swapped_by_name_in_python(tenants: Path) -> None:
     with pytest.raises(bankintent.UserError, match="holds no adapter/"):
         adapters.add("loans", folder / "merged_3")
     assert len(adapters["loans"].labels) == 5
+
+
+def test_a_tenant_that_reads_shorter_texts_is_a_model_of_its_own(
+    tenants: Path, tmp_path: Path
+) -> None:
+    from bankintent.inference.adapters.reading import Unsuited
+    from bankintent.inference.adapters.tenants import open_base
+    from bankintent.serving.tenants import AdapterBases
+
+    short = tmp_path / "short"
+    shutil.copytree(tenants / "models" / "b", short)
+    settings = short / "base_5" / "tokenizer_config.json"
+    values = json.loads(settings.read_text()) | {"model_max_length": 6}
+    settings.write_text(json.dumps(values))
+    (short / layout.MANIFEST).unlink()
+    layout.seal(short, {})
+
+    base = open_base(tenants / "models" / "a", threads=1)
+    with pytest.raises(Unsuited, match="a base with other tokenizer"):
+        base.load(short)
+    # A server goes on to find it as any other model.
+    assert AdapterBases().find(short, base) is None
+    assert AdapterBases().find(tenants / "models" / "b", base) is not None

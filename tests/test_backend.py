@@ -30,9 +30,9 @@ from bankintent.config import BatchingSection, LimitsSection, ServeConfig
 from bankintent.configfile import load
 from bankintent.inference.runtime import Runtime
 from bankintent.serving import lifetime
+from bankintent.serving.metrics import Metrics
 from bankintent.serving.refusals import NotReady
 from bankintent.serving.service import Service, State, find_model
-from bankintent.serving.telemetry import Metrics
 
 WAITING = ("--factory", "serving_fixtures:waiting_app")
 WAITING_PATH = f"{ROOT}:{ROOT / 'tests'}"

@@ -22,8 +22,8 @@ from bankintent.errors import ConfigError
 from bankintent.serving import admission, connections, hosts, protocol
 from bankintent.serving.batching import Batcher, Bounds
 from bankintent.serving.connections import LONG_HEAD, Connections, Place
+from bankintent.serving.metrics import Metrics
 from bankintent.serving.refusals import DeadlineExceeded
-from bankintent.serving.telemetry import Metrics
 
 LONG = head("GET /info HTTP/1.1", "A: " + "a" * 40_000, "Connection: close")
 

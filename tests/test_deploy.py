@@ -16,7 +16,7 @@ from conftest import REPOSITORY
 from bankintent import __version__
 from bankintent.config import ServeConfig
 from bankintent.configfile import load
-from bankintent.serving.telemetry import Metrics
+from bankintent.serving.metrics import Metrics
 
 DEPLOY = REPOSITORY / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"

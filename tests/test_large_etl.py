@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, Run, write_yaml
+from conftest import REPOSITORY, Run, write_csv, write_yaml
+from tiny_models import rows
 
 import etl
 from bankintent.config import DataConfig
-from bankintent.corpus import near
+from bankintent.corpus import division, near
 from bankintent.corpus.large import engine, minhash
 from benchmarks import etl_data
 
@@ -138,6 +139,23 @@ def test_auto_takes_the_disk_for_large_tables_alone(
     assert engine.is_large(config)
     assert not engine.is_large(config.model_copy(update={"few_shot": 3}))
     assert not engine.is_large(config.model_copy(update={"engine": "memory"}))
+
+
+def test_few_rows_of_long_texts_are_cross_validated_in_memory_as_ever(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(division, "CROSS_BELOW", 1000)
+    table = write_csv(tmp_path / "few.csv", rows())
+    config = write_yaml(tmp_path / "c.yaml", dataset_name=str(table), output_dir="out")
+    result = run(etl.main, "--config", config)
+    assert result.code == 0, result.err
+    assert Path("out/folds.parquet").is_file()
+
+    asked = write_yaml(tmp_path / "d.yaml", dataset_name=str(table), engine="duckdb")
+    refused = run(etl.main, "--config", asked)
+    assert refused.code == 2
+    assert "does not cross-validate" in refused.err
 
 
 def test_minhash_proposes_nearly_all_near_pairs(tmp_path: Path) -> None:

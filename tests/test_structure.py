@@ -166,7 +166,7 @@ IMPORTERS = {
         "serving.decision_header",
         "serving.explaining",
         "serving.page.routes",
-        "serving.wire",
+        "serving.invalid_bodies",
     },
     "starlette": {
         "audit.page.app",

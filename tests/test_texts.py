@@ -20,8 +20,8 @@ from bankintent.inference.choice import find
 from bankintent.inference.exported_runtime import KINDS, ExportedModel, FormatSettings
 from bankintent.inference.predictor import Predictor
 from bankintent.scoring import score as scoring
+from bankintent.serving.metrics import Metrics
 from bankintent.serving.service import Service
-from bankintent.serving.telemetry import Metrics
 from bankintent.texts import fold, is_blank, normalise
 from bankintent.training.encoding import encode
 

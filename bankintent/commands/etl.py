@@ -50,8 +50,9 @@ def run(settings: DataConfig) -> "DataReport":
     )
     from bankintent.corpus.large import engine
 
-    if engine.is_large(settings):
-        return _run_large(settings)
+    summary = _run_large(settings) if engine.is_large(settings) else None
+    if summary is not None:
+        return summary
 
     # Before the source, which may take long to read.
     corrections = patches.read_all(settings)
@@ -73,11 +74,16 @@ def run(settings: DataConfig) -> "DataReport":
     return summary
 
 
-def _run_large(settings: DataConfig) -> "DataReport":
-    """The same with the rows on disk."""
+def _run_large(settings: DataConfig) -> "DataReport | None":
+    """The same with the rows on disk; None where `auto` finds that they are few, of long texts."""
     from bankintent.corpus import report
     from bankintent.corpus.large import run as large
 
-    summary = large.run(settings)
+    try:
+        summary = large.run(settings)
+    except large.FewRows:
+        if settings.engine == "duckdb":
+            raise
+        return None
     report.show(summary, settings.dataset_name, settings.output_dir)
     return summary

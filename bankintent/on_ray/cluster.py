@@ -74,10 +74,6 @@ class Cluster:
         """The addresses of its machines."""
         return {node.host for node in self.nodes}
 
-    def demands(self) -> dict[str, Any]:
-        """Ray's options for one piece of work."""
-        return demands(self.settings)
-
     def require_room(self) -> int:
         """How many pieces of work the nodes take at once.
 

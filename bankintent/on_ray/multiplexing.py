@@ -7,7 +7,6 @@ A request names its model in Serve's own header, `serve_multiplexed_model_id`, o
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
@@ -16,6 +15,7 @@ from uvicorn.lifespan.on import LifespanOn
 from bankintent.config import ServeConfig
 from bankintent.errors import ConfigError, UserError
 from bankintent.on_ray.ready import ReadyApp
+from bankintent.serving import entries
 from bankintent.serving.app import create_app
 from bankintent.serving.error_bodies import error_response
 from bankintent.serving.service import find_model
@@ -46,15 +46,8 @@ def require_supported(settings: ServeConfig) -> None:
 
 def settings_of(settings: ServeConfig, name: str) -> ServeConfig:
     """The serve.yaml of one of several models, as if it were served alone."""
-    model = settings.models[name]
-    changes: dict[str, Any] = {"models": {}, "default_model": None, "model_dir": model.model_dir}
-    for key in ("runtime", "threads", "cache"):
-        if getattr(model, key) is not None:
-            changes[key] = getattr(model, key)
-    for key in ("batching", "limits"):
-        own = getattr(model, key).model_dump(exclude_none=True)
-        changes[key] = getattr(settings, key).model_copy(update=own)
-    return settings.model_copy(update=changes)
+    own = entries.settings_of(settings, settings.models[name])
+    return own.model_copy(update={"models": {}, "default_model": None})
 
 
 class LoadedModel:

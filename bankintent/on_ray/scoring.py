@@ -14,7 +14,7 @@ from bankintent.corpus.records import Table
 from bankintent.errors import OutputError
 from bankintent.inference.runtime import Runtime
 from bankintent.on_ray.actors import Job, Reader, Scorer
-from bankintent.on_ray.cluster import Cluster, connect, user_error
+from bankintent.on_ray.cluster import Cluster, connect, demands, user_error
 from bankintent.scoring import score as scoring
 from bankintent.scoring import shards
 from bankintent.scoring.parts import Parts
@@ -107,7 +107,7 @@ def _dataset(ranges: list[list[int]], job: Job, cluster: Cluster, actors: int) -
         batch_format="pyarrow",
         # A chunk is begun again, on another actor, as often as its actor or node dies.
         compute=ray.data.ActorPoolStrategy(size=actors),
-        **cluster.demands(),
+        **demands(cluster.settings),
     )
 
 

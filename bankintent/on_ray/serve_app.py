@@ -19,6 +19,7 @@ from bankintent.api_key import read_key
 from bankintent.config import ModelSection, ServeConfig
 from bankintent.configfile import load
 from bankintent.errors import ConfigError
+from bankintent.on_ray import multiplexing
 from bankintent.on_ray.cluster import demands
 from bankintent.on_ray.ready import ReadyApp
 
@@ -57,8 +58,6 @@ class Replica:
 
     def _several(self) -> ASGIApp:
         """An app for several models, which Serve keeps and counts for this replica."""
-        from bankintent.on_ray import multiplexing
-
         settings = self.settings
 
         @serve.multiplexed(max_num_models_per_replica=settings.ray.max_models)
@@ -79,7 +78,8 @@ def hash_of_key() -> str | None:
 
 
 def build(settings: ServeConfig) -> Application:
-    """The application of a serve.yaml."""
+    """The application of a serve.yaml. Raises ConfigError for keys that Ray Serve does not have."""
+    multiplexing.require_supported(settings)
     ray = settings.ray
     options: dict[str, Any] = {"num_replicas": ray.min_replicas}
     if ray.max_replicas > ray.min_replicas:

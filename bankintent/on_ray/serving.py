@@ -39,11 +39,10 @@ def serve_until_signal(settings: ServeConfig) -> None:
 
 def verify(settings: ServeConfig) -> None:
     """Raise a UserError where the settings name a model that there is not."""
+    require_supported(settings)
     if not settings.models:
         find_model(settings)
-        return
 
-    require_supported(settings)
     for name in settings.models:
         find_model(settings_of(settings, name))
 

@@ -13,7 +13,7 @@ from bankintent import console
 from bankintent.config import CompareConfig
 from bankintent.errors import ConfigError
 from bankintent.on_ray import tasks
-from bankintent.on_ray.cluster import Cluster, connect
+from bankintent.on_ray.cluster import Cluster, connect, demands
 from bankintent.studies import comparison
 from bankintent.studies.engine import Ended, Task
 
@@ -72,7 +72,7 @@ class RayEngine:
             folder=Path.cwd(),
         )
         # Ray repeats what died with its node or worker. An exception would not be repeated.
-        options = self._cluster.demands() | {"max_retries": self._retries}
+        options = demands(self._cluster.settings) | {"max_retries": self._retries}
         return ray.remote(tasks.run_apart).options(**options).remote(work)
 
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from bankintent import __version__
 from bankintent.api_key import read_key
 from bankintent.config import ServeConfig
-from bankintent.serving import lifetime, tracing, wire
+from bankintent.serving import info_bodies, lifetime, tracing, wire
 from bankintent.serving.addresses import HeadAsGet, Prefix
 from bankintent.serving.admission import classify, key_guards, served_by, using
 from bankintent.serving.body_limit import BodyLimit
@@ -21,14 +21,16 @@ from bankintent.serving.error_bodies import error_response, openapi_responses, r
 from bankintent.serving.explaining import explain
 from bankintent.serving.explanation_body import make_explanation
 from bankintent.serving.hosts import HostCheck
+from bankintent.serving.invalid_bodies import describe_invalid
 from bankintent.serving.loading import Bases
+from bankintent.serving.metrics import Metrics
 from bankintent.serving.models import ManyModels
 from bankintent.serving.one_model import OneModel
 from bankintent.serving.page import routes as pages
 from bankintent.serving.refusals import Invalid, NotReady, Refusal, UnknownModel
 from bankintent.serving.served import Finder, Served
 from bankintent.serving.service import State, find_model
-from bankintent.serving.telemetry import Metrics, Telemetry
+from bankintent.serving.telemetry import Telemetry
 from bankintent.serving.tenants import AdapterBases
 
 DESCRIPTION = (
@@ -143,7 +145,7 @@ async def handle_refusal(request: Request, error: Exception) -> Response:
 async def handle_invalid_body(request: Request, error: Exception) -> Response:
     """Exception handler: the problems of an invalid body, without anything that was sent."""
     assert isinstance(error, RequestValidationError)
-    return refusal_response(Invalid(wire.describe_invalid(error)))
+    return refusal_response(Invalid(describe_invalid(error)))
 
 
 async def handle_framework_error(request: Request, error: Exception) -> Response:
@@ -223,19 +225,19 @@ async def predict_by_path(
 
 
 @guarded.get("/models", responses=openapi_responses(401), tags=["models"])
-async def list_models(request: Request) -> wire.ModelList:
+async def list_models(request: Request) -> info_bodies.ModelList:
     """Which models there are, and in which state; at most the first thousand."""
-    return wire.make_list(served_by(request))
+    return info_bodies.make_list(served_by(request))
 
 
 @unguarded.get("/health/live", tags=["operations"])
-async def live_probe() -> wire.Health:
+async def live_probe() -> info_bodies.Health:
     """The process runs."""
-    return wire.Health(status="live")
+    return info_bodies.Health(status="live")
 
 
 @unguarded.get("/health/ready", responses=openapi_responses(503), tags=["operations"])
-async def ready_probe(request: Request) -> wire.Health:
+async def ready_probe(request: Request) -> info_bodies.Health:
     """The model is loaded and warm, and the process is not about to end.
 
     Of several models, those that are loaded at the start are, as far as they can be served.
@@ -245,14 +247,14 @@ async def ready_probe(request: Request) -> wire.Health:
     if state is not State.READY:
         raise NotReady(state.value)
 
-    return wire.Health(status="ready")
+    return info_bodies.Health(status="ready")
 
 
 @guarded.get("/info", responses=openapi_responses(401, 404, 422, 503), tags=["operations"])
-async def info(request: Request, model: Model = None) -> wire.Info:
+async def info(request: Request, model: Model = None) -> info_bodies.Info:
     """Which model is served, how, and within which limits; of several, the one that is named."""
     async with using(request, model) as service:
-        return wire.make_info(service.facts, service.policy, service.settings)
+        return info_bodies.make_info(service.facts, service.policy, service.settings)
 
 
 @guarded.get("/metrics", responses=METRICS_RESPONSES, response_class=Response, tags=["operations"])

@@ -12,7 +12,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from bankintent.config import LimitsSection
-from bankintent.serving.telemetry import Metrics, log_event
+from bankintent.serving.metrics import Metrics
+from bankintent.serving.telemetry import log_event
 
 SWEEP_SECONDS = 0.25
 """Time between two looks at the connections that have waited for too long."""

@@ -81,9 +81,10 @@ class Loader:
         raise ModelError("its files change while it is loaded", "Wait until they are written")
 
     async def _load_once(self, entry: Entry) -> Loaded:
+        # A model on a shared base is loaded when it is found.
+        before = memory.resident()
         load = await asyncio.to_thread(self._find_load, entry.settings)
 
-        before = memory.resident()
         metrics = self._metrics.of(entry.name)
         service = Service(entry.settings, metrics, entry.name, self._share)
         try:

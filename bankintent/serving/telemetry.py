@@ -19,8 +19,6 @@ from bankintent.serving.error_bodies import error_response
 from bankintent.serving.metrics import Metrics
 from bankintent.serving.refusals import REASONS
 
-__all__ = ["Metrics"]
-
 logger = logging.getLogger("bankintent.serving")
 
 RECORD = "bankintent.record"

@@ -23,8 +23,6 @@ class Place:
     section: ModelSection
     stamp: Stamp
     """Of its manifest, or without one of all its files."""
-    is_named: bool
-    """Whether it stands in `models`; otherwise it was found in `models_dir`."""
 
 
 def find_places(settings: ServeConfig) -> dict[str, Place]:
@@ -36,10 +34,10 @@ def find_places(settings: ServeConfig) -> dict[str, Place]:
     if settings.models_dir is not None:
         for folder in bundles_in(settings.models_dir):
             section = ModelSection(model_dir=folder)
-            places[folder.name] = Place(section, stamp_of(folder), is_named=False)
+            places[folder.name] = Place(section, stamp_of(folder))
 
     for name, section in settings.models.items():
-        places[name] = Place(section, stamp_of(section.model_dir), is_named=True)
+        places[name] = Place(section, stamp_of(section.model_dir))
     if settings.model_dir is not None:
         name = name_of(settings.model_dir)
         if name in settings.models:
@@ -47,7 +45,7 @@ def find_places(settings: ServeConfig) -> dict[str, Place]:
                 f"model_dir and models both have a model {name}", "Leave one of them out"
             )
         section = ModelSection(model_dir=settings.model_dir, preload=True)
-        places[name] = Place(section, stamp_of(settings.model_dir), is_named=True)
+        places[name] = Place(section, stamp_of(settings.model_dir))
     return places
 
 

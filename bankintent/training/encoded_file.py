@@ -1,8 +1,8 @@
 """Encoded training rows that stay on disk, for more sentences than should be in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -15,7 +15,7 @@ LABELS = "labels"
 """The column of label ids, named as the Trainer's collator has it."""
 
 
-class EncodedFile(Sequence[dict[str, Any]]):
+class EncodedFile:
     """The token ids of sentences: rows as the Trainer's collator takes them, read when needed."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -25,16 +25,7 @@ class EncodedFile(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    @overload
-    def __getitem__(self, place: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
-
-    def __getitem__(self, place: int | slice) -> Any:
-        """A row; of a slice the list of its rows."""
-        if isinstance(place, slice):
-            return [self[row] for row in range(*place.indices(len(self)))]
+    def __getitem__(self, place: int) -> dict[str, Any]:
         return {name: column[place].as_py() for name, column in self._columns.items()}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

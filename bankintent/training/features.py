@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -34,8 +34,14 @@ NOT_THE_ENCODER = ("id2label", "label2id", "num_labels", "_name_or_path", MARKER
 """Keys of a model's config that change nothing in its encoder."""
 
 
-EncodedRows = Sequence[dict[str, Any]]
-"""Rows as the Trainer's collator takes them."""
+class EncodedRows(Protocol):
+    """Rows as the Trainer's collator takes them: a list, or what is made or read when needed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> dict[str, Any]: ...
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class KnownVectors:
         return self.table[[self.row_of_text[text] for text in texts]]
 
 
-class NumberedRows(Sequence[dict[str, Any]]):
+class NumberedRows:
     """Rows for the Trainer that have a row number of the table in the place of token ids."""
 
     def __init__(self, label_ids: list[int], first: int) -> None:
@@ -102,18 +108,13 @@ class NumberedRows(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._label_ids)
 
-    @overload
-    def __getitem__(self, place: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
-
-    def __getitem__(self, place: int | slice) -> Any:
-        """A row; of a slice the list of its rows."""
-        if isinstance(place, slice):
-            return [self[row] for row in range(*place.indices(len(self)))]
+    def __getitem__(self, place: int) -> dict[str, Any]:
         label_id = self._label_ids[place]
         return {"input_ids": [self._first + place], "attention_mask": [1], "labels": label_id}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for place in range(len(self)):
+            yield self[place]
 
 
 class CachedEncoder(nn.Module):

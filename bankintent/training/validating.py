@@ -44,7 +44,7 @@ class Validator:
         self._precision = precision
 
         self._label_ids = np.asarray([row["labels"] for row in rows])
-        self._inputs: EncodedRows = []
+        self._inputs: list[dict[str, Any]] = []
         for row in rows:
             self._inputs.append({key: value for key, value in row.items() if key != "labels"})
 

@@ -277,7 +277,7 @@ def open_policy(bundle: Path) -> None:
     from bankintent.inference.policy_on_rows import describe_policy, measure_policy
     from bankintent.inference.predicted import Predicted
     from bankintent.measures.metrics import Bootstrap
-    from bankintent.serving.wire import describe_policy as info
+    from bankintent.serving.info_bodies import describe_policy as info
 
     seal_again(bundle)
     checkpoint = layout.open_checkpoint(bundle)

@@ -26,10 +26,15 @@ from bankintent.errors import DataError
 from bankintent.labels import LabelSchema
 
 
+class FewRows(DataError):
+    """The source has so few rows that they are cross-validated, which is done in memory."""
+
+
 def run(config: DataConfig) -> DataReport:
     """Write the splits of a source, their labels and their report; returns the report.
 
-    Everything in between is in a folder of the work folder beside `output_dir`.
+    Everything in between is in a folder of the work folder beside `output_dir`. Raises FewRows for
+    a source that belongs into memory after all.
     """
     with files.replacing(config.output_dir, writing.LAYOUT) as staging:
         folder = staging / writing.SPOOL
@@ -61,7 +66,7 @@ def _divide(rows: Spool, config: DataConfig, database: duckdb.DuckDBPyConnection
     sizes = {part: sum(labels.values()) for part, labels in counts.items()}
     division = choose_division(sizes, config)
     if division.name == "cross":
-        raise DataError(
+        raise FewRows(
             "engine: duckdb does not cross-validate, and the data is small", "Set engine: memory"
         )
     rare_intents = rare.decide(counts, (), division.name, config)

@@ -56,7 +56,6 @@ class Adapter:
     """Module of the trunk -> its matrices."""
     head: dict[str, Matrix]
     """Tensor of the head -> its values, such as `classifier.weight` (labels, width)."""
-    rank: int
 
 
 def read_adapter(root: Path) -> Adapter:
@@ -76,7 +75,7 @@ def read_adapter(root: Path) -> Adapter:
 
     pairs = _pairs(root, tensors, _scaling(config))
     head = _head(root, tensors, head_modules(config))
-    return Adapter(pairs, head, int(config["r"]))
+    return Adapter(pairs, head)
 
 
 def read_head_modules(root: Path) -> tuple[str, ...]:

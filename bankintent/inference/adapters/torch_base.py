@@ -13,7 +13,7 @@ import torch
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
 from bankintent.inference.adapters.reading import Adapter, Matrix, Unsuited, read_adapter
-from bankintent.inference.adapters.trunk import Hashes, require_same_base, trunk_hash
+from bankintent.inference.adapters.trunk import Hashes, read_trunk, require_same_base
 from bankintent.inference.runtime import Outputs, Tokens
 from bankintent.inference.torch_runtime import TorchRuntime
 from bankintent.labels import LabelSchema
@@ -26,7 +26,6 @@ Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 class TorchAdapter:
     """An adapter with its head, ready for batches. Batches that run keep it alive."""
 
-    name: str
     factors: Factors
     weight: Matrix
     """(labels, width) float32 of the last layer."""
@@ -53,7 +52,7 @@ class TorchBase(TorchRuntime):
 
     def __init__(self, root: Path, threads: int, workers: int = 1) -> None:
         self._hashes: Hashes = {}
-        self.hash = trunk_hash(root, self._hashes)
+        self.trunk = read_trunk(root, self._hashes)
         labels = LabelSchema.load(root / layout.LABELS)
         folder = root / layout.base_folder(labels)
         # Without its manifest: the policy in it is that of the bundle's own adapter.
@@ -65,19 +64,14 @@ class TorchBase(TorchRuntime):
             if isinstance(module, torch.nn.Linear):
                 module.register_forward_hook(self._hook(name))
 
-    @property
-    def parameters(self) -> int:
-        """Weights of the trunk and of the head that came with it."""
-        return self.facts.parameters
-
     def read(self, root: Path) -> TorchAdapter:
         """The adapter of a bundle; Unsuited where it belongs to another base, or is of a kind that
         is not computed here."""
         adapter = read_adapter(root)
-        require_same_base(root, self.hash, self._hashes)
+        require_same_base(root, self.trunk, self._hashes)
         factors = self._factors(root, adapter)
         weight, bias = _last_layer(root, adapter)
-        return TorchAdapter(root.name, factors, weight, bias)
+        return TorchAdapter(factors, weight, bias)
 
     def compute(self, items: Sequence[tuple[TorchAdapter, Tokens]]) -> list[Outputs]:
         """One single-row output per item, in order; each by its own adapter and head."""

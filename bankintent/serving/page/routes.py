@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from bankintent.distribution import command
-from bankintent.serving import wire
+from bankintent.serving import info_bodies, wire
 from bankintent.serving.addresses import base_of
 from bankintent.serving.admission import check_key, classify, key_guards, served_by, using
 from bankintent.serving.bounded import read_form
@@ -162,7 +162,9 @@ async def api_page(request: Request) -> Response:
     )
 
 
-@card_router.get("/card", response_model=wire.Card, responses=CARD_RESPONSES, tags=["operations"])
+@card_router.get(
+    "/card", response_model=info_bodies.Card, responses=CARD_RESPONSES, tags=["operations"]
+)
 async def model_card(request: Request, model: ModelName = None) -> Response:
     """The model card and the addresses of its plots; of several models, of the one that is named.
 
@@ -190,7 +192,9 @@ async def model_card(request: Request, model: ModelName = None) -> Response:
 
     base = base_of(request) or "/"
     addresses = {name: f"{base}card/{name}.png{query}" for name in plots}
-    body = wire.Card(name=facts.name, version=facts.version, markdown=markdown, plots=addresses)
+    body = info_bodies.Card(
+        name=facts.name, version=facts.version, markdown=markdown, plots=addresses
+    )
     return JSONResponse(body.model_dump())
 
 

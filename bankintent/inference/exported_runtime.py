@@ -347,8 +347,8 @@ def _start_openvino(path: Path, outputs: list[str], threads: int, workers: int) 
 def import_onnxruntime() -> Any:
     """ONNX Runtime without its telemetry.
 
-    Since 1.32 it writes an id below `~/.cache` when it is imported and sends events to its makers,
-    unless this variable is set before.
+    Since 1.32 it writes an id below `~/.cache` when it is imported, and has an address to report
+    to, unless this variable is set before.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")

@@ -21,6 +21,7 @@ from bankintent.commands.page import page
 from bankintent.commands.policy import policy
 from bankintent.commands.score import score
 from bankintent.commands.serve import serve
+from bankintent.commands.share import share
 from bankintent.commands.train import train
 from bankintent.commands.verify import verify
 
@@ -34,7 +35,7 @@ VERBS: dict[str, dict[str, cli.Command]] = {
         "compare": compare,
         "compare-models": compare_models,
     },
-    "Use it": {"serve": serve, "page": page, "score": score},
+    "Use it": {"serve": serve, "page": page, "score": score, "share": share},
     "Trust it": {
         "explain": explain,
         "policy": policy,

@@ -100,6 +100,7 @@ NEEDS = {
     "policy": "train",
     "score": "serve",
     "serve": "serve",
+    "share": "train",
     "train": "train",
 }
 """Module of a command -> the one extra that brings all that the command may need."""

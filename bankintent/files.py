@@ -190,6 +190,8 @@ class ResultFolder:
     """Its name in messages, for example "evaluation report"."""
     patterns: tuple[str, ...]
     """The files that it may hold, as `fnmatch` patterns of paths relative to the folder."""
+    setting: str = "output_dir"
+    """What users name it by."""
 
     def first_foreign(self, folder: Path) -> str | None:
         """The first file that does not belong to such a folder; None where all do."""
@@ -210,13 +212,13 @@ class ResultFolder:
         if not place(folder).exists():
             return
         if not folder.is_dir():
-            raise OutputError(f"{folder} is a file", "Name another output_dir")
+            raise OutputError(f"{folder} is a file", f"Name another {self.setting}")
 
         foreign = self.first_foreign(folder)
         if foreign is not None:
             raise OutputError(
                 f"{folder} exists and is no {self.kind}: it holds {foreign}",
-                "Move that away, or name another output_dir",
+                f"Move that away, or name another {self.setting}",
             )
 
 

@@ -2,17 +2,18 @@
 
 python -m benchmarks.capacity --model-dir artifacts/models/quickstart
 
-First the costs are measured: the seconds of batches of 1 to 8 texts, of the event loop for a
-request, and of the load generator. Then the server meets requests that arrive at random, at some
-shares of the rate that it can sustain, and the simulation (benchmarks/simulation.py) meets the same
-rates with those costs. Last, the simulation says how many requests a second 1, 2, ... servers of
-this machine's kind sustain with a p99 below a limit. Writes tables and a JSON file; the machine
-should be idle otherwise.
+First the costs are measured: the seconds of batches of 1 to 8 texts while all workers compute, of
+the event loop for a request, and of the load generator. Then the server meets requests that arrive
+at random, at some shares of the rate that it can sustain, and the simulation
+(benchmarks/simulation.py) meets the same rates with those costs. Last, the simulation says how many
+requests a second 1, 2, ... servers of this machine's kind sustain with a p99 below a limit. Writes
+tables and a JSON file; the machine should be idle otherwise.
 """
 
 import asyncio
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,7 @@ LARGEST_BATCH = 8
 """`batching.max_texts` of the server, by default."""
 
 PASSES = 200
-"""Batches of each size whose median time is taken."""
+"""Batches of each size that every worker computes."""
 
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9)
 """Of the rate that the simulation sustains on one server."""
@@ -103,15 +104,22 @@ def main(
     console.say(f"Written to {console.show_path(output)}.")
 
 
-def measure_batches(model_dir: Path, texts: list[str]) -> list[float]:
-    """Median seconds of batches of 1 to LARGEST_BATCH texts, on one of the model's threads."""
+def measure_batches(model_dir: Path, texts: list[str]) -> list[list[float]]:
+    """Seconds of batches of 1 to LARGEST_BATCH texts while every worker computes such ones.
+
+    So they hold what workers cost each other: memory, caches, the interpreter's lock.
+    """
     model = choice.find(model_dir, "auto").load()
     items = model.tokenize(texts)
-    medians = []
-    for size in range(1, LARGEST_BATCH + 1):
-        _time_batches(model, items, size, PASSES // 10)  # warm-up
-        medians.append(statistics.median(_time_batches(model, items, size, PASSES)))
-    return medians
+    times = []
+    with ThreadPoolExecutor(model.workers) as pool:
+        for size in range(1, LARGEST_BATCH + 1):
+            _time_batches(model, items, size, PASSES // 10)  # warm-up
+            runs = [
+                pool.submit(_time_batches, model, items, size, PASSES) for _ in range(model.workers)
+            ]
+            times.append([seconds for run in runs for seconds in run.result()])
+    return times
 
 
 def _time_batches(model: Runtime, items: list[Tokens], size: int, passes: int) -> list[float]:
@@ -135,12 +143,12 @@ def measure_costs(server: Server, texts: list[str], seconds: float) -> CpuCosts:
     return CpuCosts(used / requests, measured.client_cpu_seconds / requests)
 
 
-def find_costs(batch_seconds: list[float], cpu: CpuCosts) -> ReplicaCosts:
+def find_costs(batch_seconds: list[list[float]], cpu: CpuCosts) -> ReplicaCosts:
     """The costs of this server; what its processor does beside the model is the event loop's."""
     cores = process.cores()
     return ReplicaCosts(
         batch_seconds=batch_seconds,
-        request_seconds=max(0.0, cpu.server - batch_seconds[0]),
+        request_seconds=max(0.0, cpu.server - statistics.fmean(batch_seconds[0])),
         cores=cores,
         workers=cores,
         client_seconds=cpu.client,
@@ -150,7 +158,9 @@ def find_costs(batch_seconds: list[float], cpu: CpuCosts) -> ReplicaCosts:
 def find_rate(costs: ReplicaCosts, replicas: int = 1) -> float:
     """The highest rate, in requests a second, whose simulated p99 is within P99_LIMIT."""
     # No machine answers more than its cores have seconds for.
-    work = costs.request_seconds + costs.batch_seconds[-1] / len(costs.batch_seconds)
+    work = costs.request_seconds + statistics.fmean(costs.batch_seconds[-1]) / len(
+        costs.batch_seconds
+    )
     low = 0.0
     high = replicas * costs.cores / work
     for _ in range(SEARCH_STEPS):
@@ -200,7 +210,7 @@ def _comparison_table(record: Record) -> Table:
         rows.append([*cells, str(point["errors"])])
 
     costs = record["costs"]
-    batches = costs["batch_seconds"]
+    batches = [statistics.fmean(times) for times in costs["batch_seconds"]]
     note = (
         f"{record['runtime']}. A batch of one text takes {1000 * batches[0]:.2f} ms, of"
         f" {len(batches)} texts {1000 * batches[-1]:.2f} ms; a request takes"

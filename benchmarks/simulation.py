@@ -2,9 +2,11 @@
 
 A replica is a machine with some cores. Each request takes some time of the event loop, of which
 there is one, and then waits for a worker; a worker that is free takes all that waits, up to the
-largest batch, and needs the time that such a batch was measured to take. Event loop, workers and,
-where the load comes from the same machine, the load generator need a core while they work.
-Requests arrive at random (a Poisson process), each at a replica that is drawn at random.
+largest batch, and needs one of the times that such batches were measured to take. Event loop,
+workers and, where the load comes from the same machine, the load generator need a core while they
+work. A batch gives its core to the event loop or the generator when they need one, and goes on
+afterwards, as the threads of a system do: the short work of a request does not wait for a whole
+batch. Requests arrive at random (a Poisson process), each at a replica that is drawn at random.
 """
 
 import random
@@ -18,6 +20,11 @@ import simpy
 WARM_UP = 0.1
 """Share of the simulated requests that are not counted: the first ones find no queue."""
 
+SHORT = 0
+"""Who needs a core for a moment takes it from who has one for longer: the lowest number first."""
+
+BATCH = 1
+
 Process = Generator[simpy.Event, Any, None]
 
 
@@ -25,8 +32,9 @@ Process = Generator[simpy.Event, Any, None]
 class ReplicaCosts:
     """One replica: its cores, and what its work costs, in seconds."""
 
-    batch_seconds: Sequence[float]
-    """Of batches of 1, 2, ... texts; the last is the largest batch."""
+    batch_seconds: Sequence[Sequence[float]]
+    """Measured times of batches of 1, 2, ... texts, of which each simulated batch draws one; the
+    last are those of the largest batch."""
     request_seconds: float
     """Of the event loop for one request."""
     cores: int = 2
@@ -55,11 +63,14 @@ class Waits:
 class Replica:
     """One simulated server."""
 
-    def __init__(self, environment: simpy.Environment, costs: ReplicaCosts) -> None:
+    def __init__(
+        self, environment: simpy.Environment, costs: ReplicaCosts, rng: random.Random
+    ) -> None:
         self.batches: list[int] = []
+        self._rng = rng
         self._environment = environment
         self._costs = costs
-        self._cores = simpy.Resource(environment, costs.cores)
+        self._cores = simpy.PreemptiveResource(environment, costs.cores)
         self._event_loop = simpy.Resource(environment, 1)
         self._waiting: deque[simpy.Event] = deque()
         self._idle: list[simpy.Event] = []
@@ -94,16 +105,23 @@ class Replica:
                 continue
             batch = [self._waiting.popleft() for _ in range(size)]
             self.batches.append(size)
-            yield from self._compute(self._costs.batch_seconds[size - 1])
+            seconds = self._rng.choice(self._costs.batch_seconds[size - 1])
+            yield from self._compute(seconds, BATCH)
             for done in batch:
                 done.succeed()
 
-    def _compute(self, seconds: float) -> Process:
-        """Work on a core, once one is free."""
-        if seconds > 0:
-            with self._cores.request() as core:
-                yield core
-                yield self._environment.timeout(seconds)
+    def _compute(self, seconds: float, priority: int = SHORT) -> Process:
+        """Work on a core, once one is free or can be taken; on another one if it is taken away."""
+        left = seconds
+        while left > 0:
+            with self._cores.request(priority) as core:
+                try:
+                    yield core
+                    yield self._environment.timeout(left)
+                    left = 0
+                except simpy.Interrupt as interrupt:
+                    taken: Any = interrupt.cause
+                    left -= self._environment.now - taken.usage_since
 
 
 def simulate(
@@ -112,7 +130,7 @@ def simulate(
     """The latencies of `requests` at `rate` requests a second over all replicas."""
     environment = simpy.Environment()
     rng = random.Random(seed)
-    servers = [Replica(environment, costs) for _ in range(replicas)]
+    servers = [Replica(environment, costs, rng) for _ in range(replicas)]
     latencies: list[float] = []
 
     def ask(server: Replica) -> Process:

@@ -4,9 +4,10 @@ python -m benchmarks.tenants --model-dir artifacts/models/quickstart
 
 The tenants are copies of one bundle whose adapter and head differ by noise. For each number of
 tenants a fresh process loads the base and all of them, and answers sentences of tenants in turn, so
-that every batch is mixed. Beside it: one model of its own in torch, and in the fastest format that
-the bundle has verified; and two and four such models in one process, whose further memory is that
-of any further one. Writes a table and a JSON file.
+that every batch is mixed; once with the base in torch, once with an exported one. Beside it: one
+model of its own in torch, in ONNX Runtime, and in the fastest format that the bundle has verified;
+and two and four such models in one process, whose further memory is that of any further one. Writes
+a table and a JSON file.
 """
 
 import json
@@ -27,7 +28,7 @@ from bankintent.bundle import layout
 from bankintent.inference import choice
 from bankintent.inference.adapters.tenants import open_base
 from bankintent.inference.runtime import Runtime
-from bankintent.serving.memory import resident
+from bankintent.serving.memory import resident, trim
 from benchmarks import machine, tables
 from benchmarks.machine import Job
 from benchmarks.serving import read_texts
@@ -37,6 +38,15 @@ COUNTS = (1, 4, 16, 64, 256)
 
 MODELS = (1, 2, 4)
 """Models of their own in one process."""
+
+RUNTIMES = ("torch", "onnx", "auto")
+"""What computes them."""
+
+BASES = {"shared": "torch", "exported": "ONNX Runtime"}
+"""Kind of a shared base -> what computes it."""
+
+EXPORTED = "base"
+"""Folder of the exported base, beside the tenants."""
 
 BATCH = 8
 """Texts of a batch: `batching.max_texts` of a server, by default."""
@@ -58,17 +68,22 @@ def main(
     ),
 ) -> None:
     """Measure all numbers of tenants, print a table and write the figures."""
+    # Late: it imports torch, which would count for the processes that are measured.
+    from bankintent.export import shared_base
+
     counts = tenants or list(COUNTS)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         console.say(f"{max(counts)} tenants are written ...")
         write_tenants(model_dir, Path(folder), max(counts))
+        shared_base.export(model_dir, Path(folder) / EXPORTED)
         job = {"folder": folder, "sentences": sentences}
-        for runtime in ("torch", "auto"):
+        for runtime in RUNTIMES:
             for count in MODELS:
                 runs.append(_run({**job, "kind": runtime, "count": count}))
-        for count in counts:
-            runs.append(_run({**job, "kind": "shared", "count": count}))
+        for kind in BASES:
+            for count in counts:
+                runs.append(_run({**job, "kind": kind, "count": count}))
 
     record = {"machine": machine.describe(), "model": model_dir.name, "runs": runs}
     files.write_text(output, files.json_text(record))
@@ -114,9 +129,10 @@ def _link(source: str, target: str) -> None:
 def measure(job: Job) -> Record:
     """Memory of the process with its models, and sentences a second with mixed batches."""
     process.keep_products_on_one_thread()
-    roots = sorted(Path(job["folder"]).iterdir())[: job["count"]]
+    roots = sorted(Path(job["folder"]).glob("tenant-*"))[: job["count"]]
     before = resident()
     models = load_models(job["kind"], roots)
+    trim()  # as a server does
     texts = read_texts()[: job["sentences"]]
 
     # Of all tenants, in turn: neighbours in a batch are of different ones.
@@ -141,8 +157,9 @@ def measure(job: Job) -> Record:
 
 def load_models(kind: str, roots: Sequence[Path]) -> list[Runtime]:
     """The models of the bundles: on one base, or each of its own in a runtime."""
-    if kind == "shared":
-        base = open_base(roots[0])
+    if kind in BASES:
+        is_exported = kind == "exported"
+        base = open_base(roots[0].with_name(EXPORTED) if is_exported else roots[0])
         return [base.load(root) for root in roots]
     return [choice.find(root, kind).load() for root in roots]  # type: ignore[arg-type]
 
@@ -174,7 +191,7 @@ def make_tables(record: Record) -> list[Table]:
         rows.append(
             [
                 str(run["count"]),
-                "adapters on one base" if run["kind"] == "shared" else f"models ({run['runtime']})",
+                _describe(run),
                 f"{run['memory_bytes'] / 1e6:,.0f}",
                 f"{memory:.2f}",
                 f"{run['sentences_per_second']:,.0f}",
@@ -186,6 +203,12 @@ def make_tables(record: Record) -> list[Table]:
         " loaded and used."
     )
     return [Table(f"Tenants of {record['model']}", header, rows, note)]
+
+
+def _describe(run: Record) -> str:
+    if run["kind"] in BASES:
+        return f"adapters on one base ({BASES[run['kind']]})"
+    return f"models ({run['runtime']})"
 
 
 if __name__ == "__main__":

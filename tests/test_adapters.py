@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
 from bankintent.inference.adapters.reading import Unsuited, read_adapter
-from bankintent.inference.adapters.trunk import read_trunk, require_same_base
+from bankintent.inference.adapters.trunk import Hashes, read_trunk, require_same_base
 from bankintent.labels import LabelSchema
 
 WIDTH = 8
@@ -95,6 +95,29 @@ def test_a_base_that_reads_or_computes_otherwise_is_another_one(
 
     with pytest.raises(Unsuited, match=f"a base with other {part} "):
         require_same_base(other, read_trunk(mine))
+
+
+def test_weights_that_are_known_are_not_read_again(tmp_path: Path) -> None:
+    first = add_settings(make_bundle(tmp_path / "first", 3), 3)
+    second = add_settings(make_bundle(tmp_path / "second", 3), 3)
+    known: Hashes = {}
+    trunk = read_trunk(first, known)
+
+    (second / "base_3" / "model.safetensors").unlink()
+    assert read_trunk(second, known) == trunk
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
+        read_trunk(second)
+
+
+def test_weights_that_were_changed_are_never_taken_as_known(tmp_path: Path) -> None:
+    """Their hash would stand for whatever the manifest says, and be believed of another bundle."""
+    changed = add_settings(make_bundle(tmp_path / "changed", 3), 3)
+    path = changed / "base_3" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    known: Hashes = {}
+    with pytest.raises(ModelError, match="was changed"):
+        read_trunk(changed, known)
+    assert not known
 
 
 def test_an_adapter_of_another_base_is_refused_with_both_hashes(tmp_path: Path) -> None:

@@ -251,6 +251,31 @@ def test_several_workers_work_at_once_and_all_end(build: Build) -> None:
     assert not [name for name in names if name.startswith("batcher")]
 
 
+def test_workers_divide_what_waits(build: Build) -> None:
+    """No worker is left without work while another one has a batch that could be split."""
+    batches: list[list[int]] = []
+    both = threading.Event()
+
+    def work(items: list[int]) -> list[int]:
+        batches.append(items)
+        if len(batches) == 2:
+            both.set()
+        # The first batch ends only when the other worker has one too.
+        assert both.wait(10)
+        return [double(item) for item in items]
+
+    # All arrive at once, and one batch has room for all of them.
+    batcher = build(work=work, max_items=8, workers=2)
+    assert asyncio.run(batcher.run([1, 2, 3, 4, 5, 6])) == [2, 4, 6, 8, 10, 12]
+    assert len(batches[0]) == 3
+    assert sorted(itertools.chain(*batches)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_worker_takes_all_that_fits(model: Model, build: Build) -> None:
+    assert asyncio.run(build(max_items=4).run([1, 2, 3, 4, 5, 6])) == [2, 4, 6, 8, 10, 12]
+    assert model.batches == [[1, 2, 3, 4], [5, 6]]
+
+
 def test_too_few_results_are_an_error_and_not_a_shift(build: Build) -> None:
     batcher = build(work=lambda items: items[1:])
     with pytest.raises(RuntimeError, match="0 results for 1 items"):

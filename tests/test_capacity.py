@@ -8,12 +8,12 @@ from benchmarks.open_load import OpenMeasurement
 from benchmarks.simulation import ReplicaCosts
 
 COSTS = ReplicaCosts(
-    batch_seconds=[0.002, 0.003, 0.004, 0.005], request_seconds=0.001, cores=2, workers=2
+    batch_seconds=[[0.002], [0.003], [0.004], [0.005]], request_seconds=0.001, cores=2, workers=2
 )
 
 
 def test_what_is_not_the_models_time_is_the_event_loops() -> None:
-    costs = find_costs([0.002, 0.003], CpuCosts(server=0.0035, client=0.0004))
+    costs = find_costs([[0.001, 0.003], [0.003]], CpuCosts(server=0.0035, client=0.0004))
     assert costs.request_seconds == pytest.approx(0.0015)
     assert costs.client_seconds == 0.0004
 

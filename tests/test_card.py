@@ -83,6 +83,7 @@ def facts(**changes: Any) -> dict[str, Any]:
             "precision": "fp32",
             "hardware": "CPU, 1 thread",
             "published": PUBLISHED,
+            "prefix": None,
         },
         "parity": {
             "rows": 64,

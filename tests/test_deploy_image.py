@@ -19,20 +19,33 @@ pytestmark = [pytest.mark.scale, pytest.mark.timeout(1200)]
 MOST_BYTES = 500_000_000
 BASE = os.environ.get("BANKINTENT_BASE_ARCHIVE", "")
 
-IN_IMAGE = """
+MOUNTS = """
 set -e
 mount --bind "$ROOT" "$ROOT"
 mkdir -p "$ROOT/proc" "$ROOT/dev"
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
+"""
+
+IN_IMAGE = f"""{MOUNTS}
 mount --bind "$BUNDLE" "$ROOT/models/intents"
 mount -o remount,bind,ro "$ROOT/models/intents"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount -o remount,bind,ro "$ROOT"
 exec env -i PATH=/opt/bankintent/bin:/usr/bin:/bin ORT_DISABLE_TELEMETRY=1 PYTHONDONTWRITEBYTECODE=1 \
-  /usr/sbin/chroot --userspec=10001:10001 "$ROOT" bankintent serve --config /etc/bankintent/serve.yaml --port {port}
+  /usr/sbin/chroot --userspec=10001:10001 "$ROOT" bankintent serve --config /etc/bankintent/serve.yaml --port {{port}}
 """
 """What a container engine does: mounts of its own, nothing writable but /tmp, another user, process 1."""
+
+TRAINED = f"""{MOUNTS}
+mount --bind "$WORK" "$ROOT/work"
+mount -t tmpfs tmpfs "$ROOT/tmp"
+exec env -i PATH=/opt/bankintent/bin:/usr/bin:/bin HF_HOME=/tmp/hub MPLCONFIGDIR=/tmp/matplotlib \\
+  /usr/sbin/chroot --userspec=10001:10001 "$ROOT" /bin/sh -ec "cd /work
+bankintent etl --config data.yaml
+bankintent train --config head-only.yaml --set data_dir=data --set output_dir=bundle"
+"""
+"""The same for a run of training in the folder that is mounted at /work."""
 
 
 class Builder:
@@ -64,14 +77,19 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     builder("from", "--name", "base", "scratch")
     builder("add", "--quiet", "base", BASE, "/")
     builder("commit", "--quiet", "--rm", "base", "a-base-of-a-test:1")
-    words = ["--isolation", "chroot", "--pull-never", "--format", "docker", "--tag", "served"]
-    words += ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
-    words += ["--build-arg", "BASE_IMAGE=a-base-of-a-test:1"]
-    builder("build", *words, "--file", "deploy/container/serve.Containerfile", ".")
+    build(builder, "serve", "served")
     builder("from", "--pull-never", "--name", "running", "served")
     yield builder
     # Hundreds of megabytes.
     shutil.rmtree(folder)
+
+
+def build(builder: Builder, name: str, tag: str) -> None:
+    """Build an image of deploy/container on the base of the test."""
+    words = ["--isolation", "chroot", "--pull-never", "--format", "docker", "--tag", tag]
+    words += ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
+    words += ["--build-arg", "BASE_IMAGE=a-base-of-a-test:1"]
+    builder("build", *words, "--file", f"deploy/container/{name}.Containerfile", ".")
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +153,23 @@ def test_the_health_check_of_the_image_tells_a_server_that_is_away(
     env = {"PATH": "/opt/bankintent/bin:/usr/bin:/bin"}
     done = subprocess.run(["/usr/sbin/chroot", root, *words], env=env, capture_output=True)
     assert done.returncode != 0
+
+
+def test_the_image_for_training_makes_a_bundle_as_another_user(
+    builder: Builder, tmp_path: Path
+) -> None:
+    build(builder, "train", "trained")
+    builder("from", "--pull-never", "--name", "training", "trained")
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(REPOSITORY / "configs" / "recommended" / "head-only.yaml", work)
+    (work / "data.yaml").write_text("dataset_name: bundled\noutput_dir: data\n")
+    shutil.chown(work, 10001, 10001)
+
+    env = environment(ROOT=builder("mount", "training"), WORK=str(work))
+    command = ["unshare", "--mount", "--pid", "--fork", "bash", "-c", TRAINED]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    manifest = json.loads((work / "bundle" / "manifest.json").read_text())
+    assert "merged/model.safetensors" in manifest["files"]
+    assert (work / "bundle" / "merged").stat().st_uid == 10001

@@ -135,7 +135,7 @@ def test_no_step_goes_unexplained(book: Any) -> None:
 
 
 def test_every_command_is_one_of_the_shell(book: Any) -> None:
-    known = {"etl", "eval", "backend", "bankintent"}
+    known = {"etl", "multiregime", "eval", "backend", "bankintent"}
     called = [words for words in commands(book) if words[0] not in ("venv", "json.tool")]
     assert {words[0] for words in called} == known
     for name, *words in called:

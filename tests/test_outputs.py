@@ -28,7 +28,8 @@ from bankintent.config import ExportSection
 from bankintent.export import feature_gate, onnx_export
 from bankintent.export.feature_gate import ReferenceFeatures
 from bankintent.export.first_token import narrow_to_first_token
-from bankintent.inference.exported_runtime import KINDS, ExportedModel, FormatSettings
+from bankintent.inference.exported_inputs import FormatSettings
+from bankintent.inference.exported_runtime import KINDS, ExportedModel
 from bankintent.inference.runtime import Outputs, OutputTable
 from bankintent.labels import LabelSchema
 

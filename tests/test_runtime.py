@@ -28,7 +28,7 @@ from bankintent.bundle import layout
 from bankintent.decision.deciding import Decisions, decide
 from bankintent.decision.policy import POLICY, VECTORS, PolicyRecord, ScopeRule
 from bankintent.errors import ModelError
-from bankintent.inference import choice
+from bankintent.inference import choice, engines
 from bankintent.inference import exported_runtime as exported
 from bankintent.inference.choice import find
 from bankintent.inference.exported_runtime import KINDS, ExportedModel
@@ -177,14 +177,14 @@ def test_a_machine_that_computes_otherwise_falls_back_or_says_so(
 def test_a_cpu_without_bf16_is_no_place_for_openvino(
     original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openvino = exported.import_openvino()
+    openvino = engines.import_openvino()
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32"])
-    with pytest.raises(exported.Unfit, match="no bf16"):
+    with pytest.raises(engines.Unfit, match="no bf16"):
         ExportedModel(original / "onnx", KINDS["openvino"], 1)
 
 
 def test_openvino_runs_calls_of_several_threads_at_once(original: Path) -> None:
-    core = exported.import_openvino().Core()
+    core = engines.import_openvino().Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip(NO_BF16)  # the test above says what happens there
 
@@ -265,7 +265,7 @@ def test_openvino_is_imported_without_calling_out(tmp_path: Path) -> None:
 import sys
 seen = set()
 sys.addaudithook(lambda event, _: seen.add(event))
-from bankintent.inference.exported_runtime import import_openvino
+from bankintent.inference.engines import import_openvino
 assert import_openvino().Core().available_devices
 assert import_openvino() is import_openvino()
 calls = {"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "urllib.Request"}
@@ -288,7 +288,7 @@ print([name for name in sys.modules if name.startswith(unwanted)])
 def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
     """Its telemetry leaves an id in the home folder when it is imported."""
     program = """
-from bankintent.inference.exported_runtime import import_onnxruntime
+from bankintent.inference.engines import import_onnxruntime
 assert import_onnxruntime().get_available_providers()
 """
     home = tmp_path / "home"

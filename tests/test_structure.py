@@ -65,6 +65,7 @@ IMPORTERS = {
         "baselines.zero_shot",
         "export.onnx_export",
         "export.publish",
+        "export.shared_base",
         "first_steps.libraries",
         "first_steps.probe",
         "inference.adapters.torch_base",
@@ -91,6 +92,7 @@ IMPORTERS = {
         "training.encoded_file",
         "training.encoding",
         "training.forward_check",
+        "training.prefix",
         "training.processes",
         "training.progress",
         "training.selection",
@@ -138,10 +140,11 @@ IMPORTERS = {
         "export.first_token",
         "export.int8",
         "export.onnx_export",
+        "export.shared_base",
     },
-    "onnxruntime": {"inference.exported_runtime"},
+    "onnxruntime": {"inference.engines"},
     "onnxscript": set(),
-    "openvino": {"inference.exported_runtime"},
+    "openvino": {"inference.engines"},
     "ray": {
         "on_ray.cluster",
         "on_ray.scoring",
@@ -191,7 +194,7 @@ IMPORTERS = {
 
 CLI_IMPORTERS = {
     "__main__",
-    *VERBS - {"commands.init", "commands.verify"},
+    *VERBS - {"commands.init", "commands.share", "commands.verify"},
     "studies.trials",
     "studies.worker",
 }

@@ -15,9 +15,10 @@ from bankintent.config import DataConfig, ScoreConfig, ServeConfig
 from bankintent.corpus import cleaning
 from bankintent.corpus.dataset import SplitData
 from bankintent.corpus.rows import Row
-from bankintent.inference import exported_runtime as exported
+from bankintent.inference import engines, exported_inputs
 from bankintent.inference.choice import find
-from bankintent.inference.exported_runtime import KINDS, ExportedModel, FormatSettings
+from bankintent.inference.exported_inputs import FormatSettings
+from bankintent.inference.exported_runtime import KINDS, ExportedModel
 from bankintent.inference.predictor import Predictor
 from bankintent.scoring import score as scoring
 from bankintent.serving.metrics import Metrics
@@ -102,17 +103,17 @@ def test_training_reads_folded_texts() -> None:
 def test_an_exported_format_reads_folded_texts_and_its_probes_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exported, "_start_onnxruntime", lambda *_: None)
-    byte_level_tokenizer().backend_tokenizer.save(str(tmp_path / exported.TOKENIZER))
+    monkeypatch.setattr(engines, "start_onnxruntime", lambda *_: None)
+    byte_level_tokenizer().backend_tokenizer.save(str(tmp_path / exported_inputs.TOKENIZER))
     inputs = ["input_ids", "attention_mask"]
     padding = dict.fromkeys(inputs, 0)
     FormatSettings(inputs, padding, "right", 512, 1, "tiny", {}).save(tmp_path)
     model = ExportedModel(tmp_path, KINDS["onnx"], threads=1)
 
     assert model.tokenize(MESSY) == model.encode(FOLDED) != model.encode(MESSY)
-    assert len(exported.PROBES[-1]) == len("a long text ") * 30
-    [probe] = model.encode([exported.PROBES[-1]])
-    assert len(probe) == len(exported.PROBES[-1]) + 2
+    assert len(exported_inputs.PROBES[-1]) == len("a long text ") * 30
+    [probe] = model.encode([exported_inputs.PROBES[-1]])
+    assert len(probe) == len(exported_inputs.PROBES[-1]) + 2
 
 
 def test_what_a_limit_cuts_is_the_folded_text(byte_level_model: Path) -> None:

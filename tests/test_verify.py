@@ -14,7 +14,8 @@ from faults import altered_bundles
 import bankintent.__main__ as verbs
 from bankintent import files
 from bankintent.bundle import layout, verification
-from bankintent.inference.exported_runtime import KINDS, SETTINGS
+from bankintent.inference.exported_inputs import SETTINGS
+from bankintent.inference.exported_runtime import KINDS
 
 
 def test_a_bundle_as_published_is_said_to_be_so(published: Path, run: Run) -> None:

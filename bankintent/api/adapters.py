@@ -19,17 +19,17 @@ def load_adapters(
 ) -> "Adapters":
     """Load one base, and the adapters of several bundles on it.
 
-    `base` is a bundle that was trained with LoRA, whose base is loaded once; `adapters` are names
-    and bundles that were trained on the same base, which bring their adapters, heads and policies.
-    `threads` is how many threads compute; by default one for each core that the process may use.
-    It needs PyTorch.
+    `base` is a bundle that was trained with LoRA, whose base is loaded once in PyTorch, or what
+    `bankintent share` has made of one, which needs no PyTorch. `adapters` are names and bundles
+    that were trained on the same base; they bring their adapters, heads and policies. `threads` is
+    how many threads compute; by default one for each core that the process may use.
 
     Raises UserError where there is no such bundle, a file of it was changed, or its adapter cannot
     be computed on that base.
     """
     from bankintent.distribution import naming_missing_packages
 
-    with naming_missing_packages("train"):
+    with naming_missing_packages("serve"):
         from bankintent.inference.adapters.tenants import open_base
 
         loaded = Adapters(open_base(Path(base), threads))

@@ -52,6 +52,7 @@ def read_vectors(rows: AuditRows, settings: AuditConfig) -> Vectors:
             settings.max_length,
             settings.revision,
             settings.pooling,
+            settings.prefix,
         )
         require_answers(backbone, settings.max_length)
         vectors = features.frozen(

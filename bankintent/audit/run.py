@@ -128,7 +128,7 @@ def describe_settings(settings: AuditConfig, training: TrainConfig | None) -> Js
     content = settings.model_dump(mode="json", exclude=places)
     content["model_name"] = public_names.path(settings.model_name)
     if training is not None:
-        for key in ("model_name", "revision", "pooling", "max_length", "train_config"):
+        for key in ("model_name", "revision", "pooling", "prefix", "max_length", "train_config"):
             content.pop(key)
         recipe = training.model_dump(mode="json", exclude={"data_dir", "output_dir", "cache_dir"})
         recipe["model_name"] = public_names.path(training.model_name)

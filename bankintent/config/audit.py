@@ -28,7 +28,7 @@ Filter = Literal[
 ]
 """Rules of cleanlab by which a label is suspected."""
 
-OF_TRAIN_CONFIG = ("model_name", "revision", "pooling", "max_length", "cache_dir")
+OF_TRAIN_CONFIG = ("model_name", "revision", "pooling", "prefix", "max_length", "cache_dir")
 """Keys that a train.yaml has too."""
 
 
@@ -53,6 +53,8 @@ class AuditConfig(Section):
     """Hub revision of the encoder."""
     pooling: Literal["first", "mean"] = "mean"
     """The vector of a sentence. first: that of its first token; mean: the mean over its tokens."""
+    prefix: str | None = None
+    """Text before every sentence, such as `"query: "` for E5 encoders."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Longest input in tokens; longer texts are truncated."""
     cache_dir: Path = Path("artifacts/cache")

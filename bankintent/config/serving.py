@@ -93,9 +93,10 @@ class ServeConfig(Section):
     and a removed one is dropped. No request is lost by it. A name in `models` wins.
     """
     base: Path | None = None
-    """A LoRA bundle, whose base is loaded once for all bundles of `models` and `models_dir` that
-    were trained on the same one. They keep their adapters and heads; others are models of their
-    own. It needs torch. See docs/how-to/several-models.md."""
+    """A base that is loaded once for all bundles of `models` and `models_dir` that were trained on
+    it with LoRA. They keep their adapters and heads; others are models of their own. Either what
+    `bankintent share` has exported, or a LoRA bundle, whose base torch computes. See
+    docs/how-to/several-models.md."""
     default_model: ModelId | None = None
     """The model of requests that name none.
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from bankintent.config.base import Name, Regime, Section, TrackingConfig
 from bankintent.config.decision import TrainDecisionSection
 from bankintent.config.places import OutputPath
+from bankintent.texts import is_blank
 
 
 class LoraSection(Section):
@@ -146,7 +147,11 @@ class TrainConfig(Section):
     pooling: Literal["first", "mean"] = "first"
     """Input of the classifier. first: the first token, as in the plain transformers class; mean:
     the mean over all tokens, which suits sentence encoders and costs one more layer (none for
-    ModernBERT, or for a bundle that has it)."""
+    ModernBERT, or for a bundle that has it). docs/reference/encoders.md lists the encoders."""
+    prefix: str | None = None
+    """Text before every sentence, in training and wherever the bundle answers, such as `"query: "`
+    for E5 encoders. It is a part of the tokenizer that the bundle holds, and counts in
+    `max_length`. null: none, or that of the bundle that `model_name` names."""
     cache_dir: Path = Path("artifacts/cache")
     """Folder for features of frozen encoders, which later runs read; it can be removed."""
     stream_above: Annotated[int, Field(ge=0)] = 200_000
@@ -195,6 +200,13 @@ class TrainConfig(Section):
     not calibrated."""
     tracking: TrackingConfig = TrackingConfig()
 
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_seen(cls, value: str | None) -> str | None:
+        if value is not None and is_blank(value):
+            raise ValueError("a blank prefix changes nothing; remove it, or write null")
+        return value
+
     @property
     def effective_batch(self) -> int:
         """Sentences in one optimizer step, over all forward passes and all processes."""
@@ -229,11 +241,12 @@ class TrainConfig(Section):
             "contrastive": self.contrastive is not None,
             "head_init: probe": self.head_init == "probe",
             "pooling: mean": self.pooling == "mean",
+            "prefix": self.prefix is not None,
         }
         for key, is_set in from_the_teacher.items():
             if is_set:
                 raise ValueError(
-                    "distill: the student takes encoder, pooling and head from its teacher;"
-                    f" remove {key}"
+                    "distill: the student takes tokenizer, encoder, pooling and head from its"
+                    f" teacher; remove {key}"
                 )
         return self

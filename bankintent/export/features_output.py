@@ -6,7 +6,7 @@ and in eight bits it comes from the same rounded layers as they do.
 
 import onnx_ir as ir
 
-from bankintent.inference.exported_runtime import FEATURES
+from bankintent.inference.exported_inputs import FEATURES
 
 
 def add_features(graph: ir.Graph) -> int:

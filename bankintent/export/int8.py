@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bankintent.inference.exported_runtime import Feeds, import_onnxruntime
+from bankintent.inference.engines import Feeds, import_onnxruntime
 
 Array = NDArray[np.float32]
 POWERS = (0.0, 0.5, 0.65, 0.8, 0.9)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -23,16 +24,15 @@ from bankintent.export.feature_gate import ReferenceFeatures
 from bankintent.export.features_output import add_features
 from bankintent.export.first_token import narrow_to_first_token
 from bankintent.export.gate import FormatResults, ReferenceAnswers, Verdict
-from bankintent.inference.exported_runtime import (
+from bankintent.inference.engines import Feeds
+from bankintent.inference.exported_inputs import (
     ENCODING_FIELDS,
-    KINDS,
     LOGITS,
     PROBES,
     TOKENIZER,
-    ExportedModel,
-    Feeds,
     FormatSettings,
 )
+from bankintent.inference.exported_runtime import KINDS, ExportedModel
 from bankintent.inference.predictor import Predictor
 
 CALIBRATION_BATCH = 16
@@ -169,40 +169,57 @@ def write_onnx(
     `with_features` says that the model gives them, so that the graph should. ModelError where the
     tokenizer needs transformers.
     """
-    tokenizer = predictor.tokenizer
-    model = predictor.model.cpu()
-    # A tokenizer that is written in Python has no counterpart in `tokenizers`.
-    fast = getattr(tokenizer, "backend_tokenizer", None)
+    example = encode_example(predictor.tokenizer)
+    graph, width = export_graph(predictor.model.cpu(), example, with_features)
+    write_inputs(predictor, backbone, folder, list(example), width)
+    ir.save(graph, folder / KINDS["onnx"].file)
+
+
+def encode_example(tokenizer: Any) -> dict[str, torch.Tensor]:
+    """The inputs for which a graph is traced; ModelError where the tokenizer needs transformers."""
     # Two texts of some length: the exporter takes a size of 1 for a constant.
     example = tokenizer(["an example of some words", "another"], padding=True, return_tensors="pt")
+
+    # A tokenizer that is written in Python has no counterpart in `tokenizers`.
+    is_fast = getattr(tokenizer, "backend_tokenizer", None) is not None
     # tokenizer.json cannot say that special tokens in a text are words.
     splits = getattr(tokenizer, "split_special_tokens", False)
-    if fast is None or splits or not set(example) <= set(ENCODING_FIELDS):
+    if not is_fast or splits or not set(example) <= set(ENCODING_FIELDS):
         raise ModelError("its tokenizer works with transformers only")
+    return dict(example)
 
+
+def write_inputs(
+    predictor: Predictor, backbone: str, folder: Path, inputs: list[str], features: int
+) -> None:
+    """Write tokenizer.json and runtime.json, with which `ExportedInputs` feeds a graph.
+
+    `inputs` are those of `encode_example`, `features` is the width of what the graph gives of them.
+    """
+    tokenizer = predictor.tokenizer
     # tokenizer.json would keep those of the last call.
-    fast.no_padding()
-    fast.no_truncation()
-    (folder / TOKENIZER).write_text(fast.to_str(), encoding="utf-8")
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    text = tokenizer.backend_tokenizer.to_str()
+    (folder / TOKENIZER).write_text(text, encoding="utf-8")
 
+    model = predictor.model
     padding = {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
         "attention_mask": 0,
     }
-    graph, width = export_graph(model, dict(example), with_features)
     settings = FormatSettings(
-        inputs=list(example),
-        padding={name: int(padding[name]) for name in example},
+        inputs=inputs,
+        padding={name: int(padding[name]) for name in inputs},
         padding_side=tokenizer.padding_side,
         max_length=int(tokenizer.model_max_length),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         backbone=backbone or str(model.config.model_type),
         probes={},
-        features=width,
+        features=features,
     )
     settings.save(folder)
-    ir.save(graph, folder / KINDS["onnx"].file)
 
 
 def export_graph(
@@ -213,15 +230,38 @@ def export_graph(
     Its inputs are named as the example's keys, its outputs `logits` and, where the width is not 0,
     `features`.
     """
-    # Of the fused attention the exporter makes more operations, among them a guard for texts that
-    # are all padding.
-    model.set_attn_implementation("eager")
+    use_plain_attention(model)
     open_axes = {name: {0: "batch", 1: "seq"} for name in example}
+    graph = trace(model, example, open_axes, list(example))
+    width = add_features(graph.graph) if with_features else 0
+    narrow_to_first_token(graph)
+    return graph, width
+
+
+def use_plain_attention(model: Any) -> None:
+    """Compute attention step by step.
+
+    Of the fused attention the exporter makes more operations, among them a guard for texts that are
+    all padding.
+    """
+    model.set_attn_implementation("eager")
+
+
+def trace(
+    model: torch.nn.Module,
+    arguments: dict[str, Any],
+    open_axes: dict[str, Any],
+    names: list[str] | None = None,
+) -> ir.Model:
+    """The graph of a model for some arguments, which gives `logits`; its open axes have names.
+
+    Without `names` the inputs are called after the arguments and their places in them.
+    """
     with quiet_exporter():
         program = torch.onnx.export(
             model,
-            kwargs=example,
-            input_names=list(example),
+            kwargs=arguments,
+            input_names=names,
             output_names=[LOGITS],
             dynamo=True,
             dynamic_shapes=open_axes,
@@ -232,9 +272,7 @@ def export_graph(
     graph: ir.Model = program.model
     # The exporter notes the source files of this machine in the graph.
     ClearMetadataAndDocStringPass()(graph)
-    width = add_features(graph.graph) if with_features else 0
-    narrow_to_first_token(graph)
-    return graph, width
+    return graph
 
 
 @contextlib.contextmanager

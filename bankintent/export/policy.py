@@ -15,7 +15,7 @@ from bankintent.decision.fitting import FEWEST_ROWS, FittedPolicy
 from bankintent.decision.material import LabelledRows, Material, Rows, Vectors
 from bankintent.decision.policy import POLICY, VECTORS
 from bankintent.errors import DataError
-from bankintent.inference.exported_runtime import FormatSettings
+from bankintent.inference.exported_inputs import FormatSettings
 from bankintent.inference.predictor import Predictor
 from bankintent.inference.runtime import Outputs
 

@@ -68,7 +68,12 @@ def _measure(recipe: TrainConfig, texts: list[str], labels: LabelSchema) -> Meas
 
     started = time.perf_counter()
     backbone = backbones.load_backbone(
-        recipe.model_name, labels, recipe.max_length, recipe.revision, recipe.pooling
+        recipe.model_name,
+        labels,
+        recipe.max_length,
+        recipe.revision,
+        recipe.pooling,
+        recipe.prefix,
     )
     load_seconds = time.perf_counter() - started
 

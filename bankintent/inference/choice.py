@@ -14,7 +14,7 @@ from bankintent import distribution, process
 from bankintent.bundle.layout import MERGED, Checkpoint, Formats, open_checkpoint, open_formats
 from bankintent.config import RuntimeName
 from bankintent.errors import ModelError
-from bankintent.inference import exported_runtime
+from bankintent.inference import engines, exported_runtime
 from bankintent.inference.exported_runtime import KINDS, ExportedRuntime
 from bankintent.inference.runtime import Runtime
 
@@ -49,7 +49,7 @@ class FoundModel:
                 if position > 0:
                     exported_runtime.verify_format(self.formats, kind)
                 return ExportedRuntime(self.formats, kind, self.threads, self.workers)
-            except exported_runtime.Unfit as error:
+            except engines.Unfit as error:
                 if not self.may_fall_back:
                     raise
                 logger.warning(f"warning: {error}")

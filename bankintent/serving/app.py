@@ -1,5 +1,6 @@
 """The HTTP API: the application, its routes, and its error handlers."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -260,5 +261,6 @@ async def info(request: Request, model: Model = None) -> info_bodies.Info:
 @guarded.get("/metrics", responses=METRICS_RESPONSES, response_class=Response, tags=["operations"])
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus."""
-    content = generate_latest(request.app.state.metrics.registry)
+    # In a thread: with many models and intents it takes long, and requests must not wait for it.
+    content = await asyncio.to_thread(generate_latest, request.app.state.metrics.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)

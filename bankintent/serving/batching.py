@@ -1,8 +1,8 @@
 """A bounded queue that groups waiting items into batches for a plain function.
 
-An idle batcher starts at once with the items that wait. While it works, arriving items wait, and
-the next batch takes those of similar size together: dynamic batching without a timer, after Mosec.
-This module depends neither on a model nor on HTTP.
+An idle batcher starts at once with the items that wait, which its workers divide among them. While
+they work, arriving items wait, and the next batch takes those of similar size together: dynamic
+batching without a timer, after Mosec. This module depends neither on a model nor on HTTP.
 """
 
 import asyncio
@@ -131,6 +131,7 @@ class Batcher(Generic[In, Item, Out]):
         self._turn = threading.Lock()
         self._wake = threading.Condition()
 
+        self._workers = workers
         self._threads = []
         for number in range(workers):
             # A daemon does not keep the process alive where nobody calls `close`.
@@ -233,11 +234,16 @@ class Batcher(Generic[In, Item, Out]):
             self._make_ready(fresh)
             self._ready = awaited(self._ready)
 
-            batch = choose_batch(self._ready, self._bounds.max_items, self._bounds.max_size)
+            most = min(self._bounds.max_items, self._share())
+            batch = choose_batch(self._ready, most, self._bounds.max_size)
             # By `id`, because a ticket, which is a mutable dataclass, has no hash.
             taken = {id(ticket) for ticket in batch}
             self._ready = [ticket for ticket in self._ready if id(ticket) not in taken]
             return batch
+
+    def _share(self) -> int:
+        """How many of the prepared items one worker takes: the others find some to work on too."""
+        return -(-len(self._ready) // self._workers)  # rounded up
 
     def _take_arrived(self) -> list[Ticket[In, Item, Out]] | None:
         """Arrived tickets for the free places of the window; None when closed and without items.

@@ -93,6 +93,8 @@ class Loader:
             await service.close()
             raise
 
+        # Reading its files leaves holes, which for many small models are as large as the models.
+        await asyncio.to_thread(memory.trim)
         # A model may take the place of what was freed: then the process grows less than by it.
         grown = memory.resident() - before
         return Loaded(entry.name, service, max(grown, entry.memory, 0))

@@ -22,6 +22,11 @@ def resident() -> int:
 def give_back() -> None:
     """Free what nobody refers to, and return it to the system where its allocator can."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return freed memory to the system where its allocator can."""
     # glibc keeps what was freed for later; other systems have no such function.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

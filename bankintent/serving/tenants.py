@@ -5,6 +5,8 @@ from pathlib import Path
 
 from bankintent.bundle import layout
 from bankintent.config import ServeConfig
+from bankintent.inference.adapters.reading import Unsuited
+from bankintent.inference.adapters.tenants import AdapterBase, open_base
 from bankintent.inference.runtime import Runtime, SharedBase
 
 
@@ -13,9 +15,6 @@ class AdapterBases:
 
     def open(self, settings: ServeConfig) -> SharedBase:
         """Load the base that the settings name. Raises a UserError where it cannot be."""
-        # Late: it needs torch, which a server without a shared base does not.
-        from bankintent.inference.adapters.tenants import open_base
-
         assert settings.base is not None
         return open_base(settings.base, settings.threads)
 
@@ -24,9 +23,6 @@ class AdapterBases:
 
         Raises a UserError where it is damaged.
         """
-        from bankintent.inference.adapters.reading import Unsuited
-        from bankintent.inference.adapters.tenants import AdapterBase
-
         assert isinstance(base, AdapterBase)
         if not (path / layout.ADAPTER).is_dir():
             return None

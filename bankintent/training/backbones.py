@@ -30,6 +30,7 @@ from bankintent.inference.predictor import max_positions
 from bankintent.labels import LabelSchema, find_fault
 from bankintent.training.architectures import require_known
 from bankintent.training.pooling import pool_by_mean, takes_mean
+from bankintent.training.prefix import prefix_of, require_room, with_prefix
 
 BUNDLED = "bundled/all-MiniLM-L6-v2"
 """The public name of the embedded encoder."""
@@ -61,6 +62,8 @@ class Backbone:
     """Labels that a trained head knew and that keep their rows of it."""
     took_mean: bool = False
     """Whether its classifier read the mean of the tokens already where it was loaded from."""
+    earlier_prefix: str | None = None
+    """Text that its tokenizer put before every sentence where it was loaded from."""
 
 
 @dataclass
@@ -83,11 +86,13 @@ def load_backbone(
     max_length: int,
     revision: str | None = None,
     pooling: str = "first",
+    prefix: str | None = None,
 ) -> Backbone:
     """Load a pretrained encoder with a classification head for `labels`.
 
-    The head reads the first token or, with `pooling` "mean", the mean. Raises ModelError where the
-    checkpoint is unusable, SourceUnavailable where the Hub is needed and cannot be reached.
+    The head reads the first token or, with `pooling` "mean", the mean; `prefix` is put before every
+    sentence. Raises ModelError where the checkpoint is unusable, SourceUnavailable where the Hub is
+    needed and cannot be reached.
     """
     logging.disable_progress_bar()
     place, title = locate(name)
@@ -115,18 +120,30 @@ def load_backbone(
 
     _require_encoder(model, new_keys, title)
     require_positions(model, max_length, name)
+    earlier_prefix = prefix_of(tokenizer)
+    tokenizer = _fit_tokenizer(tokenizer, prefix, max_length, name)
+
+    new_modules = _top_modules(new_keys, model.base_model_prefix)
+    if adds_mean:
+        identity = pool_by_mean(model)
+        # It is not random then: an adapter need not train and save it.
+        new_modules = tuple(module for module in new_modules if module != identity)
+    loaded_models.fit(model, tokenizer, name)
+    return Backbone(name, model, tokenizer, new_modules, kept_rows, took_mean, earlier_prefix)
+
+
+def _fit_tokenizer(
+    tokenizer: Tokenizer, prefix: str | None, max_length: int, name: str
+) -> Tokenizer:
+    """The tokenizer with the prefix and the limit of a run."""
+    if prefix is not None:
+        tokenizer = with_prefix(tokenizer, prefix, name)
+    require_room(tokenizer, max_length, name)
     # Saved with the tokenizer: later users of the model cut texts at the same length, and all forms
     # of it at the end.
     tokenizer.model_max_length = max_length
     tokenizer.truncation_side = "right"
-
-    new_modules = _top_modules(new_keys, model.base_model_prefix)
-    if adds_mean:
-        pool_by_mean(model)
-        # The pooler is the identity then, not random: an adapter need not train and save it.
-        new_modules = tuple(module for module in new_modules if module != "pooler")
-    loaded_models.fit(model, tokenizer, name)
-    return Backbone(name, model, tokenizer, new_modules, kept_rows, took_mean)
+    return tokenizer
 
 
 def _load_pretrained(

@@ -117,6 +117,7 @@ def with_vectors(run: TrainingRun) -> TrainingRun:
                 config.max_length,
                 config.revision,
                 config.pooling,
+                config.prefix,
             )
         require_trainable(backbone, config)
         require_vectors(backbone)

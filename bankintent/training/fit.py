@@ -78,7 +78,12 @@ def fit_run(run: TrainingRun) -> Fitted:
 
     with waiting("Loading the encoder"), processes.main_first():
         backbone = backbones.load_backbone(
-            config.model_name, run.data.labels, config.max_length, config.revision, config.pooling
+            config.model_name,
+            run.data.labels,
+            config.max_length,
+            config.revision,
+            config.pooling,
+            config.prefix,
         )
     require_trainable(backbone, config)
     _say_what_is_kept(backbone, config, len(run.data.labels))
@@ -124,6 +129,14 @@ def _say_what_is_kept(backbone: Backbone, config: TrainConfig, num_labels: int) 
         console.say(
             f"note: {backbone.name} reads the mean of the tokens, in its last layer, and goes on"
             " to; pooling: first is for models without that layer"
+        )
+
+    earlier = backbone.earlier_prefix
+    if earlier is not None and config.prefix is None:
+        console.say(f"note: {backbone.name} puts {earlier!r} before every text, and goes on to")
+    elif earlier is not None and config.prefix != earlier:
+        console.say(
+            f"note: {backbone.name} put {earlier!r} before every text; it is {config.prefix!r} now"
         )
 
     if not backbone.kept_rows:

@@ -23,6 +23,7 @@ from bankintent.training.cross_validation import CrossValidation
 from bankintent.training.fit import Fitted, TrainingRun
 from bankintent.training.identity import Identity
 from bankintent.training.methods.distillation import TeacherRecord
+from bankintent.training.prefix import prefix_of
 from bankintent.training.selection import Published
 
 RESAMPLES = 2000
@@ -119,6 +120,8 @@ class TrainingFacts:
     """Sentences in one optimizer step, whatever their number."""
     history: list[dict[str, float]]
     published: Published
+    prefix: str | None
+    """Text that its tokenizer puts before every sentence."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,7 @@ def _training_facts(fitted: Fitted, effective_batch: int) -> TrainingFacts:
         effective_batch=effective_batch,
         history=cost.history,
         published=cost.published,
+        prefix=prefix_of(fitted.backbone.tokenizer),
     )
 
 

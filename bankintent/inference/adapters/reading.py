@@ -24,6 +24,9 @@ Matrix = NDArray[np.float32]
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
+ALONE = "Serve each bundle as a model of its own"
+"""What to do where a shared base does not compute an adapter."""
+
 PREFIX = "base_model.model."
 """What PEFT writes before the name of each module."""
 
@@ -64,6 +67,7 @@ def read_adapter(root: Path) -> Adapter:
     ModelError where a file was changed, Unsuited where the bundle holds no adapter, or one of a
     kind whose arithmetic is not that of plain LoRA.
     """
+    require_there(root)
     if not (root / layout.ADAPTER).is_dir():
         raise Unsuited(
             f"{root} holds no {layout.ADAPTER}/", "Name a bundle that was trained with LoRA"
@@ -76,6 +80,12 @@ def read_adapter(root: Path) -> Adapter:
     pairs = _pairs(root, tensors, _scaling(config))
     head = _head(root, tensors, head_modules(config))
     return Adapter(pairs, head)
+
+
+def require_there(root: Path) -> None:
+    """Raise ModelError where there is no such folder."""
+    if not root.exists():
+        raise ModelError(f"{root} does not exist", "Name a bundle that was trained with LoRA")
 
 
 def read_head_modules(root: Path) -> tuple[str, ...]:
@@ -105,7 +115,7 @@ def _read_config(root: Path) -> dict[str, Any]:
     if changed:
         raise Unsuited(
             f"{root}/{name} sets {', '.join(changed)}, and a shared base computes plain LoRA only",
-            "Serve this bundle as a model of its own",
+            ALONE,
         )
     return config
 
@@ -148,7 +158,7 @@ def _head(root: Path, tensors: dict[str, Matrix], modules: tuple[str, ...]) -> d
         if name.split(".")[0] not in modules:
             raise Unsuited(
                 f"{root}: the adapter trains {name} as a whole, which is no part of its head",
-                "Serve this bundle as a model of its own",
+                ALONE,
             )
         head[name] = tensor
     return head

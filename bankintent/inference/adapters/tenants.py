@@ -3,29 +3,60 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from bankintent import distribution, process
+from bankintent import process
 from bankintent.bundle import layout
+from bankintent.distribution import command, require
 from bankintent.errors import ModelError
-from bankintent.inference.adapters.torch_base import TorchAdapter, TorchBase
+from bankintent.inference.adapters import exported_base
+from bankintent.inference.adapters.heads import Placed
+from bankintent.inference.adapters.reading import require_there
 from bankintent.inference.policies import advice, find_misfit, read_policy
-from bankintent.inference.runtime import Logits, Outputs, TenantRuntime, Tokens, version
+from bankintent.inference.runtime import (
+    Logits,
+    ModelFacts,
+    Outputs,
+    TenantRuntime,
+    Tokens,
+    version,
+)
 from bankintent.labels import LabelSchema
+
+
+class LoadedTrunk(Protocol):
+    """A loaded trunk that computes batches of rows with different adapters."""
+
+    facts: ModelFacts
+    """About the trunk itself, without labels."""
+    workers: int
+    """How many calls of `compute` may run at once."""
+
+    def tokenize(self, texts: list[str]) -> list[Tokens]:
+        """Token ids of each folded text, cut to the longest input."""
+        ...
+
+    def read(self, root: Path) -> Any:
+        """The adapter of a bundle, as this trunk holds it; Unsuited where it cannot be computed."""
+        ...
+
+    def compute(self, items: Sequence[tuple[Any, Tokens]]) -> list[Outputs]:
+        """One single-row output per item, in order, by the adapter that `read` has given."""
+        ...
 
 
 class AdapterBase:
     """A trunk that is loaded once, as the base of tenants; see `runtime.SharedBase`."""
 
-    def __init__(self, root: Path, threads: int | None = None) -> None:
-        cores = threads or process.cores()
-        self._trunk = TorchBase(root, cores, workers=cores)
-        self.workers = self._trunk.workers
+    def __init__(self, trunk: LoadedTrunk) -> None:
+        self._trunk = trunk
+        self.workers = trunk.workers
 
     def mixed_outputs(self, items: Sequence[tuple[TenantRuntime, Tokens]]) -> list[Outputs]:
         """The outputs of one batch with texts of different tenants, of one row each."""
-        pairs: list[tuple[TorchAdapter, Tokens]] = []
+        pairs: list[tuple[Placed, Tokens]] = []
         for tenant, tokens in items:
             assert isinstance(tenant, AdapterRuntime)
             pairs.append((tenant.adapter, tokens))
@@ -43,19 +74,14 @@ class AdapterBase:
 class AdapterRuntime:
     """An adapter with its head and its policy, on a base that it shares with others."""
 
-    def __init__(self, base: AdapterBase, trunk: TorchBase, root: Path) -> None:
+    def __init__(self, base: AdapterBase, trunk: LoadedTrunk, root: Path) -> None:
         self.base = base
-        self.adapter: TorchAdapter = trunk.read(root)
+        self.adapter: Placed = trunk.read(root)
         self.workers = base.workers
         self._trunk = trunk
 
         manifest = layout.read_manifest(root)
         labels = LabelSchema.load(root / layout.LABELS)
-        if len(labels) != len(self.adapter.weight):
-            raise ModelError(
-                f"{root} has {len(labels)} labels, and its head {len(self.adapter.weight)}",
-                "Copy or train the bundle again",
-            )
         self.facts = replace(
             trunk.facts,
             name=root.resolve().name,
@@ -90,16 +116,23 @@ class AdapterRuntime:
 
 
 def open_base(root: Path, threads: int | None = None) -> AdapterBase:
-    """Load the trunk of a LoRA bundle as a shared base.
+    """Load a shared base: an exported one, or in torch the base of a LoRA bundle.
 
-    Raises ModelError where the bundle has none or its files were changed, MissingPackage without
-    torch.
+    Raises ModelError where there is neither or a file was changed, MissingPackage without torch.
     """
-    distribution.require("torch", "transformers", what="a shared base")
-    process.quiet_libraries()
+    require_there(root)
+    cores = threads or process.cores()
+    if exported_base.is_exported(root):
+        return AdapterBase(exported_base.ExportedBase(root, cores, workers=cores))
+
     if not (root / layout.ADAPTER).is_dir():
         raise ModelError(
             f"{root} holds no {layout.ADAPTER}/ and no base of one",
-            "Name a bundle that was trained with LoRA",
+            f"Name a bundle that was trained with LoRA, or what {command('share')} has written",
         )
-    return AdapterBase(root, threads)
+    require("torch", "transformers", what="a shared base that is not exported")
+    process.quiet_libraries()
+    # Late: an exported base needs no torch.
+    from bankintent.inference.adapters.torch_base import TorchBase
+
+    return AdapterBase(TorchBase(root, cores, workers=cores))

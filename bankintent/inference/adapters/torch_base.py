@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.functional import linear
 
 from bankintent.bundle import layout
 from bankintent.errors import ModelError
-from bankintent.inference.adapters.reading import Adapter, Matrix, Unsuited, read_adapter
+from bankintent.inference.adapters.heads import Head, Placed, compute_heads, read_head
+from bankintent.inference.adapters.reading import (
+    ALONE,
+    Adapter,
+    Matrix,
+    Unsuited,
+    read_adapter,
+)
 from bankintent.inference.adapters.trunk import Hashes, read_trunk, require_same_base
+from bankintent.inference.exported_inputs import PROBES
 from bankintent.inference.runtime import Outputs, Tokens
 from bankintent.inference.torch_runtime import TorchRuntime
 from bankintent.labels import LabelSchema
@@ -21,16 +29,16 @@ from bankintent.labels import LabelSchema
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """Module -> its matrices down (rank, in) and up (out, rank)."""
 
+Inner = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""Inner module of a head -> its weight (out, in) and bias (out,)."""
+
 
 @dataclass(frozen=True, eq=False)
-class TorchAdapter:
-    """An adapter with its head, ready for batches. Batches that run keep it alive."""
+class TorchAdapter(Placed):
+    """An adapter with its head, ready for batches."""
 
     factors: Factors
-    weight: Matrix
-    """(labels, width) float32 of the last layer."""
-    bias: Matrix
-    """(labels,) float32 of the last layer."""
+    inner: Inner
 
 
 Group = tuple[TorchAdapter, torch.Tensor]
@@ -59,6 +67,7 @@ class TorchBase(TorchRuntime):
         super().__init__(layout.Checkpoint(root, labels, folder, None, None), threads, workers)
 
         self._modules = dict(self._predictor.model.named_modules())
+        self._row_layers = self._find_row_layers()
         self._batch = _Batch()
         for name, module in self._modules.items():
             if isinstance(module, torch.nn.Linear):
@@ -69,22 +78,18 @@ class TorchBase(TorchRuntime):
         is not computed here."""
         adapter = read_adapter(root)
         require_same_base(root, self.trunk, self._hashes)
-        factors = self._factors(root, adapter)
-        weight, bias = _last_layer(root, adapter)
-        return TorchAdapter(factors, weight, bias)
+        head = read_head(root, adapter)
+        self._require_layers(root, [*adapter.pairs, *head.inner])
+        return TorchAdapter(head.last, self._factors(adapter), self._inner(head))
 
     def compute(self, items: Sequence[tuple[TorchAdapter, Tokens]]) -> list[Outputs]:
         """One single-row output per item, in order; each by its own adapter and head."""
-        with self._adapted([adapter for adapter, _ in items]):
+        adapters = [adapter for adapter, _ in items]
+        with self._adapted(adapters):
             features = self.outputs([tokens for _, tokens in items]).features
         if features is None:
-            raise ModelError("the shared base gives no features", "Serve each bundle by itself")
-
-        results = []
-        for (adapter, _), row in zip(items, features, strict=True):
-            logits = (adapter.weight @ row + adapter.bias)[np.newaxis]
-            results.append(Outputs(logits.astype(np.float32), row[np.newaxis].copy()))
-        return results
+            raise ModelError("the shared base gives no features", ALONE)
+        return compute_heads(adapters, features)
 
     @contextmanager
     def _adapted(self, adapters: list[TorchAdapter]) -> Iterator[None]:
@@ -102,34 +107,59 @@ class TorchBase(TorchRuntime):
             self._batch.groups = []
 
     def _hook(self, name: str) -> Any:
-        def add(_: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        def change(
+            _: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor
+        ) -> torch.Tensor:
             for adapter, rows in self._batch.groups:
                 if name in adapter.factors:
                     down, up = adapter.factors[name]
                     output.index_add_(0, rows, inputs[0][rows] @ down.T @ up.T)
+                if name in adapter.inner:
+                    weight, bias = adapter.inner[name]
+                    output.index_copy_(0, rows, linear(inputs[0][rows], weight, bias))
             return output
 
-        return add
+        return change
 
-    def _factors(self, root: Path, adapter: Adapter) -> Factors:
-        factors = {}
-        for name, pair in adapter.pairs.items():
+    def _find_row_layers(self) -> set[str]:
+        """The linear layers that compute each text of a batch by itself.
+
+        DeBERTa's projections of positions are computed once for all texts, so that no text can have
+        an adapter of its own there.
+        """
+        seen: dict[str, bool] = {}
+
+        def record(name: str) -> Any:
+            def note(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+                seen[name] = seen.get(name, True) and len(inputs[0]) == len(PROBES)
+
+            return note
+
+        handles = []
+        for name, module in self._modules.items():
+            if isinstance(module, torch.nn.Linear):
+                handles.append(module.register_forward_pre_hook(record(name)))
+        self.outputs(self.tokenize(list(PROBES)))
+        for handle in handles:
+            handle.remove()
+        return {name for name, is_by_row in seen.items() if is_by_row}
+
+    def _require_layers(self, root: Path, names: list[str]) -> None:
+        for name in names:
             if not isinstance(self._modules.get(name), torch.nn.Linear):
-                raise Unsuited(f"{root} adapts {name}, no linear layer", "Serve it by itself")
-            device = self._predictor.device
-            down = torch.from_numpy(pair.down).to(device)
-            factors[name] = (down, torch.from_numpy(pair.up).to(device))
-        return factors
+                raise Unsuited(f"{root} adapts {name}, no linear layer", ALONE)
+            if name not in self._row_layers:
+                raise Unsuited(
+                    f"{root} adapts {name}, which is computed once for all texts of a batch", ALONE
+                )
 
+    def _factors(self, adapter: Adapter) -> Factors:
+        pairs = adapter.pairs.items()
+        return {name: (self._tensor(pair.down), self._tensor(pair.up)) for name, pair in pairs}
 
-def _last_layer(root: Path, adapter: Adapter) -> tuple[Matrix, Matrix]:
-    """Weight and bias of a head of one layer; Unsuited for a head of several."""
-    weights = [name for name in adapter.head if name.endswith(".weight")]
-    if len(weights) != 1:
-        raise Unsuited(
-            f"{root} has a head of {len(weights)} layers, and a shared base serves one",
-            "Serve this bundle as a model of its own",
-        )
-    weight = adapter.head[weights[0]]
-    bias = adapter.head.get(weights[0].removesuffix("weight") + "bias")
-    return weight, np.zeros(len(weight), np.float32) if bias is None else bias
+    def _inner(self, head: Head) -> Inner:
+        layers = head.inner.items()
+        return {name: (self._tensor(one.weight), self._tensor(one.bias)) for name, one in layers}
+
+    def _tensor(self, matrix: Matrix) -> torch.Tensor:
+        return torch.from_numpy(matrix).to(self._predictor.device)

@@ -57,19 +57,19 @@ class Trunk:
 def read_trunk(root: Path, known: Hashes | None = None) -> Trunk:
     """The trunk under a bundle's adapter.
 
-    `known` are weights whose files were hashed before, and takes these. ModelError where the base
-    was changed since the bundle was published, or cannot be read.
+    `known` are weights whose files were hashed before, and takes these. ModelError where a file
+    that is read was changed since the bundle was published, or cannot be read.
     """
     folder = layout.base_folder(LabelSchema.load(root / layout.LABELS))
     manifest = layout.read_manifest(root)
-    layout.verify(root, manifest, folder)
 
+    weights = _hash_weights(root, folder, manifest, {} if known is None else known)
     others = {}
     for name in _file_names(manifest, folder):
         if name not in (WEIGHTS, SETTINGS):
             others[name] = _content(root, f"{folder}/{name}", manifest)
     return Trunk(
-        weights=_hash_weights(root, folder, manifest, {} if known is None else known),
+        weights=weights,
         settings=_hash(_content(root, f"{folder}/{SETTINGS}", manifest)),
         tokenizer=_hash(others),
     )
@@ -113,11 +113,24 @@ def _hash(content: Any) -> str:
 
 
 def _hash_weights(root: Path, folder: str, manifest: Manifest, known: Hashes) -> str:
+    """The hash of the tensors; what is read of the base is verified.
+
+    Weights that are known are not read, and the other files then verified alone.
+    """
+    name = f"{folder}/{WEIGHTS}"
+    if name not in manifest.files:
+        raise ModelError(f"{root} holds no {name}", "Copy or train the bundle again")
+
     head = read_head_modules(root)
-    # The file is what the manifest says: it was verified.
-    file = (manifest.files[f"{folder}/{WEIGHTS}"].sha256, head)
-    if file not in known:
-        known[file] = _hash_tensors(root / folder / WEIGHTS, head)
+    file = (manifest.files[name].sha256, head)
+    if file in known:
+        for other in _file_names(manifest, folder):
+            if other != WEIGHTS:
+                layout.verify(root, manifest, f"{folder}/{other}")
+        return known[file]
+
+    layout.verify(root, manifest, folder)
+    known[file] = _hash_tensors(root / name, head)
     return known[file]
 
 
